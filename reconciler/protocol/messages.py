@@ -1,0 +1,279 @@
+"""Decides what the payloads of inform, progress, firmware get and push look like (device protocol §1, §2).
+
+Ingest parses with it, dispatch builds with it. It knows bytes and values only: nothing of tasks, of addresses,
+or of the clock. Whatever bytes come in, a parser returns a value or raises `Malformed`, and nothing else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+MAX_PAYLOAD = 16 * 1024
+"""Bytes of the longest payload that is looked at; what these messages may say fits into one."""
+MAX_DESCRIPTION = 128
+"""Characters of a progress report's `desc` that are kept (device protocol §4 allows no more)."""
+DEFAULT_MODULE = "default"
+RESERVED_KEYS = frozenset(
+    {
+        "code",
+        "data",
+        "id",
+        "message",
+        "method",
+        "params",
+        "step",
+        "desc",
+        "size",
+        "version",
+        "isDiff",
+        "url",
+        "md5",
+        "sign",
+        "signMethod",
+        "digestsign",
+        "module",
+        "extData",
+        "files",
+        "fileSize",
+        "fileName",
+        "fileUrl",
+        "fileMd5",
+        "fileSign",
+        "dProtocol",
+        "streamId",
+        "streamFileId",
+        "strategy",
+        "_package_udi",
+    }
+)
+"""Field names of the protocol: as a tag's key they would hide the real field from a C device (trap 4)."""
+
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_STEP = re.compile(r"-?[0-9]{1,3}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+
+
+class Malformed(Exception):  # noqa: N818 - the word of the protocol's documents; it is counted, not an error of ours
+    """A payload that means nothing. Counted, logged once a minute a device, without effect on the state.
+
+    Args:
+        reason: what is wrong with it: one short line without control characters.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Inform:
+    """A device says which version a module runs. Whether it is numeric enough is the product's business."""
+
+    version: str
+    module: str = DEFAULT_MODULE
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Progress:
+    """A device says how far it got: 0..100 percent; -1 upgrade, -2 download, -3 checksum, -4 burning failed."""
+
+    step: int
+    desc: str = ""
+    module: str = DEFAULT_MODULE
+    strategy: str | None = None
+    """The batch that a Sagoo device echoes (device protocol §4)."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FirmwareGet:
+    """A device asks for its package."""
+
+    id: int | str
+    """To be echoed as it came: a number stays a number. Empty when the device sent none."""
+    module: str = DEFAULT_MODULE
+
+
+class SignMethod(enum.StrEnum):
+    """The digest that a device checks. Names as in manifests, values as devices want them (trap 2)."""
+
+    MD5 = "Md5"
+    SHA256 = "SHA256"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PackageInfo:
+    """What a device is told of a package of one file that it fetches over HTTP(S)."""
+
+    version: str
+    size: int
+    """Bytes of the file."""
+    url: str
+    sha256: str
+    md5: str
+    sign_method: SignMethod = SignMethod.SHA256
+    module: str = DEFAULT_MODULE
+    is_delta: bool = False
+    tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    custom_info: str | None = None
+
+
+def parse_inform(payload: bytes) -> Inform:
+    """A report of a module's version (device protocol §2, trap 10).
+
+    Raises:
+        Malformed: the payload is no such report.
+    """
+    params = _params(payload)
+    version = params.get("version")
+    if not isinstance(version, str):
+        raise Malformed(f"version is {_kind(version)}, not a string")
+    if not _NAME.fullmatch(version):
+        raise Malformed(f"version {_show(version)} is not 1 to 64 of letters, digits, '.', '_' and '-'")
+    return Inform(version, _module(params))
+
+
+def parse_progress(payload: bytes) -> Progress:
+    """A report of progress; `step` as number or string, `desc` cut to `MAX_DESCRIPTION` characters (trap 10).
+
+    Control characters in `desc` become a space: they belong neither into a database's text nor on a terminal.
+
+    Raises:
+        Malformed: the payload is no such report, or its step is none of -4..100.
+    """
+    params = _params(payload)
+    desc = params.get("desc")
+    kept = _CONTROL.sub(" ", desc[:MAX_DESCRIPTION]).strip() if isinstance(desc, str) else ""
+    return Progress(_step(params.get("step")), kept, _module(params), _strategy(params))
+
+
+def parse_firmware_get(payload: bytes) -> FirmwareGet:
+    """A device's question for its package. Without `params` or `module` it asks for the default module.
+
+    Raises:
+        Malformed: the payload is no such question.
+    """
+    document = _document(payload)
+    request_id = document.get("id")
+    if request_id is None:
+        request_id = ""
+    if isinstance(request_id, bool) or not isinstance(request_id, int | str):
+        raise Malformed(f"id is {_kind(request_id)}, not a number or a string")
+    if isinstance(request_id, str) and len(request_id) > 128:
+        raise Malformed("id is longer than 128 characters")
+    return FirmwareGet(request_id, _module(_params_of(document)))
+
+
+def push(package: PackageInfo, now_ms: int) -> bytes:
+    """The push of a package (device protocol §2).
+
+    Args:
+        package: what to tell.
+        now_ms: milliseconds since 1970; the message's id.
+    """
+    return orjson.dumps({"code": "1000", "data": _data(package), "id": now_ms, "message": "success"})
+
+
+def get_reply(request_id: float | str, package: PackageInfo | None) -> bytes:
+    """The answer to `FirmwareGet`; without a package it says that there is nothing to do.
+
+    Args:
+        request_id: `FirmwareGet.id`, echoed with its type.
+        package: what to tell, or None.
+    """
+    return orjson.dumps({"id": request_id, "code": 200, "data": _data(package) if package else {}})
+
+
+def _data(package: PackageInfo) -> dict[str, Any]:
+    """`data`: scalars first, then `extData` (trap 4); the single-file form (trap 5), no `dProtocol` (6)."""
+    is_md5 = package.sign_method is SignMethod.MD5
+    data: dict[str, Any] = {"size": package.size, "version": package.version}
+    if package.is_delta:
+        data["isDiff"] = 1
+    data["url"] = package.url
+    if is_md5:
+        data["md5"] = package.md5
+    data["sign"] = package.md5 if is_md5 else package.sha256
+    data["signMethod"] = package.sign_method.value
+    if package.module != DEFAULT_MODULE:
+        data["module"] = package.module
+    extra = dict(package.tags)
+    if package.custom_info:
+        extra["_package_udi"] = package.custom_info
+    if extra:
+        data["extData"] = extra
+    return data
+
+
+def _document(payload: bytes) -> dict[str, Any]:
+    if len(payload) > MAX_PAYLOAD:
+        raise Malformed(f"{len(payload)} bytes, more than {MAX_PAYLOAD}")
+    try:
+        document = orjson.loads(payload)
+    except orjson.JSONDecodeError:
+        raise Malformed("not JSON in UTF-8") from None
+    if not isinstance(document, dict):
+        raise Malformed(f"{_kind(document)}, not an object")
+    return document
+
+
+def _params(payload: bytes) -> dict[str, Any]:
+    return _params_of(_document(payload))
+
+
+def _params_of(document: dict[str, Any]) -> dict[str, Any]:
+    params = document.get("params")
+    if params is None:
+        return {}
+    if not isinstance(params, dict):
+        raise Malformed(f"params is {_kind(params)}, not an object")
+    return params
+
+
+def _module(params: dict[str, Any]) -> str:
+    module = params.get("module")
+    if module is None or module == "":
+        return DEFAULT_MODULE
+    if not isinstance(module, str):
+        raise Malformed(f"module is {_kind(module)}, not a string")
+    if not _NAME.fullmatch(module):
+        raise Malformed(f"module {_show(module)} is not 1 to 64 of letters, digits, '.', '_' and '-'")
+    return module
+
+
+def _step(step: object) -> int:
+    if isinstance(step, str):
+        if not _STEP.fullmatch(step):
+            raise Malformed(f"step {_show(step)} is not a whole number")
+        step = int(step)
+    elif isinstance(step, bool) or not isinstance(step, int):
+        raise Malformed(f"step is {_kind(step)}, not a whole number")
+    if not -4 <= step <= 100:
+        raise Malformed(f"step {step} is not within -4..100")
+    return step
+
+
+def _strategy(params: dict[str, Any]) -> str | None:
+    strategy = params.get("strategy")
+    return strategy if isinstance(strategy, str) and 0 < len(strategy) <= 128 else None
+
+
+def _kind(value: object) -> str:
+    """JSON's name of a value's type. The value itself may be too deep to be shown."""
+    names = {
+        dict: "an object",
+        list: "an array",
+        str: "a string",
+        bool: "true or false",
+        type(None): "missing",
+    }
+    return names.get(type(value), "a number")
+
+
+def _show(text: str) -> str:
+    return repr(text) if len(text) <= 40 else f"{text[:40]!r}…"

@@ -1,0 +1,334 @@
+"""The payloads, judged by an independent reader: a text scanner that behaves as devices in C do."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.protocol import messages
+from reconciler.protocol.messages import FirmwareGet, Inform, Malformed, PackageInfo, Progress, SignMethod
+
+PARSERS = [messages.parse_inform, messages.parse_progress, messages.parse_firmware_get]
+PACKAGE = PackageInfo(
+    version="2.0.0", size=432945, url="http://ota.example/d/abc/app.bin", sha256="ab" * 32, md5="cd" * 16
+)
+
+
+def scan(text: bytes, key: bytes) -> bytes | None:
+    """What a device in C finds for `key`: no parser, only the first match of the text `"key":`.
+
+    A string ends at the next quote, whatever stands before it. An object or array ends where its own kind of
+    bracket is balanced, strings included. A value that equals the key is a match too, and then a failure.
+    """
+    at = text.find(b'"' + key + b'"')
+    if at < 0:
+        return None
+    at += len(key) + 2
+    if text[at : at + 1] != b":":
+        return None
+    at += 1
+    first = text[at : at + 1]
+    if first == b'"':
+        return text[at + 1 : text.index(b'"', at + 1)]
+    if first in b"{[":
+        depth, closing = 0, bytes([first[0] + 2])
+        for end in range(at, len(text)):
+            depth += (text[end : end + 1] == first) - (text[end : end + 1] == closing)
+            if depth == 0:
+                return text[at : end + 1]
+        return None
+    end = min(i for i in (text.find(c, at) for c in (b",", b"}", b"]")) if i >= 0)
+    return text[at:end]
+
+
+def with_(**changes: object) -> PackageInfo:
+    fields = {name: getattr(PACKAGE, name) for name in PackageInfo.__dataclass_fields__}
+    return PackageInfo(**{**fields, **changes})
+
+
+# --- informs ---
+
+
+@pytest.mark.parametrize(
+    ("payload", "expected"),
+    [
+        (b'{"id":"123","params":{"version":"1.0.1","module":"MCU"}}', Inform("1.0.1", "MCU")),
+        (b'{"id":123,"params":{"version":"1.0.1"}}', Inform("1.0.1", "default")),
+        (b'{"params":{"version":"1.0.1","module":""}}', Inform("1.0.1", "default")),
+        (b'{"params":{"version":"1.0.1","module":null}}', Inform("1.0.1", "default")),
+        (b'{"params":{"version":"1.0.1","module":"default"}}', Inform("1.0.1", "default")),
+        (b'{ "id" : true, "params" : { "version" : "a_B-9.x" , "more": [1] } }', Inform("a_B-9.x")),
+        (b'{"params":{"version":"1"},"params":{"version":"2"}}', Inform("2")),
+        (b'{"params":{"version":"' + b"9" * 64 + b'"}}', Inform("9" * 64)),
+    ],
+)
+def test_informs_are_read_in_every_form_that_devices_send(payload, expected):
+    assert messages.parse_inform(payload) == expected
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (b"", "not JSON"),
+        (b"hello", "not JSON"),
+        (b'{"params":{"version":"\xff"}}', "not JSON"),
+        (b'{"params":{"version":"1.0"}', "not JSON"),
+        (b"[]", "an array, not an object"),
+        (b"null", "missing, not an object"),
+        (b"7", "a number, not an object"),
+        (b"{}", "version is missing"),
+        (b'{"params":null}', "version is missing"),
+        (b'{"params":[]}', "params is an array"),
+        (b'{"params":"1.0"}', "params is a string"),
+        (b'{"params":{"version":1.1}}', "version is a number"),
+        (b'{"params":{"version":""}}', "version ''"),
+        (b'{"params":{"version":"1 0"}}', "version '1 0'"),
+        (b'{"params":{"version":"1.0\\n"}}', "version '1.0\\n'"),
+        (b'{"params":{"version":"1.0\xc3\xa9"}}', "version"),
+        (b'{"params":{"version":"' + b"9" * 65 + b'"}}', "9…"),
+        (b'{"params":{"version":"1.0","module":7}}', "module is a number"),
+        (b'{"params":{"version":"1.0","module":"a/b"}}', "module 'a/b'"),
+        (
+            b'{"params":{"version":"1.0"},"x":"' + b"x" * messages.MAX_PAYLOAD + b'"}',
+            "bytes, more than 16384",
+        ),
+    ],
+)
+def test_an_inform_that_means_nothing_is_malformed_and_says_why(payload, reason):
+    with pytest.raises(Malformed) as caught:
+        messages.parse_inform(payload)
+    assert reason in caught.value.reason
+    assert len(caught.value.reason) < 150
+    assert caught.value.reason.isprintable()
+
+
+# --- progress ---
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [(b"0", 0), (b'"0"', 0), (b'"-1"', -1), (b"-4", -4), (b'"100"', 100), (b"100", 100), (b'"007"', 7)],
+)
+def test_a_step_is_read_as_number_and_as_string(step, expected):
+    payload = b'{"id":"1","params":{"step":' + step + b',"desc":"x"}}'
+    assert messages.parse_progress(payload) == Progress(expected, "x")
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "-5",
+        "101",
+        '"-5"',
+        '"101"',
+        '""',
+        '"5%"',
+        '" 5"',
+        '"5.0"',
+        '"\u0665"',
+        "5.5",
+        "true",
+        "null",
+        "[]",
+        "1e99",
+    ],
+)
+def test_a_step_outside_of_the_protocol_is_malformed(step):
+    with pytest.raises(Malformed, match="step"):
+        messages.parse_progress(f'{{"params":{{"step":{step}}}}}'.encode())
+
+
+def test_progress_without_params_is_malformed():
+    with pytest.raises(Malformed, match="step is missing"):
+        messages.parse_progress(b'{"id":1}')
+
+
+def test_progress_keeps_module_and_strategy():
+    payload = b'{"params":{"step":"50","desc":"","module":"MCU","strategy":"b-1"}}'
+    assert messages.parse_progress(payload) == Progress(50, "", "MCU", "b-1")
+
+
+@pytest.mark.parametrize("strategy", ["7", '""', "null", '"' + "x" * 129 + '"'])
+def test_a_strategy_that_is_none_of_ours_is_no_strategy(strategy):
+    payload = f'{{"params":{{"step":1,"strategy":{strategy}}}}}'.encode()
+    assert messages.parse_progress(payload) == Progress(1)
+
+
+@pytest.mark.parametrize(
+    ("desc", "expected"),
+    [
+        ("x" * 129, "x" * 128),
+        ("é" * 500, "é" * 128),
+        ("flash\u0000 failed\r\n", "flash  failed"),
+        ("\u001b[31mred\u009b", "[31mred"),
+        (7, ""),
+        (None, ""),
+        ({"a": 1}, ""),
+    ],
+)
+def test_a_description_is_cut_and_cleaned_and_never_costs_the_report(desc, expected):
+    payload = json.dumps({"params": {"step": "1", "desc": desc}}).encode()
+    assert messages.parse_progress(payload) == Progress(1, expected)
+
+
+# --- asking ---
+
+
+@pytest.mark.parametrize(
+    ("payload", "expected"),
+    [
+        (
+            b'{"id":"123","version":"1.0","params":{"module":"MCU"},"method":"thing.ota.firmware.get"}',
+            FirmwareGet("123", "MCU"),
+        ),
+        (b'{"id":123,"params":{}}', FirmwareGet(123)),
+        (b'{"id":"5"}', FirmwareGet("5")),
+        (b'{"id":0,"params":{"module":"default","version":"1.0"}}', FirmwareGet(0)),
+        (b"{}", FirmwareGet("")),
+        (b'{"id":null}', FirmwareGet("")),
+    ],
+)
+def test_a_device_may_ask_with_as_little_as_it_likes(payload, expected):
+    assert messages.parse_firmware_get(payload) == expected
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b'{"id":true}',
+        b'{"id":1.5}',
+        b'{"id":[1]}',
+        b'{"id":"' + b"1" * 129 + b'"}',
+        b'{"id":1,"params":[]}',
+        b"[1]",
+    ],
+)
+def test_a_question_that_can_not_be_answered_is_malformed(payload):
+    with pytest.raises(Malformed):
+        messages.parse_firmware_get(payload)
+
+
+# --- any bytes ---
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["id", "params", "version", "step", "module", "desc"]), inner, max_size=5
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@pytest.mark.parametrize("parse", PARSERS)
+@given(payload=st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()))
+def test_whatever_comes_in_a_parser_returns_a_value_or_says_malformed(parse, payload):
+    try:
+        parse(payload)
+    except Malformed as malformed:
+        assert malformed.reason.isprintable()
+
+
+@pytest.mark.parametrize("parse", PARSERS)
+@pytest.mark.parametrize(
+    "place", ['{"id":%s}', '{"params":%s}', '{"params":{"step":%s,"version":%s,"module":%s}}']
+)
+def test_values_nested_as_deeply_as_they_go_are_malformed(parse, place):
+    for depth in (900, 1_000, 1_100, 3_000):
+        deep = "[" * depth + "]" * depth
+        payload = place.replace("%s", deep).encode()
+        if parse is messages.parse_firmware_get or "params" in place:
+            with pytest.raises(Malformed):
+                parse(payload[:])
+
+
+# --- what we send ---
+
+
+def test_a_push_is_written_byte_for_byte_as_devices_expect_it():
+    assert messages.push(PACKAGE, 1626969597470) == (
+        b'{"code":"1000","data":{"size":432945,"version":"2.0.0","url":"http://ota.example/d/abc/app.bin",'
+        b'"sign":"' + b"ab" * 32 + b'","signMethod":"SHA256"},"id":1626969597470,"message":"success"}'
+    )
+
+
+def test_a_push_with_everything_has_its_fields_in_the_documented_order():
+    package = with_(
+        sign_method=SignMethod.MD5, is_delta=True, module="MCU", tags={"k": "v"}, custom_info='{"notice":"é"}'
+    )
+    assert messages.push(package, 5).decode() == (
+        '{"code":"1000","data":{"size":432945,"version":"2.0.0","isDiff":1,"url":"http://ota.example/d/abc/app.bin",'
+        f'"md5":"{"cd" * 16}","sign":"{"cd" * 16}","signMethod":"Md5","module":"MCU",'
+        '"extData":{"k":"v","_package_udi":"{\\"notice\\":\\"é\\"}"}},"id":5,"message":"success"}'
+    )
+
+
+def test_a_reply_echoes_the_id_with_its_type_and_says_200_as_a_number():
+    assert messages.get_reply("123", PACKAGE).startswith(b'{"id":"123","code":200,"data":{"size":432945,')
+    assert messages.get_reply(123, PACKAGE).startswith(b'{"id":123,"code":200,"data":{"size":432945,')
+
+
+def test_a_reply_without_a_package_has_empty_data():
+    assert messages.get_reply("1", None) == b'{"id":"1","code":200,"data":{}}'
+
+
+def test_an_id_can_not_break_out_of_its_string():
+    reply = messages.get_reply('","data":{"url":"http://evil"},"x":"', None)
+    assert json.loads(reply) == {"id": '","data":{"url":"http://evil"},"x":"', "code": 200, "data": {}}
+
+
+def test_manifests_name_the_sign_methods_and_the_wire_spells_them():
+    assert [SignMethod[name].value for name in ("MD5", "SHA256")] == ["Md5", "SHA256"]
+
+
+@pytest.mark.parametrize(
+    "build", [lambda p: messages.push(p, 1626969597470), lambda p: messages.get_reply(7, p)]
+)
+@given(
+    is_delta=st.booleans(),
+    method=st.sampled_from(SignMethod),
+    module=st.sampled_from(["default", "MCU"]),
+    tags=st.dictionaries(
+        st.from_regex(r"[A-Za-z0-9.]{1,30}", fullmatch=True).filter(
+            lambda key: key not in messages.RESERVED_KEYS
+        ),
+        st.text(
+            st.characters(exclude_characters='{}[]"', exclude_categories=["Cs"]), min_size=1, max_size=30
+        ).filter(lambda value: value not in messages.RESERVED_KEYS),
+        max_size=3,
+    ),
+    custom_info=st.sampled_from([None, "", "plain", '{"notice":"now","version":"9.9"}', '{"a":{"url":[1]}}']),
+)
+def test_a_device_in_c_finds_every_field_of_what_we_send(build, is_delta, method, module, tags, custom_info):
+    package = with_(is_delta=is_delta, sign_method=method, module=module, tags=tags, custom_info=custom_info)
+    payload = build(package)
+    data = scan(payload, b"data")
+    assert data is not None
+    assert json.loads(data) == json.loads(payload)["data"]
+    digest = package.md5 if method is SignMethod.MD5 else package.sha256
+    assert scan(data, b"size") == b"432945"
+    assert scan(data, b"version") == b"2.0.0"
+    assert scan(data, b"url") == package.url.encode()
+    assert scan(data, b"sign") == digest.encode()
+    assert scan(data, b"signMethod") == (b"Md5" if method is SignMethod.MD5 else b"SHA256")
+    assert scan(data, b"md5") == (package.md5.encode() if method is SignMethod.MD5 else None)
+    assert scan(data, b"isDiff") == (b"1" if is_delta else None)
+    assert scan(data, b"module") == (b"MCU" if module == "MCU" else None)
+    assert scan(data, b"dProtocol") is None
+    assert scan(data, b"streamId") is None
+    assert scan(data, b"files") is None
+    assert scan(payload, b"id") == (b"1626969597470" if b"message" in payload else b"7")
+
+
+def test_the_scanner_is_as_easily_fooled_as_the_devices_are():
+    assert scan(b'{"code": "1000"}', b"code") == b' "1000"'
+    assert scan(b'{"x":{"url":"a"},"url":"b"}', b"url") == b"a"
+    assert scan(b'{"tag":"url","url":"b"}', b"url") is None
+    assert scan(b'{"Url":"b"}', b"url") is None
+    assert scan(b'{"data":{"x":"{"},"id":1}', b"data") is None
