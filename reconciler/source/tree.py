@@ -1,0 +1,144 @@
+"""The port that manifests and the files beside them come through, and the plainest thing behind it: a folder.
+
+`validate.check` and `rosters` read through a `Tree` and nothing else, so that a commit (`repository.CommitTree`)
+and a working folder are judged by the same code. A tree decides nothing about what a file means.
+
+Paths are relative to the tree's root, with `/` between their parts, never absolute and never with `.` or `..`.
+Only regular files exist in a tree: symbolic links, submodules and devices do not.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+from reconciler import errors
+
+CHUNK_BYTES = 1 << 20
+
+
+class UnreadableError(errors.UserError):
+    """A file of the tree cannot be read: it is missing, too large, or not ours to read."""
+
+
+class Tree(Protocol):
+    """A set of files at one moment. Reading twice gives the same bytes."""
+
+    def paths(self) -> Iterable[str]:
+        """The files to look for manifests in, in any order. Other files of the tree can be read all the same."""
+        ...
+
+    def size(self, path: str) -> int | None:
+        """The file's size in bytes; None when there is no regular file at `path`."""
+        ...
+
+    def read(self, path: str, limit: int) -> bytes:
+        """The whole file.
+
+        Raises:
+            UnreadableError: there is no such file, it is larger than `limit` bytes, or it cannot be read.
+        """
+        ...
+
+    def chunks(self, path: str) -> Iterator[bytes]:
+        """The file's bytes in pieces of at most `CHUNK_BYTES`, so that a large file never stands in memory.
+
+        Raises:
+            UnreadableError: there is no such file, or it cannot be read.
+        """
+        ...
+
+    def oid(self, path: str) -> str | None:
+        """A name for the file's content, the same for the same bytes (Git's blob id); None when there is none."""
+        ...
+
+
+class FolderTree:
+    """A folder as it lies on the disk.
+
+    Args:
+        root: the folder. Nothing outside it can be read.
+        only: when given, `paths` lists just these files and the files below these folders (relative to the root).
+        texts: files that exist in memory only, by path (standard input is one); they come before the folder's.
+    """
+
+    def __init__(
+        self, root: pathlib.Path, *, only: Iterable[str] | None = None, texts: dict[str, bytes] | None = None
+    ) -> None:
+        self._root = root.resolve()
+        self._only = None if only is None else tuple(only)
+        self._texts = texts or {}
+
+    def paths(self) -> Iterable[str]:
+        """The texts, then every regular file below the folder (or the chosen parts of it), hidden ones left out."""
+        found = dict.fromkeys(self._texts)
+        for start in ("",) if self._only is None else self._only:
+            place = self._root / start
+            found.update(dict.fromkeys(self._below(place) if place.is_dir() else (start,)))
+        return tuple(found)
+
+    def _below(self, folder: pathlib.Path) -> Iterator[str]:
+        for directory, folders, files in os.walk(folder):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            for name in sorted(files):
+                path = pathlib.Path(directory, name)
+                if not path.is_symlink() and path.is_file():
+                    yield path.relative_to(self._root).as_posix()
+
+    def size(self, path: str) -> int | None:
+        """The file's size in bytes; None when there is no regular file at `path`."""
+        if path in self._texts:
+            return len(self._texts[path])
+        place = self._place(path)
+        return place.stat().st_size if place is not None else None
+
+    def read(self, path: str, limit: int) -> bytes:
+        """The whole file; see `Tree.read`."""
+        if path in self._texts:
+            content = self._texts[path]
+        else:
+            try:
+                with self._existing(path).open("rb") as file:
+                    content = file.read(limit + 1)
+            except OSError as problem:
+                raise _unreadable(path, problem) from problem
+        if len(content) > limit:
+            raise UnreadableError(f"{path} is larger than {limit:,} bytes")
+        return content
+
+    def chunks(self, path: str) -> Iterator[bytes]:
+        """The file in pieces; see `Tree.chunks`."""
+        if path in self._texts:
+            yield self._texts[path]
+            return
+        try:
+            with self._existing(path).open("rb", buffering=0) as file:
+                while chunk := file.read(CHUNK_BYTES):
+                    yield chunk
+        except OSError as problem:
+            raise _unreadable(path, problem) from problem
+
+    def oid(self, path: str) -> str | None:  # noqa: ARG002 - the port's signature
+        """None: a folder's files have no name for their content, and can change between two looks."""
+        return None
+
+    def _existing(self, path: str) -> pathlib.Path:
+        place = self._place(path)
+        if place is None:
+            raise UnreadableError(f"there is no file {path}")
+        return place
+
+    def _place(self, path: str) -> pathlib.Path | None:
+        """The file on the disk; None when there is none, a symbolic link leads there, or it is outside the root."""
+        place = self._root / path
+        try:
+            inside = place.resolve() == pathlib.Path(os.path.normpath(place))
+            return place if inside and place.is_relative_to(self._root) and place.is_file() else None
+        except (OSError, ValueError):  # a name that is too long, or holds a NUL
+            return None
+
+
+def _unreadable(path: str, problem: OSError) -> UnreadableError:
+    return UnreadableError(f"{path} cannot be read: {problem.strerror or problem}")
