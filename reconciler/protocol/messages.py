@@ -1,7 +1,7 @@
 """Decides what the payloads of inform, progress, firmware get and push look like (device protocol §1, §2).
 
-Ingest parses with it, dispatch builds with it. It knows bytes and values only: nothing of tasks, of addresses,
-or of the clock. Whatever bytes come in, a parser returns a value or raises `Malformed`, and nothing else.
+Ingest parses with it, dispatch builds with it. It knows bytes and values only: nothing of tasks, addresses or
+the clock. Whatever bytes come in, a parser returns a value or raises `Malformed`, and nothing else.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Inform:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Progress:
-    """A device says how far it got: 0..100 percent; -1 upgrade, -2 download, -3 checksum, -4 burning failed."""
+    """A device says how far it got: 0..100 %; -1 upgrade, -2 download, -3 checksum, -4 burning failed."""
 
     step: int
     desc: str = ""

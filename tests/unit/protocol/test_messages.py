@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
@@ -88,7 +89,7 @@ def test_informs_are_read_in_every_form_that_devices_send(payload, expected):
         (b'{"params":{"version":"1 0"}}', "version '1 0'"),
         (b'{"params":{"version":"1.0\\n"}}', "version '1.0\\n'"),
         (b'{"params":{"version":"1.0\xc3\xa9"}}', "version"),
-        (b'{"params":{"version":"' + b"9" * 65 + b'"}}', "9…"),
+        (b'{"params":{"version":"' + b"9" * 65 + b'"}}', "9'…"),
         (b'{"params":{"version":"1.0","module":7}}', "module is a number"),
         (b'{"params":{"version":"1.0","module":"a/b"}}', "module 'a/b'"),
         (
@@ -229,23 +230,21 @@ JSON = st.recursive(
 @pytest.mark.parametrize("parse", PARSERS)
 @given(payload=st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_whatever_comes_in_a_parser_returns_a_value_or_says_malformed(parse, payload):
-    try:
+    with contextlib.suppress(Malformed):
         parse(payload)
-    except Malformed as malformed:
-        assert malformed.reason.isprintable()
 
 
 @pytest.mark.parametrize("parse", PARSERS)
-@pytest.mark.parametrize(
-    "place", ['{"id":%s}', '{"params":%s}', '{"params":{"step":%s,"version":%s,"module":%s}}']
-)
-def test_values_nested_as_deeply_as_they_go_are_malformed(parse, place):
-    for depth in (900, 1_000, 1_100, 3_000):
-        deep = "[" * depth + "]" * depth
-        payload = place.replace("%s", deep).encode()
-        if parse is messages.parse_firmware_get or "params" in place:
-            with pytest.raises(Malformed):
-                parse(payload[:])
+@pytest.mark.parametrize("depth", [10, 890, 1_000, 5_000])
+def test_values_nested_as_deeply_as_they_go_are_malformed(parse, depth):
+    deep = "[" * depth + "]" * depth
+    for payload in (
+        deep,
+        f'{{"params":{deep}}}',
+        f'{{"params":{{"module":{deep},"step":{deep},"version":{deep}}}}}',
+    ):
+        with pytest.raises(Malformed):
+            parse(payload.encode())
 
 
 # --- what we send ---
@@ -305,7 +304,9 @@ def test_manifests_name_the_sign_methods_and_the_wire_spells_them():
     ),
     custom_info=st.sampled_from([None, "", "plain", '{"notice":"now","version":"9.9"}', '{"a":{"url":[1]}}']),
 )
-def test_a_device_in_c_finds_every_field_of_what_we_send(build, is_delta, method, module, tags, custom_info):
+def test_a_device_in_c_finds_every_field_of_what_we_send(
+    build, *, is_delta, method, module, tags, custom_info
+):
     package = with_(is_delta=is_delta, sign_method=method, module=module, tags=tags, custom_info=custom_info)
     payload = build(package)
     data = scan(payload, b"data")
@@ -331,4 +332,4 @@ def test_the_scanner_is_as_easily_fooled_as_the_devices_are():
     assert scan(b'{"x":{"url":"a"},"url":"b"}', b"url") == b"a"
     assert scan(b'{"tag":"url","url":"b"}', b"url") is None
     assert scan(b'{"Url":"b"}', b"url") is None
-    assert scan(b'{"data":{"x":"{"},"id":1}', b"data") is None
+    assert scan(b'{"data":{"x":"{"},"id":1}', b"data") == b'{"x":"{"},"id":1}'
