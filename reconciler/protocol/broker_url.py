@@ -1,7 +1,7 @@
 """Decides how a broker's address is written: `mqtt://[user[:password]@]host[:port]`, or `mqtts://` for TLS.
 
-Called by whoever is given such an address (the broker transport, the simulator). It opens no connection and knows
-no certificates: those are files, and given beside the address.
+Called by whoever is given such an address (the broker transport, the simulator). It opens no connection and
+knows no certificates: those are files, and given beside the address.
 """
 
 from __future__ import annotations

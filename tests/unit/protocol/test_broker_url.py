@@ -6,22 +6,21 @@ import pytest
 
 from reconciler import errors
 from reconciler.protocol import broker_url
+from reconciler.protocol.broker_url import BrokerUrl
 
 
 @pytest.mark.parametrize(
-    ("text", "host", "port", "tls", "username", "password"),
+    ("text", "expected"),
     [
-        ("mqtt://broker", "broker", 1883, False, None, None),
-        ("mqtts://broker", "broker", 8883, True, None, None),
-        ("mqtt://broker:1884/", "broker", 1884, False, None, None),
-        ("mqtt://me@broker", "broker", 1883, False, "me", None),
-        ("mqtts://me%40site:p%2Fw%40@[::1]:8884", "::1", 8884, True, "me@site", "p/w@"),
+        ("mqtt://broker", BrokerUrl("broker", 1883, tls=False)),
+        ("mqtts://broker", BrokerUrl("broker", 8883, tls=True)),
+        ("mqtt://broker:1884/", BrokerUrl("broker", 1884, tls=False)),
+        ("mqtt://me@broker", BrokerUrl("broker", 1883, tls=False, username="me")),
+        ("mqtts://me%40site:p%2Fw%40@[::1]:8884", BrokerUrl("::1", 8884, tls=True, username="me@site", password="p/w@")),
     ],
 )
-def test_an_address_is_read_into_its_parts(text, host, port, tls, username, password):
-    url = broker_url.parse(text)
-    assert (url.host, url.port, url.tls) == (host, port, tls)
-    assert (url.username, url.password) == (username, password)
+def test_an_address_is_read_into_its_parts(text, expected):
+    assert broker_url.parse(text) == expected
 
 
 @pytest.mark.parametrize(
