@@ -16,7 +16,10 @@ from reconciler.protocol.broker_url import BrokerUrl
         ("mqtts://broker", BrokerUrl("broker", 8883, tls=True)),
         ("mqtt://broker:1884/", BrokerUrl("broker", 1884, tls=False)),
         ("mqtt://me@broker", BrokerUrl("broker", 1883, tls=False, username="me")),
-        ("mqtts://me%40site:p%2Fw%40@[::1]:8884", BrokerUrl("::1", 8884, tls=True, username="me@site", password="p/w@")),
+        (
+            "mqtts://me%40site:p%2Fw%40@[::1]:8884",
+            BrokerUrl("::1", 8884, tls=True, username="me@site", password="p/w@"),
+        ),
     ],
 )
 def test_an_address_is_read_into_its_parts(text, expected):
