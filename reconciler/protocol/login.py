@@ -1,8 +1,8 @@
 """Decides who a connecting device says it is, and whether its password proves that (device protocol §3).
 
 Called by the device endpoint, by an external broker's authentication hook, and (`make`) by the simulator. It
-knows no secrets of its own and never looks at the time: some SDKs always send the same timestamp (trap 11), so
-freshness proves nothing.
+knows no secrets of its own and never looks at the time: some SDKs always send the same timestamp (trap 11),
+so freshness proves nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import hmac
 
-from reconciler.protocol import topics
 from reconciler.protocol.topics import Address
 
 DEFAULT_METHOD = "hmacmd5"
@@ -58,20 +57,20 @@ class Credentials:
 def parse(client_id: str, username: str, password: str) -> Login:
     """Reads the three strings of a CONNECT.
 
+    Only the shape of the names is looked at: whether they are well formed, `topics.is_well_formed` says.
+
     Raises:
-        LoginError: the user name is not `deviceName&productKey` with well-formed names, or the sign method is
-            none that we know.
+        LoginError: the user name is not `deviceName&productKey`, or the sign method is none that we know.
     """
-    name, separator, product = username.partition("&")
-    address = Address(product, name)
-    if not separator or not topics.is_well_formed(address):
+    name, _, product = username.partition("&")
+    if not name or not product:
         raise LoginError(f"user name {username!r} is not deviceName&productKey")
     cid, _, rest = client_id.partition("|")
     options = dict(_option(part) for part in rest.rstrip("|").split(","))
     method = options.get("signmethod", DEFAULT_METHOD).lower()
     if method not in _DIGESTS:
         raise LoginError(f"signmethod {method!r} is none of {', '.join(_DIGESTS)}")
-    return Login(address, client_id, cid, method, options.get("timestamp"), password)
+    return Login(Address(product, name), client_id, cid, method, options.get("timestamp"), password)
 
 
 def _option(part: str) -> tuple[str, str]:
@@ -92,7 +91,12 @@ def sign(
     text = f"clientId{cid}deviceName{address.device_name}productKey{address.product_key}"
     if timestamp is not None:
         text += f"timestamp{timestamp}"
-    return hmac.digest(secret.encode(), text.encode(), _DIGESTS[method]).hex()
+    return hmac.digest(secret.encode(), _encode(text), _DIGESTS[method]).hex()
+
+
+def _encode(text: str) -> bytes:
+    """UTF-8 of whatever a client sent; a broker's hook can pass on what is no proper text."""
+    return text.encode(errors="surrogatepass")
 
 
 def verify(login: Login, secret: str) -> bool:
@@ -101,7 +105,7 @@ def verify(login: Login, secret: str) -> bool:
     The hex digits' case does not matter: the C SDK sends upper case (trap 11).
     """
     expected = sign(secret, login.address, login.cid, method=login.sign_method, timestamp=login.timestamp)
-    return hmac.compare_digest(expected.encode(), login.password.lower().encode())
+    return hmac.compare_digest(expected.encode(), _encode(login.password.lower()))
 
 
 def make(
