@@ -1,9 +1,10 @@
 """The port that manifests and the files beside them come through, and the plainest thing behind it: a folder.
 
-`validate.check` and `rosters` read through a `Tree` and nothing else, so that a commit (`repository.CommitTree`)
-and a working folder are judged by the same code. A tree decides nothing about what a file means.
+`validate.check` and `rosters` read through a `Tree` and nothing else, so that a commit
+(`repository.CommitTree`) and a working folder are judged by the same code. A tree decides nothing about what
+a file means.
 
-Paths are relative to the tree's root, with `/` between their parts, never absolute and never with `.` or `..`.
+Paths are relative to the tree's root, with `/` between their parts, never absolute, without `.` and `..`.
 Only regular files exist in a tree: symbolic links, submodules and devices do not.
 """
 
@@ -27,7 +28,7 @@ class Tree(Protocol):
     """A set of files at one moment. Reading twice gives the same bytes."""
 
     def paths(self) -> Iterable[str]:
-        """The files to look for manifests in, in any order. Other files of the tree can be read all the same."""
+        """The files to look for manifests in, in any order. The tree may hold more that can be read."""
         ...
 
     def size(self, path: str) -> int | None:
@@ -51,7 +52,7 @@ class Tree(Protocol):
         ...
 
     def oid(self, path: str) -> str | None:
-        """A name for the file's content, the same for the same bytes (Git's blob id); None when there is none."""
+        """A name for the file's content, the same for the same bytes (Git's blob id); None: there is none."""
         ...
 
 
@@ -60,8 +61,8 @@ class FolderTree:
 
     Args:
         root: the folder. Nothing outside it can be read.
-        only: when given, `paths` lists just these files and the files below these folders (relative to the root).
-        texts: files that exist in memory only, by path (standard input is one); they come before the folder's.
+        only: when given, `paths` lists just these files and those below these folders, relative to the root.
+        texts: files that exist in memory only, by path: standard input is one.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class FolderTree:
         self._texts = texts or {}
 
     def paths(self) -> Iterable[str]:
-        """The texts, then every regular file below the folder (or the chosen parts of it), hidden ones left out."""
+        """The texts, then the regular files below the folder or its chosen parts, hidden folders left out."""
         found = dict.fromkeys(self._texts)
         for start in ("",) if self._only is None else self._only:
             place = self._root / start
@@ -131,7 +132,7 @@ class FolderTree:
         return place
 
     def _place(self, path: str) -> pathlib.Path | None:
-        """The file on the disk; None when there is none, a symbolic link leads there, or it is outside the root."""
+        """The file on the disk; None: there is none, a symbolic link leads there, or it is outside."""
         place = self._root / path
         try:
             inside = place.resolve() == pathlib.Path(os.path.normpath(place))

@@ -1,0 +1,130 @@
+"""What a commit asks for: the objects it declares, and those it names but declares wrongly.
+
+Built by `source.validate`, compared with the database by `plan`. The rule that matters most lives here: a
+file that cannot be read or is not valid is never the same as an absent one (`DesiredState.is_gone`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+from reconciler.domain import resources
+from reconciler.domain.resources import Kind, Resource
+
+
+class Key(NamedTuple):
+    """What an object is, wherever its manifest lies."""
+
+    kind: Kind
+    name: str
+
+    def __str__(self) -> str:
+        """The form that people read: `Batch/thermostat-1.4.0-eu`."""
+        return f"{self.kind}/{self.name}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FileFact:
+    """A package's file as it was found in the tree; the digests are lower-case hex."""
+
+    path: str
+    size: int
+    sha256: str
+    md5: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RosterRef:
+    """A CSV file of devices as it was found in the tree: `entries` devices, the digest in lower-case hex."""
+
+    path: str
+    size: int
+    sha256: str
+    entries: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Declaration:
+    """One valid object. `digest` covers the normalised spec and the content of the files it refers to.
+
+    Where those files lie is not part of the digest, so that moving a manifest or a file changes nothing.
+    """
+
+    kind: Kind
+    name: str
+    digest: str
+    resource: Resource
+    path: str
+    line: int
+    file: FileFact | None = None
+    roster: RosterRef | None = None
+
+    @property
+    def key(self) -> Key:
+        """What the object is."""
+        return Key(self.kind, self.name)
+
+
+def declare(
+    resource: Resource, path: str, line: int, file: FileFact | None = None, roster: RosterRef | None = None
+) -> Declaration:
+    """The declaration of a valid object, with its digest."""
+    return Declaration(
+        kind=Kind(resource.kind),
+        name=resource.metadata.name,
+        digest=resources.digest(content(resource, file, roster)),
+        resource=resource,
+        path=path,
+        line=line,
+        file=file,
+        roster=roster,
+    )
+
+
+def content(
+    resource: Resource, file: FileFact | None = None, roster: RosterRef | None = None
+) -> dict[str, Any]:
+    """The normalised spec with the contents of files in place of their paths: what the digest covers."""
+    spec = resources.normalised(resource)
+    if file is not None:
+        name = spec["files"][0]["name"]
+        spec["files"] = [{"name": name, "sha256": file.sha256}]
+    if roster is not None:
+        holder = spec["target"] if resource.kind == "Batch" else spec
+        holder["devicesFrom"] = {**holder["devicesFrom"], "file": roster.sha256}
+    return spec
+
+
+_R = TypeVar("_R", bound=Resource)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DesiredState:
+    """Everything that a tree says.
+
+    Attributes:
+        declarations: the valid objects.
+        broken: objects that are named but not valid, or that refer to one that is not; with the reasons.
+        broken_paths: files that cannot be read, or hold a document that is not valid.
+    """
+
+    declarations: Mapping[Key, Declaration] = dataclasses.field(default_factory=dict)
+    broken: Mapping[Key, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    broken_paths: frozenset[str] = frozenset()
+
+    def is_gone(self, key: Key, last_path: str) -> bool:
+        """True when Git no longer holds an object that was last declared in `last_path`.
+
+        False when it is declared, when it is named by a document that is not valid, and when the file that
+        last declared it is broken, because then nobody can say whether it is still meant to be.
+        """
+        return key not in self.declarations and key not in self.broken and last_path not in self.broken_paths
+
+    def of(self, model: type[_R]) -> Iterator[tuple[Declaration, _R]]:
+        """The declarations of one model, by name, each with its resource typed."""
+        for key in sorted(self.declarations):
+            declaration = self.declarations[key]
+            if isinstance(declaration.resource, model):
+                yield declaration, declaration.resource

@@ -1,0 +1,62 @@
+"""Every number of the platform rules that an operator's settings may change, with the rule's default.
+
+The settings build one `Limits`; validation carries it as pydantic's context, plan and engine take it as an
+argument. It holds numbers only and decides nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from datetime import timedelta
+
+MEGABYTE = 1_000_000
+"""The platform rules count in MB, not MiB."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Limits:
+    """Numbers marked ⚙ in the platform rules; the comment is the paragraph they come from."""
+
+    modules_per_product: int = 10  # §2, besides `default`
+    device_name_shortest: int = 4  # §2
+    device_name_longest: int = 32  # §2
+    packages: int = 500  # §3
+    file_bytes: int = 2_000 * MEGABYTE  # §3
+    mqtt_file_bytes: int = 16 * MEGABYTE  # §3
+    file_formats: tuple[str, ...] = (  # §3
+        ".bin",
+        ".dav",
+        ".tar",
+        ".gz",
+        ".tar.gz",
+        ".tar.xz",
+        ".zip",
+        ".gzip",
+        ".apk",
+        ".pack",
+    )
+    verification_timeout: timedelta = timedelta(hours=24)  # §3
+    devices_per_manifest: int = 200  # §4, target: devices
+    devices_per_file: int = 1_000_000  # §4, target: devicesFrom
+    device_file_bytes: int = 64 * MEGABYTE  # §4
+    schedule_lead_shortest: timedelta = timedelta(minutes=5)  # §4
+    schedule_lead_longest: timedelta = timedelta(days=7)  # §4
+    push_rate_lowest: int = 10  # §4, devices a minute
+    push_rate_highest: int = 10_000  # §4
+    dynamic_packages_per_group: int = 5  # §4, dynamic batches
+    matches_per_device: int = 10  # §4, dynamic batches
+    settle_time: timedelta = timedelta(seconds=10)  # §5
+    push_repeat_interval: timedelta = timedelta(minutes=1)  # §5
+    devices_per_group: int = 20_000  # §7
+    groups_per_device: int = 10  # §7
+    groups: int = 1_000  # §7
+
+
+DEFAULT = Limits()
+
+
+def of_context(context: object) -> Limits:
+    """The limits that pydantic's validation context carries; the defaults when it carries none."""
+    found = context.get("limits") if isinstance(context, Mapping) else None
+    return found if isinstance(found, Limits) else DEFAULT

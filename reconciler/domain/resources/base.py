@@ -1,0 +1,330 @@
+"""What all manifests share: the frozen model, the metadata, and the kinds of text, list and time in them.
+
+Used by the models beside it. A rule that is broken raises `problem(…)`, which pydantic collects with the
+others; `source.validate` turns them into diagnostics. Numbers that settings may change come from the
+validation context (`limits.of_context`). Nothing here looks at a second document or at a file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import Field
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError, core_schema
+
+from reconciler.domain import limits as limit
+from reconciler.domain.diagnostics import Code
+
+API_VERSION = "ota/v1"
+VERSION = re.compile(r"[A-Za-z0-9._-]{1,64}")
+NUMERIC_VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")
+DEVICE_NAME = re.compile(r"[A-Za-z0-9_.:@-]+")
+_DNS_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_LABEL_NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+_LABEL_KEY = re.compile(rf"({_DNS_LABEL}(\.{_DNS_LABEL})*/)?{_LABEL_NAME}")
+_LABEL_VALUE = re.compile(rf"({_LABEL_NAME})?")
+_DURATION = re.compile(r"(?=.)(?:([0-9]{1,7})h)?(?:([0-9]{1,7})m)?(?:([0-9]{1,7})s)?")
+_RFC3339 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
+
+Location = tuple[int | str, ...]
+
+
+def problem(
+    code: Code, message: str, *, remedy: str = "", at: Location = (), label: str = ""
+) -> PydanticCustomError:
+    """A broken rule, for a validator to raise.
+
+    Args:
+        code: the diagnostic's code.
+        message: what is wrong, in plain words.
+        remedy: what to write instead.
+        at: where below the validated value the problem stands.
+        label: the cause in a few words, for under the caret.
+    """
+    details = {"code": code, "message": message, "remedy": remedy, "at": at, "label": label}
+    return PydanticCustomError("rule", "{message}", details)
+
+
+class Model(pydantic.BaseModel):
+    """A part of a manifest: frozen, camelCase in YAML, unknown fields refused, no silent conversions."""
+
+    model_config = pydantic.ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        alias_generator=to_camel,
+        defer_build=True,
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Text:
+    """The rule of a text field.
+
+    Attributes:
+        what: what the text is, with its article: `a version`.
+        longest: characters at most.
+        pattern: what it consists of; None: anything.
+        rule: the pattern in words.
+        shortest: characters at least.
+    """
+
+    what: str
+    longest: int
+    pattern: re.Pattern[str] | None = None
+    rule: str = ""
+    shortest: int = 1
+
+    def check(self, value: str) -> str:
+        """The value itself, when it keeps the rule."""
+        size = len(value)
+        if size > self.longest or size < self.shortest:
+            bound = f"at most {self.longest}" if size > self.longest else f"at least {self.shortest}"
+            plural = "" if bound.endswith(" 1") else "s"
+            raise problem(Code.RANGE, f"{self.what} has {bound} character{plural}, this has {size}")
+        if self.pattern is not None and not self.pattern.fullmatch(value):
+            raise problem(Code.MALFORMED, f"`{value}` is not {self.what}", remedy=self.rule)
+        return value
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        said: dict[str, Any] = {**handler(schema), "minLength": self.shortest, "maxLength": self.longest}
+        if self.pattern is not None:
+            said["pattern"] = f"^({self.pattern.pattern})$"
+        return said
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Unique:
+    """The rule of a list that names each thing once, in an order that means nothing: it is kept sorted.
+
+    Attributes:
+        what: what one entry is, for messages: `device`.
+        least: entries at least.
+        most: entries at most; None: no rule.
+        most_of: the name of the `Limits` field that says how many at most, instead of `most`.
+    """
+
+    what: str
+    least: int = 0
+    most: int | None = None
+    most_of: str = ""
+
+    def _most(self, limits: limit.Limits) -> int | None:
+        return getattr(limits, self.most_of) if self.most_of else self.most
+
+    def check(self, value: tuple[str, ...], info: core_schema.ValidationInfo) -> tuple[str, ...]:
+        """The entries, sorted."""
+        most = self._most(limit.of_context(info.context))
+        if most is not None and len(value) > most:
+            raise problem(
+                Code.RANGE, f"at most {most:,} {self.what}s can be listed here, these are {len(value):,}"
+            )
+        if len(value) < self.least:
+            raise problem(Code.RANGE, f"at least {self.least} {self.what} must be listed here")
+        seen: dict[str, int] = {}
+        for place, entry in enumerate(value):
+            if seen.setdefault(entry, place) != place:
+                raise problem(Code.REPEATED, f"{self.what} `{entry}` is listed twice", at=(place,))
+        return tuple(sorted(value))
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+        return core_schema.with_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        said: dict[str, Any] = {**handler(schema), "uniqueItems": True}
+        if self.least:
+            said["minItems"] = self.least
+        if (most := self._most(limit.DEFAULT)) is not None:
+            said["maxItems"] = most
+        return said
+
+
+def duration(text: str) -> timedelta | None:
+    """`90s`, `10m`, `1h30m`, `24h` as a time span; None when the text is none."""
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        return None
+    hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return timedelta(hours=hours, minutes=minutes, seconds=seconds)
+
+
+def format_duration(span: timedelta) -> str:
+    """The shortest way to write a span of whole seconds in a manifest."""
+    minutes, seconds = divmod(int(span.total_seconds()), 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = [f"{count}{unit}" for count, unit in ((hours, "h"), (minutes, "m"), (seconds, "s")) if count]
+    return "".join(parts) or "0s"
+
+
+def _duration(value: object) -> object:
+    span = duration(value) if isinstance(value, str) else None
+    if span is None:
+        raise problem(
+            Code.MALFORMED, f"`{value}` is not a duration", remedy="write it like 90s, 10m, 1h30m or 24h"
+        )
+    return span
+
+
+def _minutes(span: timedelta) -> timedelta:
+    if span % timedelta(minutes=1) or not timedelta(minutes=1) <= span <= timedelta(days=1):
+        raise problem(
+            Code.RANGE,
+            f"`{format_duration(span)}` is not between 1 and 1,440 whole minutes",
+            remedy="write it like 60m",
+        )
+    return span
+
+
+def _moment(value: object) -> object:
+    if isinstance(value, str) and _RFC3339.fullmatch(value):
+        try:
+            return datetime.fromisoformat(value.upper()).astimezone(UTC)
+        except (ValueError, OverflowError):
+            pass
+    raise problem(
+        Code.MALFORMED,
+        f"`{value}` is not a time with a date and an offset",
+        remedy="write it like 2026-12-01T02:00:00+01:00 or 2026-12-01T01:00:00Z",
+    )
+
+
+def _device_name(value: str, info: core_schema.ValidationInfo) -> str:
+    complaint = device_name_problem(value, limit.of_context(info.context))
+    if complaint:
+        raise problem(Code.MALFORMED, complaint)
+    return value
+
+
+def device_name_problem(name: str, limits: limit.Limits) -> str:
+    """Why this is no device name (platform rules §2); empty when it is one."""
+    if DEVICE_NAME.fullmatch(name) and limits.device_name_shortest <= len(name) <= limits.device_name_longest:
+        return ""
+    return (
+        f"`{name}` is not a device name: {limits.device_name_shortest} to {limits.device_name_longest} of "
+        "letters, digits and _ . : @ -"
+    )
+
+
+def balanced(text: str, what: str) -> str:
+    """The text itself, when its braces pair up: devices that count them stumble (device protocol, trap 4)."""
+    depth = 0
+    for sign in text:
+        depth += (sign == "{") - (sign == "}")
+        if depth < 0:
+            break
+    if depth:
+        raise problem(
+            Code.MALFORMED,
+            f"the braces of {what} do not pair up",
+            remedy="some devices count braces to find the end of a message; close what is opened",
+        )
+    return text
+
+
+_DURATION_SCHEMA = {"type": "string", "pattern": r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$", "minLength": 2}
+
+Name = Annotated[
+    str,
+    Text(
+        "a name",
+        253,
+        re.compile(rf"{_DNS_LABEL}(\.{_DNS_LABEL})*"),
+        "lower-case letters, digits, `-` and `.`, starting and ending with a letter or digit",
+    ),
+]
+Version = Annotated[
+    str, Text("a version", 64, VERSION, "a version has letters, digits, `.`, `_` and `-` only")
+]
+ModuleName = Annotated[
+    str, Text("a module's name", 64, VERSION, "a module's name has letters, digits, `.`, `_` and `-` only")
+]
+DeviceName = Annotated[
+    str,
+    pydantic.AfterValidator(_device_name),
+    pydantic.WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": f"^{DEVICE_NAME.pattern}$",
+            "minLength": limit.DEFAULT.device_name_shortest,
+            "maxLength": limit.DEFAULT.device_name_longest,
+        }
+    ),
+]
+Description = Annotated[str, Text("a description", 100, shortest=0)]
+Duration = Annotated[
+    timedelta,
+    pydantic.BeforeValidator(_duration),
+    pydantic.PlainSerializer(format_duration),
+    pydantic.WithJsonSchema(_DURATION_SCHEMA),
+]
+Minutes = Annotated[Duration, pydantic.AfterValidator(_minutes), pydantic.WithJsonSchema(_DURATION_SCHEMA)]
+Moment = Annotated[
+    datetime,
+    pydantic.BeforeValidator(_moment),
+    pydantic.WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+
+
+TagKey = Annotated[
+    str,
+    Text(
+        "a tag's key",
+        64,
+        re.compile(r"[A-Za-z0-9._-]+"),
+        "a tag's key has letters, digits, `.`, `_` and `-` only",
+    ),
+]
+"""A device's tag. It never goes over the wire, so it is freer than a batch's."""
+TagValue = Annotated[str, Text("a tag's value", 1024)]
+
+
+def _label_key(key: str) -> str:
+    if len(key) > 253 or not _LABEL_KEY.fullmatch(key):
+        raise problem(
+            Code.MALFORMED,
+            f"`{key}` is not a key of a label or annotation",
+            remedy="up to 63 letters, digits, `-`, `_` and `.`, if you like after a domain and a slash",
+        )
+    return key
+
+
+LabelKey = Annotated[str, pydantic.AfterValidator(_label_key)]
+LabelValue = Annotated[
+    str,
+    Text("a label's value", 63, _LABEL_VALUE, "letters, digits, `-`, `_` and `.`, or nothing", shortest=0),
+]
+
+
+class Metadata(Model):
+    """What every object is known by."""
+
+    name: Name = Field(description="The object's name, unique per kind: a lower-case DNS subdomain.")
+    labels: dict[LabelKey, LabelValue] = Field(
+        default_factory=dict, description="Short values to select objects by, as in Kubernetes."
+    )
+    annotations: dict[LabelKey, Annotated[str, Text("an annotation", 65_536, shortest=0)]] = Field(
+        default_factory=dict, description="Any text for people and tools; it means nothing to the reconciler."
+    )
+
+
+class Manifest(Model):
+    """What every document begins with."""
+
+    api_version: Literal["ota/v1"] = Field(description="The version of the manifest format.")
+    metadata: Metadata = Field(description="What the object is known by.")
+
+
+class DevicesFrom(Model):
+    """A CSV file beside the manifest that lists devices."""
+
+    file: str = Field(min_length=1, description="The CSV file, relative to this manifest.")

@@ -1,0 +1,93 @@
+"""What manifests can say and the engine cannot do yet: one table, so that nothing is accepted and ignored.
+
+`source.validate` asks `find` about the plain data of each document, valid or not. When the engine learns
+something, its row goes; nothing else knows of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from reconciler.domain import resources
+from reconciler.domain.resources import Kind, Location
+
+KINDS = frozenset({Kind.DEVICE_GROUP})
+"""Kinds that the engine cannot work on yet."""
+
+OTHER_KINDS = frozenset({"Repository"})
+"""Kinds of ours that have no model yet."""
+
+
+class Row(NamedTuple):
+    """A field, and what it must not say yet."""
+
+    kind: Kind
+    field: str
+    refused: Callable[[Any], bool]
+    what: str
+
+
+def _given(value: object) -> bool:
+    return value is not None
+
+
+def _true(value: object) -> bool:
+    return value is True
+
+
+def _one_of(*values: str) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and value in values
+
+
+def _several(value: object) -> bool:
+    return isinstance(value, list) and len(value) > 1
+
+
+def _foreign(files: object) -> bool:
+    entries = files if isinstance(files, list) else []
+    sources = [entry.get("source") for entry in entries if isinstance(entry, dict)]
+    return any(isinstance(source, str) and not resources.is_path(source) for source in sources)
+
+
+ROWS = (
+    Row(Kind.PRODUCT, "protocol", _one_of("Sagoo"), "protocol Sagoo"),
+    Row(Kind.PRODUCT, "signing", _given, "signing packages"),
+    Row(Kind.PACKAGE, "type", _one_of("Delta"), "delta packages"),
+    Row(Kind.PACKAGE, "files", _several, "more than one file in a package"),
+    Row(Kind.PACKAGE, "files", _foreign, "a file from outside the repository"),
+    Row(Kind.PACKAGE, "verification", _given, "verification"),
+    Row(Kind.BATCH, "strategy", _one_of("Dynamic"), "strategy Dynamic"),
+    Row(Kind.BATCH, "target.gray", _given, "target gray"),
+    Row(Kind.BATCH, "target.group", _given, "target group"),
+    Row(Kind.BATCH, "schedule", _given, "a schedule"),
+    Row(Kind.BATCH, "retry", _given, "retry"),
+    Row(Kind.BATCH, "noResponseTimeout", _given, "noResponseTimeout"),
+    Row(Kind.BATCH, "conflict", _one_of("Overwrite", "Wait"), "any conflict rule but Keep"),
+    Row(Kind.BATCH, "confirm", _true, "confirmation of tasks"),
+    Row(Kind.BATCH, "download", _one_of("MQTT", "HTTPS"), "any download but Auto and HTTP"),
+    Row(Kind.BATCH, "newReportsOnly", _true, "newReportsOnly"),
+    Row(Kind.BATCH, "multiModule", _true, "multiModule"),
+    Row(Kind.BATCH, "suspend", _true, "suspend"),
+)
+
+
+def find(kind: Kind, data: object) -> Iterator[tuple[Location, str]]:
+    """Where a document asks for something that cannot be done yet, and what it is.
+
+    Args:
+        kind: the document's kind.
+        data: the document as plain data; it may break any other rule.
+    """
+    if kind in KINDS:
+        yield ("kind",), f"kind {kind}"
+    for row in ROWS:
+        location = ("spec", *row.field.split("."))
+        if row.kind is kind and row.refused(_at(data, location)):
+            yield location, row.what
+
+
+def _at(data: object, location: tuple[str, ...]) -> object:
+    for key in location:
+        data = data.get(key) if isinstance(data, dict) else None
+    return data
