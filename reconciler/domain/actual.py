@@ -1,0 +1,86 @@
+"""What is, as far as a plan must know: the objects in force, and what their runs still hold.
+
+Read by `store.objects`, compared by `plan`. It holds no devices and no tasks, only counts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Mapping
+from typing import Any
+
+from reconciler.domain import lifecycle
+from reconciler.domain.desired import Key
+
+
+class Phase(enum.StrEnum):
+    """The status of a batch (platform rules §4)."""
+
+    IN_PROGRESS = "IN_PROGRESS"
+    COMPLETED = "COMPLETED"
+    CANCELED = "CANCELED"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Run:
+    """The newest life of a batch."""
+
+    id: int
+    number: int
+    phase: Phase
+    package: str
+    product: str
+    unfinished: Mapping[lifecycle.Status, int] = dataclasses.field(default_factory=dict)
+    materializing: bool = False
+
+    @property
+    def draining(self) -> int:
+        """Tasks that are still on their way."""
+        return sum(self.unfinished.values())
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Held:
+    """An object that waits for somebody's word."""
+
+    reason: str
+    digest: str
+    """What was held; another digest is another matter."""
+    confirmed: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stored:
+    """One object as the database has it."""
+
+    path: str
+    digest: str | None
+    """What is in force; None when nothing was ever accepted."""
+    spec: Mapping[str, Any] | None
+    declared_digest: str = ""
+    removed: bool = False
+    held: Held | None = None
+    synced: bool = True
+    reason: str = ""
+    message: str = ""
+    run: Run | None = None
+
+    @property
+    def in_force(self) -> bool:
+        """True when it was accepted and is not removed."""
+        return self.digest is not None and not self.removed
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ActualState:
+    """Everything a plan compares with."""
+
+    objects: Mapping[Key, Stored] = dataclasses.field(default_factory=dict)
+    generation: int = 0
+    first_sight: bool = False
+    """True while no commit was ever applied to this database."""
+    confirmed_cancels: int | None = None
+    """How many cancellations somebody confirmed for the commit that is planned."""
+    unknown_devices: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    """By batch: names in its list that no device has, as far as a batch is new and minds."""

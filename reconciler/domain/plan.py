@@ -1,0 +1,363 @@
+"""Decides what to do: `diff(desired, actual) -> Plan`, actions with reasons (manifests "How a change is read").
+
+The same plan is printed by `plan`, applied by the daemon, and only looked at by whoever wants to know whether
+there is drift. `diff(x, x)` is empty, and so is a plan after an apply. Actions are on objects, never on tasks.
+What is refused is not an action: the object goes on as it was, OutOfSync, with the reason.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from reconciler.domain import desired as desires
+from reconciler.domain import lifecycle, resources
+from reconciler.domain.actual import ActualState, Phase, Run, Stored
+from reconciler.domain.desired import Declaration, DesiredState, Key
+from reconciler.domain.resources import CancelScope, Kind, State
+
+
+class Verb(enum.StrEnum):
+    """What an action does."""
+
+    CREATE = "create"
+    CHANGE = "change"
+    CANCEL = "cancel"
+    REMOVE = "remove"
+
+
+class Reason(enum.StrEnum):
+    """Why an object is not what Git says."""
+
+    INVALID = "Invalid"
+    UNREADABLE = "Unreadable"
+    IMMUTABLE = "Immutable"
+    IN_USE = "InUse"
+    UNKNOWN_DEVICES = "UnknownDevices"
+    DRAINING = "Draining"
+    FIRST_SIGHT = "FirstSight"
+    MASS_CANCEL = "MassCancel"
+
+
+HOLDS = frozenset({Reason.FIRST_SIGHT, Reason.MASS_CANCEL})
+"""Reasons that wait for somebody's word, where others wait for a change in Git."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Action:
+    """One thing to do to one object."""
+
+    verb: Verb
+    key: Key
+    why: str
+    declaration: Declaration | None = None
+    starts_run: bool = False
+    cancels_run: bool = False
+    statuses: tuple[lifecycle.Status, ...] = ()
+    """Of a cancellation: unfinished tasks in these statuses end, the others go on."""
+    changed: tuple[str, ...] = ()
+    """Of a change: the fields of the spec."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Verdict:
+    """An object that is not what Git says, and why."""
+
+    key: Key
+    reason: Reason
+    message: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plan:
+    """What a pass does. Empty when there are no actions, whatever is refused or held."""
+
+    actions: tuple[Action, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+
+    @property
+    def refused(self) -> tuple[Verdict, ...]:
+        """What somebody must change in Git."""
+        return tuple(verdict for verdict in self.verdicts if verdict.reason not in HOLDS)
+
+    @property
+    def held(self) -> tuple[Verdict, ...]:
+        """What waits for somebody's word."""
+        return tuple(verdict for verdict in self.verdicts if verdict.reason in HOLDS)
+
+    def count(self, *verbs: Verb) -> int:
+        """How many actions have one of the verbs."""
+        return sum(action.verb in verbs for action in self.actions)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Policy:
+    """How careful to be.
+
+    Attributes:
+        hold_first_sight: batches that an empty database finds in Git touch nobody until confirmed.
+        mass_cancel_least: fewer cancellations in one commit than this are never held…
+        mass_cancel_share: …and neither are those of at most this share of the running batches.
+    """
+
+    hold_first_sight: bool = True
+    mass_cancel_least: int = 3
+    mass_cancel_share: float = 0.5
+
+
+MUTABLE: Mapping[Kind, frozenset[str]] = {
+    Kind.PRODUCT: frozenset({"description", "modules", "versionFormat", "registration"}),
+    Kind.PACKAGE: frozenset({"title", "description", "customInfo", "verification"}),
+    Kind.DEVICE_INVENTORY: frozenset({"devices", "devicesFrom"}),
+    Kind.DEVICE_GROUP: frozenset(),
+    Kind.BATCH: frozenset({"pushRatePerMinute", "timeout", "tags", "state", "onCancel"}),
+}
+"""Fields that can change in place (platform rules §3, §4); a change of any other is refused."""
+
+_SCOPES: Mapping[CancelScope, lifecycle.Status] = {
+    CancelScope.QUEUED: lifecycle.Status.QUEUED,
+    CancelScope.NOTIFIED: lifecycle.Status.NOTIFIED,
+    CancelScope.IN_PROGRESS: lifecycle.Status.IN_PROGRESS,
+}
+_VERBS = [Verb.CANCEL, Verb.CREATE, Verb.CHANGE, Verb.REMOVE]
+_KINDS = list(Kind)
+
+
+def diff(desired: DesiredState, actual: ActualState, policy: Policy = Policy()) -> Plan:
+    """What makes the database what Git says."""
+    found = [*_declared(desired, actual, policy), *_broken(desired, actual), *_gone(desired, actual)]
+    actions = [item for item in found if isinstance(item, Action)]
+    verdicts = [item for item in found if isinstance(item, Verdict)]
+    held = _guard(actions, desired, actual, policy)
+    actions = [action for action in actions if action.key not in {verdict.key for verdict in held}]
+    in_use = _still_used(actions, actual)
+    actions = [action for action in actions if action.key not in {verdict.key for verdict in in_use}]
+    return Plan(tuple(sorted(actions, key=_order)), tuple(sorted([*verdicts, *held, *in_use], key=_by_key)))
+
+
+def statuses_on_cancel(scopes: Iterable[str]) -> tuple[lifecycle.Status, ...]:
+    """The task statuses that a batch's `onCancel` ends (platform rules §6)."""
+    listed = {CancelScope(scope) for scope in scopes}
+    return tuple(status for scope, status in _SCOPES.items() if scope in listed)
+
+
+def _order(action: Action) -> tuple[int, int, str]:
+    """Cancellations before creations; what is referred to before what refers to it, removed the other way round."""
+    kind = _KINDS.index(action.key.kind)
+    return _VERBS.index(action.verb), -kind if action.verb is Verb.REMOVE else kind, action.key.name
+
+
+def _by_key(verdict: Verdict) -> tuple[int, str]:
+    return _KINDS.index(verdict.key.kind), verdict.key.name
+
+
+def _declared(desired: DesiredState, actual: ActualState, policy: Policy) -> Iterable[Action | Verdict]:
+    for key, declaration in desired.declarations.items():
+        stored = actual.objects.get(key)
+        if stored is None or not stored.in_force:
+            yield _new(declaration, stored, actual, policy)
+            continue
+        item = _existing(declaration, stored)
+        if item is not None:
+            yield item
+
+
+def _new(
+    declaration: Declaration, stored: Stored | None, actual: ActualState, policy: Policy
+) -> Action | Verdict:
+    """An object that was never accepted, or that was removed and is back."""
+    key = declaration.key
+    create = Action(Verb.CREATE, key, "new in Git", declaration)
+    if not isinstance(declaration.resource, resources.Batch):
+        return create
+    if declaration.resource.spec.state is State.CANCELED:
+        return dataclasses.replace(create, why="new in Git, cancelled from the start")
+    if stored is not None and stored.run is not None:
+        return _again(declaration, stored, create)
+    unknown = actual.unknown_devices.get(key.name, ())
+    if unknown:
+        return Verdict(key, Reason.UNKNOWN_DEVICES, _unknown(unknown))
+    held = _hold(declaration, stored, actual, policy)
+    return held or dataclasses.replace(create, starts_run=True)
+
+
+def _again(declaration: Declaration, stored: Stored, create: Action) -> Action | Verdict:
+    """A batch that was deleted and is back: a run that ended by itself stays ended, a cancelled one starts anew."""
+    run = stored.run
+    assert run is not None
+    if stored.digest == declaration.digest and run.phase is Phase.COMPLETED:
+        return dataclasses.replace(create, why="back in Git; its run had ended by itself and stays ended")
+    return _another_run(run, dataclasses.replace(create, why="back in Git: a new run"))
+
+
+def _another_run(run: Run, action: Action) -> Action | Verdict:
+    if run.draining:
+        message = (
+            f"{run.draining} tasks of its run {run.number} are still on their way; "
+            "a new run that waits behind them is not supported yet: wait until they have ended"
+        )
+        return Verdict(action.key, Reason.DRAINING, message)
+    return dataclasses.replace(action, starts_run=True)
+
+
+def _hold(
+    declaration: Declaration, stored: Stored | None, actual: ActualState, policy: Policy
+) -> Verdict | None:
+    """Nothing that an empty database finds in Git touches a device until somebody says so."""
+    held = stored.held if stored is not None else None
+    if held is None:
+        waits = actual.first_sight and policy.hold_first_sight
+    else:
+        waits = held.digest == declaration.digest and not held.confirmed
+    if not waits:
+        return None
+    message = "was in Git before this database: confirm it with `reconciler confirm`, or change its spec"
+    return Verdict(declaration.key, Reason.FIRST_SIGHT, message)
+
+
+def _unknown(names: tuple[str, ...]) -> str:
+    listed = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+    return f"no device has the name {listed}: declare it, correct it, or set skipUnknown"
+
+
+def _existing(declaration: Declaration, stored: Stored) -> Action | Verdict | None:
+    if declaration.digest == stored.digest:
+        return None
+    spec = desires.content(declaration.resource, declaration.file, declaration.roster)
+    changed = _changed(spec, stored.spec or {})
+    if isinstance(declaration.resource, resources.Batch):
+        action = _state_change(declaration, stored, changed)
+        if action is not None:
+            return action
+    immutable = sorted(set(changed) - MUTABLE[declaration.kind])
+    if immutable:
+        return Verdict(declaration.key, Reason.IMMUTABLE, _immutable(declaration.kind, immutable))
+    return Action(Verb.CHANGE, declaration.key, "changed in Git", declaration, changed=changed)
+
+
+def _state_change(
+    declaration: Declaration, stored: Stored, changed: tuple[str, ...]
+) -> Action | Verdict | None:
+    """Cancelled, or activated again. A cancellation counts whatever else the commit changed beside it."""
+    assert isinstance(declaration.resource, resources.Batch)
+    spec = declaration.resource.spec
+    running = stored.run is not None and stored.run.phase is Phase.IN_PROGRESS
+    if spec.state is State.CANCELED and running:
+        statuses = statuses_on_cancel(spec.on_cancel)
+        return Action(
+            Verb.CANCEL, declaration.key, "state: Canceled", declaration, cancels_run=True, statuses=statuses
+        )
+    again = "state" in changed and spec.state is State.ACTIVE
+    if not again or set(changed) - MUTABLE[Kind.BATCH]:
+        return None
+    change = Action(Verb.CHANGE, declaration.key, "active again", declaration, changed=changed)
+    if stored.run is None:
+        return dataclasses.replace(change, starts_run=True)
+    if stored.run.phase is Phase.COMPLETED:
+        return dataclasses.replace(change, why="active again; its run had ended by itself and stays ended")
+    return _another_run(stored.run, change)
+
+
+def _changed(new: Mapping[str, Any], old: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(sorted(field for field in {*new, *old} if new.get(field) != old.get(field)))
+
+
+def _immutable(kind: Kind, fields: list[str]) -> str:
+    what = "a field" if len(fields) == 1 else "fields"
+    remedy = {
+        Kind.PACKAGE: "publish a new Package",
+        Kind.BATCH: "write a new Batch",
+    }.get(kind, f"write a new {kind}")
+    return f"{', '.join(fields)}: {what} that can't change once accepted; {remedy}, or revert the change"
+
+
+def _broken(desired: DesiredState, actual: ActualState) -> Iterable[Verdict]:
+    """Invalid is never absent: these objects stay as they are, and say why."""
+    for key, messages in desired.broken.items():
+        yield Verdict(key, Reason.INVALID, messages[0] if messages else "not valid")
+    for key, stored in actual.objects.items():
+        named = key in desired.declarations or key in desired.broken
+        if not named and stored.in_force and stored.path in desired.broken_paths:
+            yield Verdict(key, Reason.UNREADABLE, f"{stored.path}, which last declared it, is not valid")
+
+
+def _gone(desired: DesiredState, actual: ActualState) -> Iterable[Action]:
+    for key, stored in actual.objects.items():
+        if stored.removed or not desired.is_gone(key, stored.path):
+            continue
+        if stored.run is not None and stored.run.phase is Phase.IN_PROGRESS:
+            scopes = (stored.spec or {}).get("onCancel", resources.DEFAULT_ON_CANCEL)
+            statuses = statuses_on_cancel(scopes)
+            yield Action(Verb.CANCEL, key, "deleted from Git", cancels_run=True, statuses=statuses)
+        else:
+            yield Action(Verb.REMOVE, key, "deleted from Git")
+
+
+def _guard(
+    actions: list[Action], desired: DesiredState, actual: ActualState, policy: Policy
+) -> list[Verdict]:
+    """A missing folder or a commit that cancels most of what runs is more often a mistake than a wish."""
+    cancels = [action for action in actions if action.cancels_run]
+    running = sum(s.run is not None and s.run.phase is Phase.IN_PROGRESS for s in actual.objects.values())
+    emptied = (
+        not desired.declarations and not desired.broken and any(s.in_force for s in actual.objects.values())
+    )
+    many = len(cancels) >= policy.mass_cancel_least and len(cancels) > policy.mass_cancel_share * running
+    if not (emptied or many) or actual.confirmed_cancels == len(cancels):
+        return []
+    affected = [action for action in actions if action.verb is Verb.REMOVE] * emptied + cancels
+    message = (
+        f"this commit cancels {len(cancels)} of {running} running batches"
+        + (" and leaves nothing declared" if emptied else "")
+        + f": confirm with `reconciler confirm --cancel {len(cancels)}` or a commit trailer "
+        f"`Confirm-Cancel: {len(cancels)}`"
+    )
+    return [Verdict(action.key, Reason.MASS_CANCEL, message) for action in affected]
+
+
+def _still_used(actions: list[Action], actual: ActualState) -> list[Verdict]:
+    """Removals that something in force, or an unfinished task, still needs."""
+    leaving = {
+        action.key: action
+        for action in actions
+        if action.verb is Verb.REMOVE or action.why == "deleted from Git"
+    }
+    users: dict[Key, str] = {}
+    for key, stored in actual.objects.items():
+        if stored.in_force and key not in leaving:
+            users.update(dict.fromkeys(_references(key, stored), f"{key} refers to it"))
+    for key, stored in actual.objects.items():
+        left = _left_after(stored.run, actions, key)
+        if stored.run is not None and left:
+            message = f"{left} unfinished tasks of {key} need it"
+            users[Key(Kind.PACKAGE, stored.run.package)] = message
+            users[Key(Kind.PRODUCT, stored.run.product)] = message
+    return [
+        Verdict(key, Reason.IN_USE, f"can't be removed: {users[key]}")
+        for key, action in leaving.items()
+        if key in users and action.verb is Verb.REMOVE
+    ]
+
+
+def _references(key: Key, stored: Stored) -> Iterable[Key]:
+    spec = stored.spec or {}
+    if key.kind is Kind.BATCH:
+        yield Key(Kind.PACKAGE, spec["package"])
+        if stored.run is not None:
+            yield Key(Kind.PRODUCT, stored.run.product)
+    elif "product" in spec:
+        yield Key(Kind.PRODUCT, spec["product"])
+
+
+def _left_after(run: Run | None, actions: list[Action], key: Key) -> int:
+    """Unfinished tasks of a run once the plan's own cancellation has been carried out."""
+    if run is None:
+        return 0
+    ended = {
+        status for action in actions if action.key == key and action.cancels_run for status in action.statuses
+    }
+    return sum(count for status, count in run.unfinished.items() if status not in ended)
+
+

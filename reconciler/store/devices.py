@@ -1,0 +1,219 @@
+"""Devices: who exists, who is there, and which versions they report.
+
+Called by ingest and presence (bursts of devices), by materialisation (an inventory's names become devices) and by
+the `device` command.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, and_, bindparam, func, select, update
+from sqlalchemy.dialects.sqlite import insert
+
+from reconciler.protocol.topics import Address
+from reconciler.store import dialects, tables
+
+LAST_SEEN_GRAIN = timedelta(minutes=5)
+"""`last_seen` is written at most this often (engine §2)."""
+
+_device, _product, _version = tables.device, tables.product, tables.device_version
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Device:
+    """What ingest needs to know of a device."""
+
+    id: int
+    product_id: int
+    online: bool
+    numeric_versions: bool
+    last_seen_at: datetime | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Product:
+    """What ingest needs to know of a product that has an unknown device."""
+
+    id: int
+    auto_registration: bool
+
+
+def find(connection: Connection, addresses: Iterable[Address], epoch: int) -> dict[Address, Device]:
+    """The known devices among some addresses; `online` as of the daemon's `epoch`."""
+    names: dict[str, list[str]] = {}
+    for address in addresses:
+        names.setdefault(address.product_key, []).append(address.device_name)
+    found = {}
+    for product_key, listed in names.items():
+        query = (
+            select(
+                _device.c.id,
+                _device.c.product_id,
+                _device.c.name,
+                _device.c.online_epoch,
+                _device.c.last_seen_at,
+                _product.c.numeric_versions,
+            )
+            .join(_product, _product.c.id == _device.c.product_id)
+            .where(_product.c.product_key == product_key, ~_product.c.removed)
+            .where(_device.c.name.in_(dialects.members(listed)))
+        )
+        for row in connection.execute(query):
+            found[Address(product_key, row.name)] = Device(
+                row.id, row.product_id, row.online_epoch == epoch, row.numeric_versions, row.last_seen_at
+            )
+    return found
+
+
+def products(connection: Connection, product_keys: Iterable[str]) -> dict[str, Product]:
+    """The served products among some product keys."""
+    query = select(_product.c.product_key, _product.c.id, _product.c.auto_registration).where(
+        _product.c.product_key.in_(dialects.members(product_keys)), ~_product.c.removed
+    )
+    return {row.product_key: Product(row.id, row.auto_registration) for row in connection.execute(query)}
+
+
+def served_product_keys(connection: Connection) -> frozenset[str]:
+    """The product keys of every product that is in Git."""
+    return frozenset(connection.execute(select(_product.c.product_key).where(~_product.c.removed)).scalars())
+
+
+def register(connection: Connection, product_id: int, names: Sequence[str], now: datetime) -> None:
+    """Makes devices that no inventory declares: an operator's, or those that registered themselves."""
+    statement = insert(_device).on_conflict_do_update(
+        index_elements=["product_id", "name"],
+        set_={"state": "registered"},
+        where=_device.c.state == "removed",
+    )
+    rows = [
+        {"product_id": product_id, "name": name, "state": "registered", "created_at": now} for name in names
+    ]
+    connection.execute(statement, rows)
+
+
+def came(connection: Connection, sessions: Mapping[int, int], epoch: int, now: datetime) -> None:
+    """Devices connected; `sessions` is their connection's number by device id."""
+    statement = (
+        update(_device)
+        .where(_device.c.id == bindparam("device"))
+        .values(online_epoch=epoch, session=bindparam("number"), online_since=now, last_seen_at=now)
+    )
+    if sessions:
+        connection.execute(statement, [{"device": i, "number": n} for i, n in sorted(sessions.items())])
+
+
+def went(connection: Connection, sessions: Mapping[int, int], epoch: int, now: datetime) -> list[int]:
+    """Connections ended; the ids of the devices that are gone with them (not those that are back already)."""
+    if not sessions:
+        return []
+    rows = connection.execute(
+        select(_device.c.id, _device.c.session).where(
+            _device.c.id.in_(dialects.members(sessions)), _device.c.online_epoch == epoch
+        )
+    )
+    gone = [row.id for row in rows if row.session == sessions[row.id]]
+    connection.execute(
+        update(_device)
+        .where(_device.c.id.in_(dialects.members(gone)))
+        .values(online_epoch=None, session=None, online_since=None, last_seen_at=now)
+    )
+    return gone
+
+
+def touch(connection: Connection, device_ids: Iterable[int], now: datetime) -> None:
+    """Devices were heard."""
+    ids = list(device_ids)
+    if ids:
+        connection.execute(
+            update(_device).where(_device.c.id.in_(dialects.members(ids))).values(last_seen_at=now)
+        )
+
+
+def versions(connection: Connection, device_ids: Iterable[int]) -> dict[tuple[int, str], str]:
+    """What devices reported last, by device id and module."""
+    query = select(_version.c.device_id, _version.c.module, _version.c.version).where(
+        _version.c.device_id.in_(dialects.members(device_ids))
+    )
+    return {(row.device_id, row.module): row.version for row in connection.execute(query)}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Report:
+    """A version that differs from what the device reported before."""
+
+    device_id: int
+    product_id: int
+    module: str
+    version: str
+
+
+_report = insert(_version)
+_report = _report.on_conflict_do_update(
+    index_elements=["device_id", "module"],
+    set_={"version": _report.excluded.version, "reported_at": _report.excluded.reported_at},
+)
+
+
+def report(connection: Connection, reports: Sequence[Report], now: datetime) -> None:
+    """Keeps changed versions."""
+    if reports:
+        connection.execute(_report, [{**_row(changed), "reported_at": now} for changed in reports])
+
+
+def _row(changed: Report) -> dict[str, object]:
+    return {
+        "device_id": changed.device_id,
+        "product_id": changed.product_id,
+        "module": changed.module,
+        "version": changed.version,
+    }
+
+
+def reported_versions(connection: Connection, product_id: int, module: str) -> list[str]:
+    """The distinct versions that a product's devices report.
+
+    Skips along the index, so that the cost follows the number of versions, not of devices.
+    """
+    here = and_(_version.c.product_id == product_id, _version.c.module == module)
+    walk = select(func.min(_version.c.version).label("version")).where(here).cte("walk", recursive=True)
+    following = (
+        select(func.min(_version.c.version))
+        .where(here, _version.c.version > walk.c.version)
+        .scalar_subquery()
+    )
+    walk = walk.union_all(select(following).where(walk.c.version.is_not(None)))
+    return [v for v in connection.execute(select(walk.c.version)).scalars() if v is not None]
+
+
+def distribution(connection: Connection, product_id: int) -> list[tuple[str, str, int]]:
+    """Module, version and number of devices, most devices first. Reads the whole index of the product."""
+    query = (
+        select(_version.c.module, _version.c.version, func.count().label("devices"))
+        .where(_version.c.product_id == product_id)
+        .group_by(_version.c.module, _version.c.version)
+        .order_by(_version.c.module, func.count().desc(), _version.c.version)
+    )
+    return [(row.module, row.version, row.devices) for row in connection.execute(query)]
+
+
+def missing(connection: Connection, product_id: int, names: Sequence[str]) -> list[str]:
+    """Those of some names that no targetable device of the product has."""
+    query = select(_device.c.name).where(
+        _device.c.product_id == product_id,
+        _device.c.state != "removed",
+        _device.c.name.in_(dialects.members(names)),
+    )
+    known = set(connection.execute(query).scalars())
+    return [name for name in names if name not in known]
+
+
+def remove_inventory(connection: Connection, inventory_id: int) -> None:
+    """The inventory left Git: its devices are targeted no more; their running batches go on."""
+    connection.execute(
+        update(_device)
+        .where(_device.c.inventory_id == inventory_id)
+        .values(state="removed", inventory_id=None)
+    )

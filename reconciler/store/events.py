@@ -1,0 +1,134 @@
+"""The append-only log: what happened to which object, run, task and device, when, and by which commit.
+
+Called by every service that changes state, in the transaction of that change: an event is missing only when its
+change is. Nothing here updates or deletes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection, insert, select
+
+from reconciler.domain import lifecycle
+from reconciler.store import tables
+
+
+class Type(enum.StrEnum):
+    """What kind of thing happened."""
+
+    CREATED = "created"
+    CHANGED = "changed"
+    REMOVED = "removed"
+    REFUSED = "refused"
+    HELD = "held"
+    CONFIRMED = "confirmed"
+    CANCELED = "canceled"
+    MATERIALIZED = "materialized"
+    COMPLETED = "completed"
+    TASK = "task"
+    LATE = "late"
+    VERSION = "version"
+    REGISTERED = "registered"
+    COMMAND = "command"
+    STARTED = "started"
+    CLOCK_JUMP = "clock-jump"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One line of the log."""
+
+    type: Type
+    kind: str | None = None
+    name: str | None = None
+    run_id: int | None = None
+    task_id: int | None = None
+    device_id: int | None = None
+    revision_id: int | None = None
+    from_status: lifecycle.Status | None = None
+    to_status: lifecycle.Status | None = None
+    reason: str | None = None
+    message: str = ""
+
+
+_FIELDS = tuple(field.name for field in dataclasses.fields(Event))
+
+
+def append(connection: Connection, now: datetime, events: Sequence[Event]) -> None:
+    """Writes lines into the log, all with the same time."""
+    if events:
+        rows = [{"at": now, **{name: getattr(event, name) for name in _FIELDS}} for event in events]
+        connection.execute(insert(tables.event), rows)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the log, with the names that a reader knows things by."""
+
+    id: int
+    at: datetime
+    type: str
+    kind: str | None
+    name: str | None
+    batch: str | None
+    device: str | None
+    from_status: str | None
+    to_status: str | None
+    reason: str | None
+    message: str
+    revision: str | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which lines to read."""
+
+    batch: str | None = None
+    device: str | None = None
+    kind: str | None = None
+    name: str | None = None
+    after: int = 0
+
+
+def read(connection: Connection, wanted: Filter, limit: int) -> list[Line]:
+    """The newest `limit` lines that fit, oldest first."""
+    event, run, device, revision = tables.event, tables.run, tables.device, tables.revision
+    query = (
+        select(
+            event.c.id,
+            event.c.at,
+            event.c.type,
+            event.c.kind,
+            event.c.name,
+            run.c.batch,
+            device.c.name.label("device"),
+            event.c.from_status,
+            event.c.to_status,
+            event.c.reason,
+            event.c.message,
+            revision.c.sha.label("revision"),
+        )
+        .select_from(
+            event.outerjoin(run, run.c.id == event.c.run_id)
+            .outerjoin(device, device.c.id == event.c.device_id)
+            .outerjoin(revision, revision.c.id == event.c.revision_id)
+        )
+        .where(event.c.id > wanted.after)
+        .order_by(event.c.id.desc())
+        .limit(limit)
+    )
+    if wanted.batch is not None:
+        runs = select(run.c.id).where(run.c.batch == wanted.batch)
+        query = query.where(event.c.run_id.in_(runs))
+    if wanted.device is not None:
+        devices = select(tables.device.c.id).where(tables.device.c.name == wanted.device)
+        query = query.where(event.c.device_id.in_(devices))
+    if wanted.kind is not None:
+        query = query.where(event.c.kind == wanted.kind)
+    if wanted.name is not None:
+        query = query.where(event.c.name == wanted.name)
+    return [Line(*row) for row in reversed(connection.execute(query).all())]

@@ -1,0 +1,259 @@
+"""What Git declared, as rows: read as the `ActualState` that a plan compares with, written by apply."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from reconciler.domain import actual, plan
+from reconciler.domain.desired import Key
+from reconciler.domain.resources import Kind
+from reconciler.store import counts, events, tables
+
+_object, _run = tables.object_, tables.run
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Revision:
+    """A commit of the ref that is followed."""
+
+    sha: str
+    ref: str
+    subject: str = ""
+    author: str = ""
+
+    def __str__(self) -> str:
+        """The form that status and logs use: `main@sha1:<sha>`."""
+        return f"{self.ref.removeprefix('refs/heads/')}@sha1:{self.sha}"
+
+
+def record_revision(connection: Connection, revision: Revision, now: datetime) -> int:
+    """The id of a commit's row, made when the commit is new here."""
+    row = dataclasses.asdict(revision) | {"observed_at": now}
+    connection.execute(upsert(tables.revision).on_conflict_do_nothing(index_elements=["sha"]), [row])
+    found = select(tables.revision.c.id).where(tables.revision.c.sha == revision.sha)
+    return int(connection.execute(found).scalar_one())
+
+
+def newest_revision(connection: Connection) -> Revision | None:
+    """The commit that was applied last; None before the first."""
+    revision = tables.revision
+    row = connection.execute(select(revision).order_by(revision.c.id.desc()).limit(1)).first()
+    return Revision(row.sha, row.ref, row.subject, row.author) if row else None
+
+
+def generation(connection: Connection) -> int:
+    """The number that every object-level write raises."""
+    return int(connection.execute(select(tables.daemon.c.generation)).scalar_one_or_none() or 0)
+
+
+def raise_generation(connection: Connection) -> None:
+    """Says that objects changed: plans that were made before are void."""
+    connection.execute(update(tables.daemon).values(generation=tables.daemon.c.generation + 1))
+
+
+def load(
+    connection: Connection, sha: str = "", unknown_devices: Mapping[str, tuple[str, ...]] | None = None
+) -> actual.ActualState:
+    """Everything that a plan for the commit `sha` compares with."""
+    runs = _newest_runs(connection)
+    rows = connection.execute(select(_object)).all()
+    confirmation = tables.confirmation
+    confirmed = select(confirmation.c.cancels).where(confirmation.c.sha == sha)
+    return actual.ActualState(
+        objects={Key(Kind(row.kind), row.name): _stored(row, runs.get(row.id)) for row in rows},
+        generation=generation(connection),
+        first_sight=connection.execute(select(func.count()).select_from(tables.revision)).scalar_one() == 0,
+        confirmed_cancels=connection.execute(confirmed).scalar_one_or_none(),
+        unknown_devices=unknown_devices or {},
+    )
+
+
+def _stored(row: Row[Any], run: actual.Run | None) -> actual.Stored:
+    held = None
+    if row.held:
+        held = actual.Held(row.held, row.declared_digest, row.confirmed_digest == row.declared_digest)
+    return actual.Stored(
+        path=row.path,
+        digest=row.digest,
+        spec=row.spec,
+        declared_digest=row.declared_digest,
+        removed=row.removed,
+        held=held,
+        synced=row.sync == "Synced",
+        reason=row.reason,
+        message=row.message,
+        run=run,
+    )
+
+
+def _newest_runs(connection: Connection) -> dict[int, actual.Run]:
+    newest = select(func.max(_run.c.id)).group_by(_run.c.object_id)
+    query = (
+        select(_run, tables.package.c.name.label("package"), tables.product.c.name.label("product"))
+        .join(tables.package, tables.package.c.id == _run.c.package_id)
+        .join(tables.product, tables.product.c.id == _run.c.product_id)
+        .where(_run.c.id.in_(newest))
+    )
+    rows = connection.execute(query).all()
+    counted = counts.read(connection, [row.id for row in rows])
+    return {
+        row.object_id: actual.Run(
+            id=row.id,
+            number=row.number,
+            phase=actual.Phase(row.phase),
+            package=row.package,
+            product=row.product,
+            unfinished=counts.unfinished(counted.get(row.id, {})),
+            materializing=row.cursor is not None,
+        )
+        for row in rows
+    }
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Acceptance:
+    """What of an object comes into force."""
+
+    key: Key
+    path: str
+    digest: str
+    spec: Mapping[str, Any]
+    revision_id: int
+
+
+def accept(connection: Connection, accepted: Acceptance, now: datetime) -> int:
+    """Puts a spec into force; the object's id. Accepting the same again changes nothing but the time."""
+    values = {
+        "path": accepted.path,
+        "digest": accepted.digest,
+        "spec": dict(accepted.spec),
+        "revision_id": accepted.revision_id,
+        "declared_digest": accepted.digest,
+        "removed": False,
+        "held": None,
+        "sync": "Synced",
+        "reason": "",
+        "message": "",
+        "updated_at": now,
+    }
+    statement = upsert(_object).values(
+        source="default", kind=accepted.key.kind, name=accepted.key.name, created_at=now, **values
+    )
+    statement = statement.on_conflict_do_update(index_elements=["source", "kind", "name"], set_=values)
+    connection.execute(statement)
+    return object_id(connection, accepted.key)
+
+
+def object_id(connection: Connection, key: Key) -> int:
+    """The id of an object's row."""
+    found = select(_object.c.id).where(_object.c.kind == key.kind, _object.c.name == key.name)
+    return int(connection.execute(found).scalar_one())
+
+
+def remove(connection: Connection, key: Key, revision_id: int, now: datetime) -> None:
+    """The object left Git. Its row stays, for its history and for when it comes back."""
+    values = {"removed": True, "held": None, "sync": "Synced", "reason": "", "message": "", "updated_at": now}
+    connection.execute(
+        update(_object)
+        .where(_object.c.kind == key.kind, _object.c.name == key.name)
+        .values(revision_id=revision_id, **values)
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Note:
+    """What an object's status says now, and where it is declared."""
+
+    key: Key
+    path: str
+    declared_digest: str
+    verdict: plan.Verdict | None
+
+
+def note(
+    connection: Connection, notes: Iterable[Note], revision_id: int, now: datetime
+) -> list[events.Event]:
+    """Writes the statuses of objects that were refused, held, or are well again; the log's lines about them."""
+    lines = []
+    for noted in notes:
+        verdict = noted.verdict
+        held = verdict is not None and verdict.reason is plan.Reason.FIRST_SIGHT
+        values = {
+            "path": noted.path,
+            "declared_digest": noted.declared_digest,
+            "held": verdict.reason if verdict and held else None,
+            "sync": "OutOfSync" if verdict else "Synced",
+            "reason": verdict.reason if verdict else "",
+            "message": verdict.message if verdict else "",
+            "updated_at": now,
+        }
+        statement = upsert(_object).values(
+            source="default",
+            kind=noted.key.kind,
+            name=noted.key.name,
+            revision_id=revision_id,
+            created_at=now,
+            removed=False,
+            **values,
+        )
+        connection.execute(
+            statement.on_conflict_do_update(index_elements=["source", "kind", "name"], set_=values)
+        )
+        if verdict is not None:
+            lines.append(_line(verdict, revision_id))
+    return lines
+
+
+def _line(verdict: plan.Verdict, revision_id: int) -> events.Event:
+    return events.Event(
+        type=events.Type.HELD if verdict.reason in plan.HOLDS else events.Type.REFUSED,
+        kind=verdict.key.kind,
+        name=verdict.key.name,
+        revision_id=revision_id,
+        reason=verdict.reason,
+        message=verdict.message,
+    )
+
+
+def confirm(connection: Connection, names: Collection[str] | None) -> list[str]:
+    """Releases held batches: those named, or all (None). Returns the names of those that were held."""
+    query = select(_object.c.name).where(_object.c.held.is_not(None))
+    if names is not None:
+        query = query.where(_object.c.name.in_(list(names)))
+    found = list(connection.execute(query.order_by(_object.c.name)).scalars())
+    connection.execute(
+        update(_object).where(_object.c.name.in_(found)).values(confirmed_digest=_object.c.declared_digest)
+    )
+    if found:
+        raise_generation(connection)
+    return found
+
+
+def confirm_cancels(connection: Connection, sha: str, cancels: int, who: str, now: datetime) -> None:
+    """Somebody confirmed that a commit may cancel so many batches."""
+    values = {"cancels": cancels, "who": who, "created_at": now}
+    statement = upsert(tables.confirmation).values(sha=sha, **values)
+    connection.execute(statement.on_conflict_do_update(index_elements=["sha"], set_=values))
+    raise_generation(connection)
+
+
+def start_daemon(connection: Connection, now: datetime) -> tuple[int, datetime | None]:
+    """A new daemon takes over: its epoch, and when the last one was known to live."""
+    daemon = tables.daemon
+    connection.execute(
+        upsert(daemon).values(id=1, generation=0, epoch=0).on_conflict_do_nothing(index_elements=["id"])
+    )
+    before = connection.execute(select(daemon.c.heartbeat_at)).scalar_one()
+    connection.execute(update(daemon).values(epoch=daemon.c.epoch + 1, heartbeat_at=now))
+    return connection.execute(select(daemon.c.epoch)).scalar_one(), before
+
+
+def beat(connection: Connection, now: datetime) -> None:
+    """The daemon lives."""
+    connection.execute(update(tables.daemon).values(heartbeat_at=now))

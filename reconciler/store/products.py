@@ -1,0 +1,141 @@
+"""The rows that make objects usable by the engine: products, packages with their files, inventories."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+from sqlalchemy.dialects.sqlite import insert
+
+from reconciler.store import devices, tables
+
+_product, _package, _blob = tables.product, tables.package, tables.blob
+
+
+def put_product(
+    connection: Connection, object_id: int, *, name: str, product_key: str, numeric: bool, auto: bool
+) -> None:
+    """Declares a product, anew or again."""
+    values: dict[str, Any] = {
+        "product_key": product_key, "numeric_versions": numeric, "auto_registration": auto, "removed": False,
+    }  # fmt: skip
+    statement = insert(_product).values(object_id=object_id, name=name, **values)
+    connection.execute(statement.on_conflict_do_update(index_elements=["object_id"], set_=values))
+
+
+def product_id(connection: Connection, name: str) -> int | None:
+    """The id of a product that is in Git."""
+    return connection.execute(
+        select(_product.c.id).where(_product.c.name == name, ~_product.c.removed)
+    ).scalar_one_or_none()
+
+
+def put_blob(connection: Connection, *, sha256: str, md5: str, size: int, now: datetime) -> int:
+    """The id of a stored file's row, made when it is new."""
+    connection.execute(
+        insert(_blob)
+        .values(sha256=sha256, md5=md5, size=size, created_at=now)
+        .on_conflict_do_nothing(index_elements=["sha256"])
+    )
+    return int(connection.execute(select(_blob.c.id).where(_blob.c.sha256 == sha256)).scalar_one())
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class NewPackage:
+    """What a package's row is made of."""
+
+    object_id: int
+    name: str
+    product_id: int
+    blob_id: int
+    module: str
+    version: str
+    sign_method: str
+    file_name: str
+    custom_info: str | None
+
+
+def put_package(connection: Connection, package: NewPackage) -> None:
+    """Declares a package, anew or again. What may not change was refused by the plan."""
+    values = dataclasses.asdict(package) | {"removed": False}
+    statement = insert(_package).values(**values)
+    connection.execute(statement.on_conflict_do_update(index_elements=["object_id"], set_=values))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Package:
+    """What a run needs of its package."""
+
+    id: int
+    product_id: int
+    module: str
+    version: str
+
+
+def package(connection: Connection, name: str) -> Package | None:
+    """A package that is in Git, by name."""
+    row = connection.execute(select(_package).where(_package.c.name == name, ~_package.c.removed)).first()
+    return Package(row.id, row.product_id, row.module, row.version) if row else None
+
+
+def put_inventory(connection: Connection, object_id: int, product: int, roster_id: int) -> None:
+    """Declares an inventory; its names become devices by materialisation."""
+    inventory = tables.inventory
+    values = {"product_id": product, "roster_id": roster_id, "cursor": ""}
+    statement = insert(inventory).values(object_id=object_id, **values)
+    connection.execute(statement.on_conflict_do_update(index_elements=["object_id"], set_=values))
+
+
+def remove(connection: Connection, object_id: int) -> None:
+    """An object left Git: what it made is served no more."""
+    for table in (_product, _package):
+        connection.execute(update(table).where(table.c.object_id == object_id).values(removed=True))
+    inventory = tables.inventory
+    gone = connection.execute(
+        update(inventory)
+        .where(inventory.c.object_id == object_id)
+        .values(cursor=None)
+        .returning(inventory.c.id)
+    ).scalar_one_or_none()
+    if gone is not None:
+        devices.remove_inventory(connection, gone)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Offer:
+    """What a run's devices are offered, but for the URL."""
+
+    run_id: int
+    version: str
+    module: str
+    sign_method: str
+    sha256: str
+    md5: str
+    size: int
+    blob_id: int
+    file_name: str
+    custom_info: str | None
+    tags: dict[str, str]
+
+
+def offers(connection: Connection, run_ids: list[int]) -> dict[int, Offer]:
+    """What the devices of some runs are offered."""
+    run = tables.run
+    query = (
+        select(
+            run.c.id, _package.c.version, _package.c.module, _package.c.sign_method, _blob.c.sha256, _blob.c.md5,
+            _blob.c.size, _blob.c.id.label("blob"), _package.c.file_name, _package.c.custom_info, run.c.tags,
+        )
+        .join(_package, _package.c.id == run.c.package_id)
+        .join(_blob, _blob.c.id == _package.c.blob_id)
+        .where(run.c.id.in_(run_ids))
+    )  # fmt: skip
+    return {row[0]: Offer(*row) for row in connection.execute(query)}
+
+
+def file_of(connection: Connection, blob_id: int) -> tuple[str, int] | None:
+    """SHA-256 and size of a stored file; None when there is none."""
+    row = connection.execute(select(_blob.c.sha256, _blob.c.size).where(_blob.c.id == blob_id)).first()
+    return (row.sha256, row.size) if row else None

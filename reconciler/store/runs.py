@@ -1,0 +1,181 @@
+"""Runs: one life of a batch each. Made and cancelled by apply, ended by whoever moves their last task."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, and_, exists, func, insert, literal, select, update
+
+from reconciler.domain import lifecycle, targeting
+from reconciler.store import counts, dialects, events, tables
+
+_run, _task = tables.run, tables.task
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class NewRun:
+    """What a run is made of."""
+
+    object_id: int
+    batch: str
+    product_id: int
+    package_id: int
+    revision_id: int
+    roster_id: int | None
+    conditions: targeting.Conditions
+    push_rate: int
+    timeout: timedelta | None
+    push_delivery: bool
+    tags: Mapping[str, str]
+
+
+def create(connection: Connection, new: NewRun, now: datetime) -> int:
+    """Starts a batch's next life; its tasks come with materialisation. Returns the run's id."""
+    number = select(func.coalesce(func.max(_run.c.number), 0) + 1).where(_run.c.object_id == new.object_id)
+    result = connection.execute(
+        insert(_run).values(
+            object_id=new.object_id,
+            batch=new.batch,
+            number=number.scalar_subquery(),
+            product_id=new.product_id,
+            package_id=new.package_id,
+            revision_id=new.revision_id,
+            phase="IN_PROGRESS",
+            roster_id=new.roster_id,
+            module=new.conditions.module,
+            target_version=new.conditions.target_version,
+            source_versions=list(new.conditions.source_versions),
+            allow_downgrade=new.conditions.allow_downgrade,
+            push_rate=new.push_rate,
+            timeout=new.timeout,
+            push_delivery=new.push_delivery,
+            tags=dict(new.tags),
+            cursor="",
+            created_at=now,
+        )
+    )
+    assert result.inserted_primary_key is not None
+    return int(result.inserted_primary_key[0])
+
+
+def change(
+    connection: Connection, run_id: int, *, push_rate: int, timeout: timedelta | None, tags: Mapping[str, str]
+) -> None:
+    """What may change while a run goes on (platform rules §4). The timeout counts for tasks that start later."""
+    connection.execute(
+        update(_run).where(_run.c.id == run_id).values(push_rate=push_rate, timeout=timeout, tags=dict(tags))
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cancellation:
+    """Who cancels a run, and which of its unfinished tasks end with it (platform rules §6)."""
+
+    by: str
+    statuses: tuple[lifecycle.Status, ...]
+    message: str = ""
+
+
+def cancel(connection: Connection, run_id: int, cancellation: Cancellation, now: datetime) -> int:
+    """Cancels a run: no task is created any more, tasks in the given statuses end, the others go on.
+
+    Returns the number of tasks that were cancelled. One statement a status for the tasks, one for their events.
+    """
+    run = connection.execute(
+        update(_run)
+        .where(_run.c.id == run_id, _run.c.phase == "IN_PROGRESS")
+        .values(phase="CANCELED", canceled_by=cancellation.by, cursor=None, ended_at=now)
+        .returning(_run.c.batch, _run.c.revision_id)
+    ).first()
+    if run is None:
+        return 0
+    moves, total = counts.Moves(), 0
+    for status in cancellation.statuses:
+        ended = _cancel_tasks(connection, and_(_task.c.run_id == run_id, _task.c.status == status), now)
+        total += ended
+        canceled = (run_id, lifecycle.Status.CANCELED, lifecycle.Reason.CANCELED)
+        moves.move((run_id, status, None), canceled, ended)
+    moves.write(connection)
+    event = events.Event(
+        type=events.Type.CANCELED,
+        kind="Batch",
+        name=run.batch,
+        run_id=run_id,
+        revision_id=run.revision_id,
+        message=f"by {cancellation.by}, {total} tasks cancelled"
+        + (f": {cancellation.message}" if cancellation.message else ""),
+    )
+    events.append(connection, now, [event])
+    return total
+
+
+def _cancel_tasks(connection: Connection, which: object, now: datetime) -> int:
+    """Ends the tasks and writes their events, from the same rows."""
+    event = tables.event
+    lines = select(
+        literal(now, tables.Moment()),
+        literal("task"),
+        _task.c.run_id,
+        _task.c.id,
+        _task.c.device_id,
+        _task.c.revision_id,
+        _task.c.status,
+        literal(str(lifecycle.Status.CANCELED)),
+        literal(str(lifecycle.Reason.CANCELED)),
+    ).where(which)  # type: ignore[arg-type]
+    columns = [
+        "at",
+        "type",
+        "run_id",
+        "task_id",
+        "device_id",
+        "revision_id",
+        "from_status",
+        "to_status",
+        "reason",
+    ]
+    connection.execute(insert(event).from_select(columns, lines))
+    return connection.execute(
+        update(_task)
+        .where(which)  # type: ignore[arg-type]
+        .values(
+            status=lifecycle.Status.CANCELED,
+            reason=lifecycle.Reason.CANCELED,
+            holds=False,
+            ended_at=now,
+            push_due_at=None,
+            deadline_at=None,
+            claim_epoch=None,
+        )
+    ).rowcount
+
+
+def finish(connection: Connection, run_ids: Iterable[int], now: datetime) -> None:
+    """Completes those runs whose last task has ended."""
+    count = tables.task_count
+    unfinished = exists().where(
+        count.c.run_id == _run.c.id,
+        count.c.status.in_([str(s) for s in lifecycle.UNFINISHED]),
+        count.c.count > 0,
+    )
+    completed = connection.execute(
+        update(_run)
+        .where(_run.c.id.in_(dialects.members(run_ids)), _run.c.phase == "IN_PROGRESS")
+        .where(_run.c.cursor.is_(None), ~unfinished)
+        .values(phase="COMPLETED", ended_at=now)
+        .returning(_run.c.id, _run.c.batch, _run.c.revision_id)
+    ).all()
+    lines = [
+        events.Event(
+            type=events.Type.COMPLETED,
+            kind="Batch",
+            name=row.batch,
+            run_id=row.id,
+            revision_id=row.revision_id,
+            message="all tasks have ended",
+        )
+        for row in completed
+    ]
+    events.append(connection, now, lines)

@@ -1,0 +1,417 @@
+"""The schema: every table, constraint and index, each with its reason.
+
+Migrations make these tables in a real database; a test compares the two. The invariants that the code relies on
+stand here a second time, so that a bug becomes an error instead of a doubled task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+
+from reconciler.domain import lifecycle
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MILLISECOND = timedelta(milliseconds=1)
+
+
+def milliseconds(moment: datetime) -> int:
+    """An aware moment as the database keeps it: whole milliseconds since 1970 in UTC."""
+    return (moment - _EPOCH) // MILLISECOND
+
+
+class Moment(TypeDecorator[datetime]):
+    """An aware UTC moment, kept as integer milliseconds: small, ordered, the same in every database."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+        """Into the database."""
+        del dialect
+        return None if value is None else milliseconds(value)
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
+        """Out of it."""
+        del dialect
+        return None if value is None else _EPOCH + timedelta(milliseconds=value)
+
+
+class Span(TypeDecorator[timedelta]):
+    """A duration, kept as integer milliseconds."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: timedelta | None, dialect: Dialect) -> int | None:
+        """Into the database."""
+        del dialect
+        return None if value is None else value // MILLISECOND
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> timedelta | None:
+        """Out of it."""
+        del dialect
+        return None if value is None else timedelta(milliseconds=value)
+
+
+def _one_of(column: str, values: Iterable[str], name: str) -> CheckConstraint:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({listed})", name=name)
+
+
+Number = BigInteger()
+"""The bare integer under a Moment or a Span, for arithmetic in SQL."""
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite numbers rows by itself only in a column that is exactly INTEGER.
+_Id = BigInteger().with_variant(Integer, "sqlite")
+
+# One row: what the database knows about itself and the daemon that owns it.
+daemon = Table(
+    "daemon",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    # Raised by every object-level write; an apply that planned against an older one plans again.
+    Column("generation", BigInteger, nullable=False),
+    # Raised at each start of a daemon. Claims and presence carry it, so what an earlier life knew can be told.
+    Column("epoch", BigInteger, nullable=False),
+    Column("heartbeat_at", Moment),
+    CheckConstraint("id = 1", name="single"),
+)
+
+revision = Table(
+    "revision",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("sha", String(64), nullable=False, unique=True),
+    Column("ref", Text, nullable=False),
+    Column("subject", Text, nullable=False, server_default=""),
+    Column("author", Text, nullable=False, server_default=""),
+    Column("observed_at", Moment, nullable=False),
+)
+
+# What Git declares, as it was last accepted. Identity is (source, kind, name).
+object_ = Table(
+    "object",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("source", Text, nullable=False, server_default="default"),
+    Column("kind", String(32), nullable=False),
+    Column("name", String(253), nullable=False),
+    Column("path", Text, nullable=False),
+    # What is in force. NULL: declared, but never accepted.
+    Column("digest", String(64)),
+    Column("spec", JSON(none_as_null=True)),
+    Column("revision_id", _Id, ForeignKey("revision.id"), nullable=False),
+    # What Git says now, which differs while a change is refused or held.
+    Column("declared_digest", String(64), nullable=False, server_default=""),
+    Column("removed", Boolean, nullable=False, server_default=text("0")),
+    Column("held", String(32)),
+    Column("confirmed_digest", String(64)),
+    Column("sync", String(16), nullable=False),
+    Column("reason", String(64), nullable=False, server_default=""),
+    Column("message", Text, nullable=False, server_default=""),
+    Column("created_at", Moment, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+    UniqueConstraint("source", "kind", "name"),
+    _one_of("sync", ["Synced", "OutOfSync"], "sync"),
+)
+
+product = Table(
+    "product",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("object_id", _Id, ForeignKey("object.id"), nullable=False, unique=True),
+    Column("name", String(253), nullable=False, unique=True),
+    Column("product_key", String(64), nullable=False, unique=True),
+    Column("numeric_versions", Boolean, nullable=False),
+    Column("auto_registration", Boolean, nullable=False),
+    Column("removed", Boolean, nullable=False, server_default=text("0")),
+)
+
+# A file in the content-addressed store.
+blob = Table(
+    "blob",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("sha256", String(64), nullable=False, unique=True),
+    Column("md5", String(32), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("created_at", Moment, nullable=False),
+)
+
+package = Table(
+    "package",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("object_id", _Id, ForeignKey("object.id"), nullable=False, unique=True),
+    Column("name", String(253), nullable=False, unique=True),
+    Column("product_id", _Id, ForeignKey("product.id"), nullable=False),
+    Column("blob_id", _Id, ForeignKey("blob.id"), nullable=False),
+    Column("module", String(64), nullable=False),
+    Column("version", String(64), nullable=False),
+    Column("sign_method", String(8), nullable=False),
+    Column("file_name", String(64), nullable=False),
+    Column("custom_info", Text),
+    Column("removed", Boolean, nullable=False, server_default=text("0")),
+)
+
+# A long list of names (and tags), kept by the digest of its content: staged before the transaction that uses it.
+roster = Table(
+    "roster",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("digest", String(64), nullable=False, unique=True),
+    Column("complete", Boolean, nullable=False),
+)
+roster_entry = Table(
+    "roster_entry",
+    metadata,
+    Column("roster_id", _Id, ForeignKey("roster.id"), primary_key=True),
+    Column("name", String(32), primary_key=True),
+    Column("tags", JSON(none_as_null=True)),
+    sqlite_with_rowid=False,
+)
+
+inventory = Table(
+    "inventory",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("object_id", _Id, ForeignKey("object.id"), nullable=False, unique=True),
+    Column("product_id", _Id, ForeignKey("product.id"), nullable=False),
+    Column("roster_id", _Id, ForeignKey("roster.id"), nullable=False),
+    # How far its names are materialised into devices; NULL when done.
+    Column("cursor", String(32)),
+)
+
+device = Table(
+    "device",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("product_id", _Id, ForeignKey("product.id"), nullable=False),
+    Column("name", String(32), nullable=False),
+    # Declared: in an inventory. Registered: by an operator, or by itself. Removed: no longer targeted.
+    Column("state", String(16), nullable=False),
+    Column("inventory_id", _Id, ForeignKey("inventory.id")),
+    Column("tags", JSON(none_as_null=True)),
+    # Online when this is the running daemon's epoch: losing the stream changes no device row.
+    Column("online_epoch", BigInteger),
+    Column("session", BigInteger),
+    Column("online_since", Moment),
+    Column("last_seen_at", Moment),
+    Column("created_at", Moment, nullable=False),
+    UniqueConstraint("product_id", "name"),
+    _one_of("state", ["declared", "registered", "removed"], "state"),
+    Index("ix_device_inventory", "inventory_id", sqlite_where=text("inventory_id IS NOT NULL")),
+)
+
+identity = Table(
+    "identity",
+    metadata,
+    Column("device_id", _Id, ForeignKey("device.id"), primary_key=True),
+    Column("secret", LargeBinary, nullable=False),  # encrypted (identities.py)
+    Column("created_at", Moment, nullable=False),
+    Column("rotated_at", Moment),
+)
+
+device_version = Table(
+    "device_version",
+    metadata,
+    Column("device_id", _Id, ForeignKey("device.id"), primary_key=True),
+    Column("module", String(64), primary_key=True),
+    Column("product_id", _Id, nullable=False),
+    Column("version", String(64), nullable=False),
+    Column("reported_at", Moment, nullable=False),
+    Index("ix_device_version_distribution", "product_id", "module", "version"),
+    sqlite_with_rowid=False,
+)
+
+# One life of a batch.
+run = Table(
+    "run",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("object_id", _Id, ForeignKey("object.id"), nullable=False),
+    Column("batch", String(253), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("product_id", _Id, ForeignKey("product.id"), nullable=False),
+    Column("package_id", _Id, ForeignKey("package.id"), nullable=False),
+    Column("revision_id", _Id, ForeignKey("revision.id"), nullable=False),
+    Column("phase", String(16), nullable=False),
+    Column("roster_id", _Id, ForeignKey("roster.id")),
+    # Conditions on a device's version (domain.targeting.Conditions).
+    Column("module", String(64), nullable=False),
+    Column("target_version", String(64), nullable=False),
+    Column("source_versions", JSON, nullable=False),
+    Column("allow_downgrade", Boolean, nullable=False),
+    Column("push_rate", Integer, nullable=False),
+    Column("timeout", Span),
+    Column("push_delivery", Boolean, nullable=False),
+    Column("tags", JSON, nullable=False),
+    # The name of the last device whose task was decided; NULL when all are.
+    Column("cursor", String(32)),
+    Column("canceled_by", String(16)),
+    Column("created_at", Moment, nullable=False),
+    Column("ended_at", Moment),
+    UniqueConstraint("object_id", "number"),
+    _one_of("phase", ["IN_PROGRESS", "COMPLETED", "CANCELED"], "phase"),
+    Index("ix_run_open", "phase", sqlite_where=text("phase = 'IN_PROGRESS'")),
+)
+
+# One batch's work on one device's module. Columns that move with every progress report are in no index.
+task = Table(
+    "task",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("run_id", _Id, ForeignKey("run.id"), nullable=False),
+    Column("device_id", _Id, ForeignKey("device.id"), nullable=False),
+    Column("module", String(64), nullable=False),
+    Column("match_no", Integer, nullable=False, server_default=text("0")),
+    Column("revision_id", _Id, ForeignKey("revision.id"), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("reason", String(32)),
+    Column("holds", Boolean, nullable=False),  # occupies its device's slot
+    Column("source_version", String(64)),
+    Column("push_due_at", Moment),
+    Column("claim_epoch", BigInteger),
+    Column("pushes", Integer, nullable=False, server_default=text("0")),
+    Column("first_pushed_at", Moment),
+    Column("last_pushed_at", Moment),
+    Column("started_at", Moment),
+    Column("deadline_at", Moment),
+    Column("step", Integer),
+    Column("step_description", Text, nullable=False, server_default=""),
+    Column("created_at", Moment, nullable=False),
+    Column("ended_at", Moment),
+    Column("late_at", Moment),
+    Column("late_success", Boolean, nullable=False, server_default=text("0")),
+    UniqueConstraint("run_id", "device_id", "module", "match_no"),
+    _one_of("status", lifecycle.Status, "status"),
+    CheckConstraint(
+        "(status IN ('SUCCEEDED', 'FAILED', 'CANCELED')) = (ended_at IS NOT NULL)", name="ended_has_time"
+    ),
+    CheckConstraint("NOT (holds AND ended_at IS NOT NULL)", name="ended_holds_nothing"),
+    # One unfinished task per device.
+    Index("ix_task_slot", "device_id", unique=True, sqlite_where=text("holds")),
+    Index("ix_task_push", "run_id", "push_due_at", sqlite_where=text("push_due_at IS NOT NULL")),
+    Index("ix_task_due", "deadline_at", sqlite_where=text("deadline_at IS NOT NULL")),
+    Index("ix_task_claim", "claim_epoch", sqlite_where=text("claim_epoch IS NOT NULL")),
+    Index("ix_task_device", "device_id", "module", "id"),
+)
+
+# Counts by status (and, for failures, by reason): moved in the transaction that moves the tasks.
+task_count = Table(
+    "task_count",
+    metadata,
+    Column("run_id", _Id, ForeignKey("run.id"), primary_key=True),
+    Column("status", String(16), primary_key=True),
+    Column("reason", String(32), primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    CheckConstraint("count >= 0", name="not_negative"),
+    sqlite_with_rowid=False,
+)
+
+# Devices that a run names but does not upgrade, and why.
+left_out = Table(
+    "left_out",
+    metadata,
+    Column("run_id", _Id, ForeignKey("run.id"), primary_key=True),
+    Column("device_id", _Id, ForeignKey("device.id"), primary_key=True),
+    Column("reason", String(32), nullable=False),
+    Column("version", String(64)),
+    sqlite_with_rowid=False,
+)
+
+rate_slot = Table(
+    "rate_slot",
+    metadata,
+    Column("run_id", _Id, ForeignKey("run.id"), primary_key=True),
+    Column("second", BigInteger, primary_key=True),
+    Column("pushed", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Append-only: a trigger in the migration refuses updates.
+event = Table(
+    "event",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("at", Moment, nullable=False),
+    Column("type", String(32), nullable=False),
+    Column("kind", String(32)),
+    Column("name", String(253)),
+    Column("run_id", _Id),
+    Column("task_id", _Id),
+    Column("device_id", _Id),
+    Column("revision_id", _Id),
+    Column("from_status", String(16)),
+    Column("to_status", String(16)),
+    Column("reason", String(64)),
+    Column("message", Text, nullable=False, server_default=""),
+    Index("ix_event_run", "run_id", "id", sqlite_where=text("run_id IS NOT NULL")),
+    Index("ix_event_device", "device_id", "id", sqlite_where=text("device_id IS NOT NULL")),
+)
+
+# What operators asked for; the daemon carries it out.
+command = Table(
+    "command",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("type", String(32), nullable=False),
+    Column("arguments", JSON, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("why", Text, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("done_at", Moment),
+    Column("result", Text),
+    Column("ok", Boolean),
+    Index("ix_command_open", "done_at", sqlite_where=text("done_at IS NULL")),
+)
+
+# How many cancellations of one commit somebody confirmed (manifests "How a change is read").
+confirmation = Table(
+    "confirmation",
+    metadata,
+    Column("sha", String(64), primary_key=True),
+    Column("cancels", Integer, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("created_at", Moment, nullable=False),
+)
+
+# Hashes of the newest messages, as many as may be unacknowledged: a redelivery is recognised after a crash.
+seen_message = Table(
+    "seen_message",
+    metadata,
+    Column("slot", Integer, primary_key=True),
+    Column("hash", LargeBinary, nullable=False),
+    Index("ix_seen_message_hash", "hash"),
+)
