@@ -76,6 +76,13 @@ class Dropped(NamedTuple):
     reason: Drop
 
 
+class Answered(NamedTuple):
+    """A packet that leaves nothing to do: answered already, or a repeat."""
+
+
+ANSWERED = Answered()
+
+
 class Confirmed(NamedTuple, Generic[T]):
     """The device acknowledged a push; `token` is what `Connection.push` was given for it."""
 
@@ -132,8 +139,8 @@ class Connection(Generic[T]):
         """How many bytes came in that were not looked at, or belong to a packet that is not complete."""
         return len(self._parser)
 
-    def events(self) -> Iterator[Connect | Received | Dropped | Confirmed[T] | Disconnect]:
-        """What came in, in order. May be left early and begun again.
+    def events(self) -> Iterator[Connect | Received | Dropped | Confirmed[T] | Answered | Disconnect]:
+        """What came in, in order, one event for each packet. May be left early and begun again.
 
         Stops after a Connect, until `accept`, and for good after a Disconnect.
 
@@ -144,9 +151,7 @@ class Connection(Generic[T]):
             return
         try:
             for packet in self._parser:
-                event = self._take(packet)
-                if event is not None:
-                    yield event
+                yield self._take(packet)
                 if self._stopped:
                     return
         except decoding.UnacceptableLevelError:
@@ -186,12 +191,17 @@ class Connection(Generic[T]):
         self.output += Publish(topic, payload, 1, packet_id).encode()
         return packet_id
 
-    def _take(self, packet: Packet) -> Connect | Received | Dropped | Confirmed[T] | Disconnect | None:
+    def withdraw(self, packet_id: int, token: T) -> None:
+        """Waits no more for the acknowledgement of this push, if it still did."""
+        if self.pushes.get(packet_id) is token:
+            del self.pushes[packet_id]
+
+    def _take(self, packet: Packet) -> Connect | Received | Dropped | Confirmed[T] | Answered | Disconnect:
         match packet:
             case Publish():
                 return self._publish(packet)
             case Puback(packet_id):
-                return Confirmed(self.pushes.pop(packet_id)) if packet_id in self.pushes else None
+                return Confirmed(self.pushes.pop(packet_id)) if packet_id in self.pushes else ANSWERED
             case Pingreq():
                 self.output += PINGRESP
             case Subscribe():
@@ -203,12 +213,12 @@ class Connection(Generic[T]):
             case _:
                 self._stopped, self.will = True, None
                 return Disconnect()
-        return None
+        return ANSWERED
 
-    def _publish(self, packet: Publish) -> Received | Dropped | None:
+    def _publish(self, packet: Publish) -> Received | Dropped | Answered:
         topic, payload, qos, packet_id, duplicate, retain = packet
         if qos and packet_id in self._unacknowledged:
-            return None
+            return ANSWERED
         use = self._known_use if topic == self._known_topic else self._use(topic)
         if retain and use is not Drop.FOREIGN:
             use = Drop.RETAINED

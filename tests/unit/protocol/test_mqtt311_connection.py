@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from reconciler.protocol import topics
 from reconciler.protocol.mqtt311 import decoding
-from reconciler.protocol.mqtt311.connection import Confirmed, Connection, Drop, Dropped, Received
+from reconciler.protocol.mqtt311.connection import ANSWERED, Confirmed, Connection, Drop, Dropped, Received
 from reconciler.protocol.mqtt311.packets import (
     FAILURE,
     PINGRESP,
@@ -83,7 +83,7 @@ def test_a_repeat_of_an_unacknowledged_message_is_not_given_out_twice() -> None:
     connection = opened()
     message = Publish(topics.inform(ME), b"{}", 1, 7)
     again = message._replace(duplicate=True)
-    assert len(said(connection, message, again, message)) == 1
+    assert said(connection, message, again, message)[1:] == [ANSWERED, ANSWERED]
     connection.acknowledge(7)
     assert answers(connection) == [Puback(7)]
     assert said(connection, again) == [Received(Route.INFORM, b"{}", 7, duplicate=True)]
@@ -133,13 +133,13 @@ def test_subscriptions_are_granted_up_to_qos_1_in_the_own_namespace_and_refused_
         (topics.upgrade(OTHER), 1),
         ("#", 0),
     )
-    assert said(connection, Subscribe(5, filters), Unsubscribe(6, ("#",))) == []
+    assert said(connection, Subscribe(5, filters), Unsubscribe(6, ("#",))) == [ANSWERED, ANSWERED]
     assert answers(connection) == [Suback(5, (0, 1, 1, FAILURE, FAILURE)), Unsuback(6)]
 
 
 def test_a_ping_is_answered() -> None:
     connection = opened()
-    assert said(connection, Pingreq()) == []
+    assert said(connection, Pingreq()) == [ANSWERED]
     assert connection.output == PINGRESP
 
 
@@ -150,7 +150,7 @@ def test_what_comes_before_the_login_is_decided_waits_for_it() -> None:
     assert said(connection, Pingreq()) == []
     assert connection.waiting == len(early.encode()) + 2
     connection.accept(CONNECT, ME)
-    assert list(connection.events()) == [Received(Route.INFORM, b"{}", 0, duplicate=False)]
+    assert list(connection.events()) == [Received(Route.INFORM, b"{}", 0, duplicate=False), ANSWERED]
     assert answers(connection)[0] == Connack(ConnectCode.ACCEPTED)
     assert connection.waiting == 0
 
@@ -212,8 +212,18 @@ def test_a_push_goes_out_at_qos_1_and_its_confirmation_carries_its_token() -> No
     assert connection.push("/t", b"one", "first") == 1
     assert connection.push("/t", b"two", "second") == 2
     assert answers(connection) == [Publish("/t", b"one", 1, 1), Publish("/t", b"two", 1, 2)]
-    assert said(connection, Puback(2), Puback(2), Puback(77)) == [Confirmed("second")]
+    assert said(connection, Puback(2), Puback(2), Puback(77)) == [Confirmed("second"), ANSWERED, ANSWERED]
     assert connection.pushes == {1: "first"}
+
+
+def test_a_push_can_be_given_up_unless_its_number_belongs_to_another_by_now() -> None:
+    connection = opened()
+    connection.push("/t", b"", "first")
+    connection.withdraw(1, "another")
+    assert connection.pushes == {1: "first"}
+    connection.withdraw(1, "first")
+    connection.withdraw(1, "first")
+    assert connection.pushes == {}
 
 
 def test_pushes_are_bounded_and_their_numbers_are_not_used_twice_at_a_time() -> None:
