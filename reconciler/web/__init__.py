@@ -1,0 +1,1 @@
+"""HTTP: downloads for devices, health and metrics for operators. Decides nothing about upgrades."""
