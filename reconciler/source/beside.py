@@ -1,0 +1,89 @@
+"""Files beside a manifest: where a path leads, and a package file's size and digests.
+
+Called by `references`. Everything is streamed once for each content; `Facts` keeps the results by content id.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import posixpath
+
+from reconciler.domain.desired import FileFact
+from reconciler.domain.limits import Limits
+from reconciler.source import rosters
+from reconciler.source.tree import Tree
+
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
+
+def resolve(manifest: str, path: str) -> str | None:
+    """The tree's path of a file that a manifest names relative to itself; None when it leaves the tree."""
+    joined = posixpath.normpath(posixpath.join(posixpath.dirname(manifest), path))
+    return None if joined.startswith(("../", "/")) or joined == ".." or "\0" in joined else joined
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Content:
+    """What a file's bytes are. `is_pointer`: Git LFS left its pointer where the file should be."""
+
+    size: int
+    sha256: str
+    md5: str
+    is_pointer: bool
+
+    def fact(self, path: str) -> FileFact:
+        """The fact about the file at this path."""
+        return FileFact(path, self.size, self.sha256, self.md5)
+
+
+class Facts:
+    """What is known of the files of a tree, so that nothing is read twice, also from commit to commit."""
+
+    def __init__(self) -> None:
+        self._contents: dict[str, Content] = {}
+        self._rosters: dict[tuple[str, rosters.Shape, Limits], rosters.Checked] = {}
+
+    def content(self, tree: Tree, path: str) -> Content:
+        """The digests of a file that exists.
+
+        Raises:
+            UnreadableError: it cannot be read.
+        """
+        oid = tree.oid(path)
+        known = self._contents.get(oid) if oid else None
+        found = known or _digest(tree, path)
+        if oid:
+            self._contents[oid] = found
+        return found
+
+    def roster(self, tree: Tree, path: str, shape: rosters.Shape, limits: Limits) -> rosters.Checked:
+        """What a CSV file of devices holds.
+
+        Raises:
+            UnreadableError: it cannot be read.
+        """
+        oid = tree.oid(path)
+        if oid is None:
+            return rosters.check(tree, path, shape, limits)
+        key = (oid, shape, limits)
+        if key not in self._rosters:
+            self._rosters[key] = rosters.check(tree, path, shape, limits)
+        found = self._rosters[key]
+        ref = None if found.ref is None else dataclasses.replace(found.ref, path=path)
+        return rosters.Checked(ref, found.flaws)
+
+    def keep(self, oids: set[str]) -> None:
+        """Forgets what no file of the tree holds any more."""
+        self._contents = {oid: found for oid, found in self._contents.items() if oid in oids}
+        self._rosters = {key: found for key, found in self._rosters.items() if key[0] in oids}
+
+
+def _digest(tree: Tree, path: str) -> Content:
+    sha256, md5, size, start = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0, b""
+    for chunk in tree.chunks(path):
+        start = start or chunk[: len(_LFS_POINTER)]
+        size += len(chunk)
+        sha256.update(chunk)
+        md5.update(chunk)
+    return Content(size, sha256.hexdigest(), md5.hexdigest(), start == _LFS_POINTER and size < 1024)

@@ -1,0 +1,283 @@
+"""A parser's events to documents: plain data beside a tree that knows where each value stands.
+
+Used by `loader`. Typing follows the core schema of YAML 1.2: `yes` and `on` are text, `1.10` is a number whose
+spelling is kept. Only strings, numbers, booleans, None, dicts and lists are made. The stack is a list, not the
+call stack, and depth, values (aliases counted as often as they are used) and documents are limited.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from ruamel.yaml import events
+
+from reconciler.domain.diagnostics import Code
+from reconciler.source.yaml_problems import Problem, Spot
+
+DEPTH = 50
+VALUES = 500_000
+DOCUMENTS = 1_000
+
+_WORDS = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+    **dict.fromkeys((".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF"), math.inf),
+    **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), -math.inf),
+    **dict.fromkeys((".nan", ".NaN", ".NAN"), math.nan),
+}
+_INTEGER = re.compile(r"[-+]?[0-9]{1,100}")
+_OCTAL = re.compile(r"0o[0-7]{1,100}")
+_HEXADECIMAL = re.compile(r"0x[0-9A-Fa-f]{1,100}")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+
+
+class Broken(Exception):  # noqa: N818 - it ends the reading of a file, and carries what to tell
+    """The document cannot be read any further."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+
+
+_NO_CHILDREN: dict[str | int, Node] = {}
+"""Shared by all scalars, which are most of the nodes of ten thousand cached manifests. Never written to."""
+
+
+@dataclasses.dataclass(slots=True)
+class Node:
+    """A value's place, and those of the values below it.
+
+    Attributes:
+        spot: where the value stands.
+        key: where its key stands; None in a list and at the root.
+        text: how a plain scalar is spelled in the file; None for what is quoted or composed.
+        children: by key or index.
+        weight: the values in it, itself included.
+        height: the levels in it, itself included.
+    """
+
+    spot: Spot
+    key: Spot | None = None
+    text: str | None = None
+    children: dict[str | int, Node] = dataclasses.field(default_factory=lambda: _NO_CHILDREN)
+    weight: int = 1
+    height: int = 1
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Document:
+    """One document: plain data, where each part of it stands, and what is wrong with its YAML."""
+
+    data: Any
+    root: Node
+    problems: tuple[Problem, ...] = ()
+
+    def find(self, location: tuple[int | str, ...]) -> tuple[Node, bool]:
+        """The node at a location, or the nearest one above it; and whether it is exactly that one."""
+        node = self.root
+        for step in location:
+            below = node.children.get(step)
+            if below is None:
+                return node, False
+            node = below
+        return node, True
+
+
+@dataclasses.dataclass(slots=True)
+class _Frame:
+    """A mapping or list that is being read; `key` waits for its value (and drops it when it is no text)."""
+
+    value: dict[str, Any] | list[Any]
+    node: Node
+    anchor: str | None
+    key: tuple[str | None, Spot] | None = None
+
+
+class Builder:
+    """Makes documents of the events of one run of a parser.
+
+    Args:
+        first_line: how many lines of the file stand before the parsed text.
+        most: documents at most.
+    """
+
+    def __init__(self, first_line: int = 0, most: int = DOCUMENTS) -> None:
+        self.documents: list[Document] = []
+        self._first_line = first_line
+        self._most = most
+        self._stack: list[_Frame] = []
+        self._anchors: dict[str, tuple[Any, Node]] = {}
+        self._problems: list[Problem] = []
+        self._values = 0
+
+    def take(self, stream: Iterator[Any]) -> None:
+        """Reads events to the end.
+
+        Raises:
+            Broken: a limit is exceeded, or an alias leads nowhere.
+        """
+        for event in stream:
+            match event:
+                case events.ScalarEvent():
+                    self._scalar(event)
+                case events.MappingStartEvent() | events.SequenceStartEvent():
+                    self._start(event)
+                case events.MappingEndEvent() | events.SequenceEndEvent():
+                    self._end()
+                case events.AliasEvent():
+                    self._alias(event)
+                case events.DocumentStartEvent():
+                    self._values, self._anchors, self._problems = 0, {}, []
+
+    def _spot(self, event: Any) -> Spot:
+        start, end = event.start_mark, event.end_mark
+        last = end.column + 1 if end.line == start.line else None
+        return Spot(self._first_line + start.line + 1, start.column + 1, last)
+
+    def _refuse_tag(self, event: Any, spot: Spot) -> None:
+        if event.tag is not None:
+            self._problems.append(
+                Problem(
+                    Code.BAD_KEY,
+                    f"manifests use no tags like `{event.tag}`",
+                    spot,
+                    help="remove it, or quote the text",
+                )
+            )
+
+    def _scalar(self, event: Any) -> None:
+        spot, text = self._spot(event), str(event.value)
+        self._refuse_tag(event, spot)
+        plain = event.implicit[0]
+        value = _typed(text) if plain else text
+        if self._awaits_key():
+            self._key(value, text, spot)
+        else:
+            self._put(value, Node(spot, text=text if plain else None), event.anchor)
+
+    def _start(self, event: Any) -> None:
+        spot = self._spot(event)
+        self._refuse_tag(event, spot)
+        if len(self._stack) >= DEPTH:
+            raise Broken(Problem(Code.TOO_COMPLEX, f"values are nested more than {DEPTH} levels deep", spot))
+        if self._awaits_key():
+            self._bad_key(
+                "a mapping or list cannot be a key", spot, "quote the text; templates must be filled in first"
+            )
+        value: dict[str, Any] | list[Any] = {} if isinstance(event, events.MappingStartEvent) else []
+        self._stack.append(_Frame(value, Node(spot, children={}), event.anchor))
+
+    def _end(self) -> None:
+        frame = self._stack.pop()
+        if self._awaits_key():
+            self._stack[-1].key = (None, frame.node.spot)
+        else:
+            self._put(frame.value, frame.node, frame.anchor)
+
+    def _alias(self, event: Any) -> None:
+        spot = self._spot(event)
+        known = self._anchors.get(event.anchor)
+        if known is None:
+            message = f"`*{event.anchor}` refers to an anchor that is not complete above it"
+            raise Broken(Problem(Code.SYNTAX, message, spot, help="quote the text if no alias is meant"))
+        if self._awaits_key():
+            self._bad_key("an alias cannot be a key", spot, "write the key itself")
+            self._stack[-1].key = (None, spot)
+            return
+        value, node = known
+        self._put(value, dataclasses.replace(node, spot=spot, key=None), None)
+
+    def _awaits_key(self) -> bool:
+        return bool(self._stack) and isinstance(self._stack[-1].value, dict) and self._stack[-1].key is None
+
+    def _bad_key(self, message: str, spot: Spot, remedy: str) -> None:
+        self._problems.append(Problem(Code.BAD_KEY, message, spot, help=remedy))
+
+    def _key(self, value: object, text: str, spot: Spot) -> None:
+        frame = self._stack[-1]
+        if not isinstance(value, str):
+            self._bad_key(
+                f"the key `{text}` is read as {named(value)}, not as text", spot, f'quote it: "{text}"'
+            )
+        earlier = frame.node.children.get(text)
+        if earlier is not None:
+            first = ((earlier.key or earlier.spot, "first here"),)
+            self._problems.append(
+                Problem(
+                    Code.DUPLICATE_KEY,
+                    f"`{text}` is given twice",
+                    spot,
+                    help="remove one of them",
+                    related=first,
+                )
+            )
+        frame.key = (text, spot)
+
+    def _put(self, value: Any, node: Node, anchor: str | None) -> None:
+        self._values += node.weight
+        if self._values > VALUES:
+            raise Broken(Problem(Code.TOO_COMPLEX, f"a document has more than {VALUES:,} values", node.spot))
+        if anchor is not None:
+            self._anchors[anchor] = (value, node)
+        if not self._stack:
+            self._finish(value, node)
+            return
+        frame = self._stack[-1]
+        holder = frame.node
+        holder.weight += node.weight
+        holder.height = max(holder.height, node.height + 1)
+        if holder.height > DEPTH:
+            raise Broken(
+                Problem(Code.TOO_COMPLEX, f"values are nested more than {DEPTH} levels deep", node.spot)
+            )
+        if isinstance(frame.value, list):
+            holder.children[len(frame.value)] = node
+            frame.value.append(value)
+        elif frame.key is not None:
+            key, node.key = frame.key
+            frame.key = None
+            if key is not None and key not in frame.value:
+                frame.value[key] = value
+                holder.children[key] = node
+
+    def _finish(self, value: Any, node: Node) -> None:
+        if len(self.documents) >= self._most:
+            raise Broken(
+                Problem(Code.TOO_COMPLEX, f"a file has more than {DOCUMENTS:,} documents", node.spot)
+            )
+        self.documents.append(Document(value, node, tuple(self._problems)))
+
+
+def _typed(text: str) -> Any:
+    """What a plain scalar means in YAML 1.2; numbers too long to be meant as such stay text."""
+    if text in _WORDS:
+        return _WORDS[text]
+    if not text[0].isdigit() and text[0] not in "+-.":
+        return text
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    if _OCTAL.fullmatch(text) or _HEXADECIMAL.fullmatch(text):
+        return int(text, 0)
+    return float(text) if _FLOAT.fullmatch(text) and len(text) <= 100 else text
+
+
+def named(value: object) -> str:
+    """What kind of thing a value is, with its article, for messages."""
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return f"the boolean {str(value).lower()}"
+        case int() | float():
+            return f"the number {value}"
+        case str():
+            return "text"
+        case list():
+            return "a list"
+        case _:
+            return "a mapping"

@@ -1,0 +1,142 @@
+"""Bytes of YAML to documents, whatever the bytes: the only place that parses manifests.
+
+Called by `validate`. A broken document spoils neither the ones before it nor those after the next `---`, and
+still says whom it is about as far as its text shows (`Parsed.names`). Events come from ruamel's C parser; its
+composer is not used, because it recurses in C and kills the process on a deep document.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from _ruamel_yaml import CParser  # type: ignore[import-not-found]  # the C extension; ruamel without it is slow
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from reconciler.domain.diagnostics import Code
+from reconciler.source.documents import DOCUMENTS, Broken, Builder, Document
+from reconciler.source.yaml_problems import Problem, Spot, explain
+
+FILE_BYTES = 4_000_000
+PROBLEMS = 20
+
+_NOT_TEXT = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_DOCUMENT_START = re.compile(r"^---(?=\s|$)", re.MULTILINE)
+_KIND = re.compile(r"^kind:[ \t]*[\"']?([A-Za-z]+)", re.MULTILINE)
+_METADATA = re.compile(r"^metadata:.*(?:\n(?:[ \t].*|#.*|\r?))*", re.MULTILINE)
+_NAME = re.compile(r"[\s{,]name:[ \t]*[\"']?([^\s\"'#,}]+)")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Parsed:
+    """A file: its documents, what is wrong between them, and the kinds and names in its unreadable parts."""
+
+    documents: tuple[Document, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    names: tuple[tuple[str, str], ...] = ()
+
+
+def load(content: bytes) -> Parsed:
+    """Every document of a file. Any bytes give a result; none raises."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as mistake:
+        rough = content.decode("utf-8", "replace")
+        return Parsed(problems=(_not_utf8(content, mistake.start),), names=names_in(rough))
+    strange = _NOT_TEXT.search(text)
+    if strange is not None:
+        return Parsed(problems=(_control_character(text, strange.start()),), names=names_in(text))
+    return _documents(text)
+
+
+def names_in(text: str) -> tuple[tuple[str, str], ...]:
+    """The kind and name of each manifest in text that is not valid YAML, as far as they can be made out."""
+    found = []
+    for part in _DOCUMENT_START.split(text):
+        kind, metadata = _KIND.search(part), _METADATA.search(part)
+        name = _NAME.search(metadata[0]) if metadata else None
+        if kind and name:
+            found.append((kind[1], name[1]))
+    return tuple(found)
+
+
+def _not_utf8(content: bytes, index: int) -> Problem:
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return Problem(Code.ENCODING, "the file is UTF-16, not UTF-8", Spot(1, 1), help="save it as UTF-8")
+    line_start = content.rfind(b"\n", 0, index) + 1
+    column = len(content[line_start:index].decode("utf-8", "replace")) + 1
+    spot = Spot(content.count(b"\n", 0, index) + 1, column, column + 1)
+    return Problem(
+        Code.ENCODING, f"byte 0x{content[index]:02x} is not UTF-8", spot, help="save the file as UTF-8"
+    )
+
+
+def _control_character(text: str, index: int) -> Problem:
+    column = index - text.rfind("\n", 0, index)
+    spot = Spot(text.count("\n", 0, index) + 1, column, column + 1)
+    message = f"the character U+{ord(text[index]):04X} cannot be in YAML"
+    return Problem(Code.ENCODING, message, spot, help="remove it, or write it as an escape in double quotes")
+
+
+def _documents(text: str) -> Parsed:
+    """The documents of the whole text; after a broken one, reading goes on at the next `---`."""
+    documents: list[Document] = []
+    problems: list[Problem] = []
+    names: list[tuple[str, str]] = []
+    start: int | None = 0
+    while start is not None:
+        found, problem = _read(text[start:], text.count("\n", 0, start), DOCUMENTS - len(documents))
+        if problem is None:
+            documents += found
+            break
+        documents += [document for document in found if isinstance(document.data, dict)]
+        problems.append(problem)
+        following = _next_document(text, start, problem)
+        names += names_in(text[start:following])
+        start = following if len(problems) < PROBLEMS else None
+        if start is None and following is not None:
+            names += names_in(text[following:])
+    return Parsed(tuple(documents), tuple(problems), tuple(names))
+
+
+def _next_document(text: str, start: int, problem: Problem) -> int | None:
+    """The index of the first `---` at or below the line where the problem was noticed."""
+    line = max([problem.spot.line, *(spot.line for spot, _ in problem.related)])
+    index = start
+    for _ in range(line - 1 - text.count("\n", 0, start)):
+        index = text.find("\n", index) + 1 or len(text)
+    match = _DOCUMENT_START.search(text, max(index, start + 1))
+    return None if match is None else match.start()
+
+
+def _read(text: str, first_line: int, most: int) -> tuple[list[Document], Problem | None]:
+    """The documents up to the end or to the first problem that ends the reading."""
+    builder = Builder(first_line, most)
+    try:
+        try:
+            builder.take(_c_events(text))
+        except MarkedYAMLError as mistake:
+            # Inside brackets the C parser refuses `start: 02:00:00`, which YAML 1.2 allows. Ruamel's own parser
+            # is forty times slower, and right.
+            if mistake.problem != "found unexpected ':'":
+                raise
+            builder = Builder(first_line, most)
+            builder.take(YAML(typ="safe", pure=True).parse(text))
+    except Broken as broken:
+        return builder.documents, broken.problem
+    except MarkedYAMLError as mistake:
+        return builder.documents, explain(mistake, text, first_line)
+    except YAMLError as mistake:
+        return builder.documents, Problem(
+            Code.SYNTAX, f"this is not YAML: {mistake}", Spot(first_line + 1, 1)
+        )
+    return builder.documents, None
+
+
+def _c_events(text: str) -> Iterator[Any]:
+    parser = CParser(text)
+    while (event := parser.get_event()) is not None:
+        yield event

@@ -1,0 +1,139 @@
+"""One file to the objects in it: which documents are manifests, and what each of them says or gets wrong.
+
+Called by `validate`, once for each content of a file: the result depends on the bytes and the limits alone, not on
+the path (places carry an empty path until `validate` fills it in), so it can be kept by the content's id.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pydantic
+
+from reconciler.domain import resources, unsupported
+from reconciler.domain.desired import Key
+from reconciler.domain.diagnostics import Code, Diagnostic
+from reconciler.domain.limits import Limits
+from reconciler.domain.resources import API_VERSION, Kind, Resource
+from reconciler.source import explain, loader
+from reconciler.source.documents import Document
+
+_OURS = frozenset(Kind) | unsupported.OTHER_KINDS
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reading:
+    """One manifest.
+
+    Attributes:
+        document: its data and the places in it.
+        key: what it declares; None when that cannot be read.
+        resource: its model, when nothing is wrong with it.
+        diagnostics: what is wrong with it.
+    """
+
+    document: Document
+    key: Key | None
+    resource: Resource | None
+    diagnostics: tuple[Diagnostic, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class File:
+    """The manifests of a file, what is wrong between them, and the objects that its unreadable parts name."""
+
+    readings: tuple[Reading, ...] = ()
+    diagnostics: tuple[Diagnostic, ...] = ()
+    named: tuple[Key, ...] = ()
+
+    @property
+    def is_broken(self) -> bool:
+        """True when some document of it is not valid by itself."""
+        return bool(self.diagnostics) or any(reading.diagnostics for reading in self.readings)
+
+
+def read(content: bytes, limits: Limits) -> File:
+    """Everything that a file's bytes say by themselves."""
+    parsed = loader.load(content)
+    return File(
+        readings=tuple(_reading(document, limits) for document in parsed.documents if _is_ours(document)),
+        diagnostics=tuple(explain.yaml_problem(problem, "") for problem in parsed.problems),
+        named=tuple(Key(Kind(kind), name) for kind, name in parsed.names if kind in set(Kind)),
+    )
+
+
+def _is_ours(document: Document) -> bool:
+    """Whether a document is a manifest of ours, or looks enough like one to be judged.
+
+    Other YAML may live in the repository: mappings without any of our fields, and objects of another API.
+    """
+    data = document.data
+    if isinstance(data, list):
+        return any(isinstance(entry, dict) and _speaks_of_us(entry) for entry in data)
+    if not isinstance(data, dict):
+        return data is not None
+    return _speaks_of_us(data)
+
+
+def _speaks_of_us(data: dict[str, object]) -> bool:
+    version, kind = data.get("apiVersion"), data.get("kind")
+    if (isinstance(version, str) and version.startswith("ota/")) or (isinstance(kind, str) and kind in _OURS):
+        return True
+    return version is None and not data.keys().isdisjoint({"apiVersion", "kind", "spec"})
+
+
+def _reading(document: Document, limits: Limits) -> Reading:
+    data = document.data
+    if not isinstance(data, dict):
+        subject = explain.Subject(document, "")
+        remedy = "a manifest has apiVersion, kind, metadata and spec; several are separated by `---`"
+        return Reading(
+            document, None, None, (subject.report(Code.NOT_A_MANIFEST, "this is no manifest", help=remedy),)
+        )
+    key = _key(data)
+    subject = explain.Subject(document, "", str(key or ""))
+    found = [explain.yaml_problem(problem, "", subject.name) for problem in document.problems]
+    envelope = _envelope(data, subject)
+    if envelope:
+        return Reading(document, key, None, (*found, *envelope))
+    kind = Kind(str(data["kind"]))
+    found += [
+        subject.report(Code.UNSUPPORTED, f"{what} is not supported yet", location, label="not supported yet")
+        for location, what in unsupported.find(kind, data)
+    ]
+    resource = None
+    try:
+        resource = resources.parse(kind, data, limits)
+    except pydantic.ValidationError as mistake:
+        found += explain.model_problems(mistake, kind, subject)
+    return Reading(document, key, None if found else resource, tuple(found))
+
+
+def _key(data: dict[str, object]) -> Key | None:
+    kind, metadata = data.get("kind"), data.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    if isinstance(kind, str) and kind in set(Kind) and isinstance(name, str):
+        return Key(Kind(kind), name)
+    return None
+
+
+def _envelope(data: dict[str, object], subject: explain.Subject) -> list[Diagnostic]:
+    """What is wrong with apiVersion and kind: without them nothing else can be judged."""
+    found = []
+    version, kind = data.get("apiVersion"), data.get("kind")
+    if version != API_VERSION:
+        said = (
+            "apiVersion is missing" if version is None else f"apiVersion is `{version}`, not `{API_VERSION}`"
+        )
+        remedy = f"write `apiVersion: {API_VERSION}`"
+        found.append(subject.report(Code.API_VERSION, said, ("apiVersion",), help=remedy))
+    kinds = ", ".join(Kind)
+    if kind is None:
+        found.append(subject.report(Code.KIND, "kind is missing", ("kind",), help=f"kinds are {kinds}"))
+    elif isinstance(kind, str) and kind in unsupported.OTHER_KINDS:
+        message = f"kind {kind} is not supported yet"
+        found.append(subject.report(Code.UNSUPPORTED, message, ("kind",), label="not supported yet"))
+    elif kind not in set(Kind):
+        remedy = explain.nearest(str(kind), Kind) or f"kinds are {kinds}"
+        found.append(subject.report(Code.KIND, f"there is no kind `{kind}`", ("kind",), help=remedy))
+    return found

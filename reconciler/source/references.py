@@ -1,0 +1,303 @@
+"""The rules between manifests: references, uniqueness, versions, and the files beside them.
+
+Called by `validate` with all readings of a tree. Kinds are judged in the order in which they refer to each other;
+an object that refers to a broken one is kept out too, but that is no second error. Nobody wins a name that two
+objects claim.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from reconciler.domain import desired, resources
+from reconciler.domain.desired import Declaration, FileFact, Key, RosterRef
+from reconciler.domain.diagnostics import Code, Diagnostic, Place, Related, Severity
+from reconciler.domain.limits import Limits
+from reconciler.domain.resources import Batch, DeviceInventory, Kind, Location, Package, Product, Resource
+from reconciler.source import beside, explain, rosters
+from reconciler.source.documents import Document
+from reconciler.source.tree import Tree, UnreadableError
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Candidate:
+    """A manifest that is valid by itself."""
+
+    key: Key
+    resource: Resource
+    document: Document
+    path: str
+
+    @property
+    def subject(self) -> explain.Subject:
+        """What diagnostics about it are about."""
+        return explain.Subject(self.document, self.path, str(self.key))
+
+    def place(self, location: Location) -> Place:
+        """Where a field of it stands."""
+        return self.subject.place(location)
+
+
+class Judge:
+    """Judges the manifests of one tree together; used for one pass.
+
+    Args:
+        tree: where the files beside the manifests are.
+        limits: the operator's numbers.
+        facts: what is known of files from earlier passes.
+    """
+
+    def __init__(self, tree: Tree, limits: Limits, facts: beside.Facts) -> None:
+        self._tree = tree
+        self._limits = limits
+        self._facts = facts
+        self._candidates: dict[Key, Candidate] = {}
+        self._files: dict[Key, FileFact] = {}
+        self._rosters: dict[Key, RosterRef] = {}
+        self._flawed: set[tuple[str, rosters.Shape]] = set()
+        self._taken: dict[tuple[Any, ...], tuple[Candidate, Location]] = {}
+        self.diagnostics: list[Diagnostic] = []
+        self.broken: dict[Key, list[str]] = {}
+
+    def judge(self, candidates: dict[Key, Candidate]) -> dict[Key, Declaration]:
+        """The declarations of those that keep every rule. `diagnostics` and `broken` hold the others."""
+        self._candidates = candidates
+        rules: dict[Kind, Callable[[Candidate, Any], None]] = {
+            Kind.PRODUCT: self._product,
+            Kind.PACKAGE: self._package,
+            Kind.DEVICE_INVENTORY: self._inventory,
+            Kind.BATCH: self._batch,
+        }
+        for kind, rule in rules.items():
+            for candidate in self._of(kind):
+                rule(candidate, candidate.resource)
+            if kind is Kind.PACKAGE:
+                self._package_count()
+            if kind is Kind.DEVICE_INVENTORY:
+                self._devices_twice()
+        return {
+            key: desired.declare(
+                candidate.resource,
+                candidate.path,
+                candidate.document.root.spot.line,
+                self._files.get(key),
+                self._rosters.get(key),
+            )
+            for key, candidate in candidates.items()
+            if key not in self.broken
+        }
+
+    def _of(self, kind: Kind) -> list[Candidate]:
+        found = [candidate for key, candidate in self._candidates.items() if key.kind is kind]
+        return sorted(found, key=lambda candidate: (candidate.path, candidate.document.root.spot.line))
+
+    def _refuse(
+        self, candidate: Candidate, code: Code, message: str, location: Location, **more: Any
+    ) -> None:
+        """Reports a finding about an object and keeps the object out."""
+        self.diagnostics.append(candidate.subject.report(code, message, location, **more))
+        self.broken.setdefault(candidate.key, []).append(message)
+
+    def _refer(self, candidate: Candidate, kind: Kind, name: str, location: Location) -> Resource | None:
+        """The object that a field names, when there is one and it is not broken."""
+        key = Key(kind, name)
+        if key in self.broken:
+            self.broken.setdefault(candidate.key, []).append(f"{key}, which it refers to, is broken")
+            return None
+        found = self._candidates.get(key)
+        if found is None:
+            names = [other.name for other in (*self._candidates, *self.broken) if other.kind is kind]
+            remedy = explain.nearest(name, names) or "declare it, or correct the name"
+            self._refuse(candidate, Code.REFERENCE, f"there is no {kind} `{name}`", location, help=remedy)
+            return None
+        return found.resource
+
+    def _claim(self, candidate: Candidate, location: Location, what: str, *claim: Any) -> None:
+        """Reserves something that only one object may have. When it is taken, both lose."""
+        earlier = self._taken.setdefault((what, *claim), (candidate, location))
+        if earlier[0] is candidate:
+            return
+        other, place = earlier
+        message = f"{what} `{claim[-1]}` is taken by {other.key}"
+        related = (Related(other.place(place), f"{other.key} has it too"),)
+        self._refuse(
+            candidate, Code.TAKEN, message, location, related=related, help="neither counts: change one"
+        )
+        note = f"{what} `{claim[-1]}` is taken by {candidate.key} too"
+        self.broken.setdefault(other.key, []).append(note)
+
+    def _product(self, candidate: Candidate, product: Product) -> None:
+        at = ("spec", "productKey") if product.spec.product_key else ("metadata", "name")
+        self._claim(candidate, at, "product key", product.product_key)
+
+    def _package(self, candidate: Candidate, package: Package) -> None:
+        spec = package.spec
+        title_at = ("spec", "title") if spec.title else ("metadata", "name")
+        self._claim(candidate, title_at, "title", package.title)
+        product = self._refer(candidate, Kind.PRODUCT, spec.product, ("spec", "product"))
+        if isinstance(product, Product):
+            self._claim(
+                candidate,
+                ("spec", "version"),
+                f"the {spec.type} package of {spec.product}, module {spec.module}, version",
+                spec.source_version,
+                spec.version,
+            )
+            if spec.module not in product.modules:
+                remedy = explain.nearest(spec.module, product.modules) or "add it to the product's modules"
+                message = f"product `{spec.product}` has no module `{spec.module}`"
+                self._refuse(candidate, Code.MODULE, message, ("spec", "module"), help=remedy)
+            self._in_format(candidate, product, spec.version, ("spec", "version"))
+        self._package_file(candidate, package)
+
+    def _in_format(self, candidate: Candidate, product: Product, version: str, location: Location) -> None:
+        if product.spec.version_format is resources.VersionFormat.FREE:
+            return
+        if not resources.NUMERIC_VERSION.fullmatch(version):
+            message = f"`{version}` is not a version of product `{product.metadata.name}`, which has x.y.z in digits"
+            self._refuse(candidate, Code.VERSION_FORMAT, message, location)
+
+    def _package_file(self, candidate: Candidate, package: Package) -> None:
+        file = package.spec.files[0]
+        at: Location = ("spec", "files", 0)
+        path = self._resolve(candidate, file.source, (*at, "source"))
+        if path is None:
+            return
+        size = self._tree.size(path) or 0
+        if not 0 < size <= self._limits.file_bytes:
+            message = f"the file has {size:,} bytes; 1 to {self._limits.file_bytes:,} are allowed"
+            self._refuse(candidate, Code.FILE, message, (*at, "source"))
+            return
+        try:
+            content = self._facts.content(self._tree, path)
+        except UnreadableError as problem:
+            self._refuse(candidate, Code.NO_FILE, problem.message, (*at, "source"))
+            return
+        if content.is_pointer:
+            message = f"{path} is a pointer of Git LFS, not the file itself"
+            self._refuse(
+                candidate, Code.FILE, message, (*at, "source"), help="run `git lfs pull`, or commit the file"
+            )
+            return
+        if file.size is not None and file.size != content.size:
+            message = f"the size of {path} is {content.size:,}, not {file.size:,}"
+            self._refuse(candidate, Code.SIZE, message, (*at, "size"), help=f"write `size: {content.size}`")
+        if file.sha256 is not None and file.sha256 != content.sha256:
+            remedy = f"if the file is right, write `sha256: {content.sha256}`"
+            self._refuse(candidate, Code.DIGEST, f"{path} has another SHA-256", (*at, "sha256"), help=remedy)
+        self._files[candidate.key] = content.fact(path)
+
+    def _resolve(self, candidate: Candidate, source: str, location: Location) -> str | None:
+        """The tree's path of an existing file that a manifest names."""
+        path = beside.resolve(candidate.path, source)
+        if path is None:
+            message = f"`{source}` leads out of the repository"
+            self._refuse(candidate, Code.NO_FILE, message, location)
+            return None
+        if self._tree.size(path) is None:
+            remedy = (
+                explain.nearest(path, self._tree.paths())
+                or "paths are relative to the manifest; links do not count"
+            )
+            self._refuse(candidate, Code.NO_FILE, f"there is no file {path}", location, help=remedy)
+            return None
+        return path
+
+    def _package_count(self) -> None:
+        packages = [candidate for candidate in self._of(Kind.PACKAGE) if candidate.key not in self.broken]
+        for candidate in packages[self._limits.packages :]:
+            message = f"there are more than {self._limits.packages:,} packages"
+            self._refuse(candidate, Code.TOO_MANY, message, ("metadata", "name"), help="delete old ones")
+
+    def _inventory(self, candidate: Candidate, inventory: DeviceInventory) -> None:
+        self._refer(candidate, Kind.PRODUCT, inventory.spec.product, ("spec", "product"))
+        if inventory.spec.devices_from is not None:
+            at = ("spec", "devicesFrom", "file")
+            self._roster(candidate, inventory.spec.devices_from.file, rosters.Shape.TAGGED, at)
+
+    def _batch(self, candidate: Candidate, batch: Batch) -> None:
+        target = batch.spec.target
+        if target.devices_from is not None:
+            at = ("spec", "target", "devicesFrom", "file")
+            self._roster(candidate, target.devices_from.file, rosters.Shape.NAMES, at)
+        package = self._refer(candidate, Kind.PACKAGE, batch.spec.package, ("spec", "package"))
+        if not isinstance(package, Package):
+            return
+        product = self._candidates[Key(Kind.PRODUCT, package.spec.product)].resource
+        written = candidate.document.data["spec"]["target"].get("sourceVersions", [])
+        for index, version in enumerate(written):
+            at_version = ("spec", "target", "sourceVersions", index)
+            if version == package.spec.version:
+                message = f"`{version}` is the version to upgrade to, so no device needs to come from it"
+                self._refuse(candidate, Code.SAME_VERSION, message, at_version, help="remove it")
+            elif isinstance(product, Product):
+                self._in_format(candidate, product, version, at_version)
+
+    def _roster(self, candidate: Candidate, source: str, shape: rosters.Shape, location: Location) -> None:
+        """Checks a CSV file. Its flaws are reported once, however many objects use it."""
+        path = self._resolve(candidate, source, location)
+        if path is None:
+            return
+        try:
+            checked = self._facts.roster(self._tree, path, shape, self._limits)
+        except UnreadableError as problem:
+            self._refuse(candidate, Code.NO_FILE, problem.message, location)
+            return
+        if checked.ref is not None:
+            self._rosters[candidate.key] = checked.ref
+            return
+        self.broken.setdefault(candidate.key, []).append(f"{path}: {checked.flaws[0].message}")
+        if (path, shape) not in self._flawed:
+            self._flawed.add((path, shape))
+            related = (Related(candidate.place(location), f"used by {candidate.key}"),)
+            self.diagnostics += [_flaw(flaw, path, related) for flaw in checked.flaws]
+
+    def _devices_twice(self) -> None:
+        """A device belongs to one inventory: its tags would be anybody's guess otherwise."""
+        products: dict[str, list[Candidate]] = {}
+        for candidate in self._of(Kind.DEVICE_INVENTORY):
+            if candidate.key not in self.broken and isinstance(candidate.resource, DeviceInventory):
+                products.setdefault(candidate.resource.spec.product, []).append(candidate)
+        for inventories in products.values():
+            if len(inventories) > 1:
+                self._devices_twice_in(inventories)
+
+    def _devices_twice_in(self, inventories: list[Candidate]) -> None:
+        def read() -> Iterator[tuple[str, tuple[Candidate, Place]]]:
+            for candidate in inventories:
+                for name, place in self._devices(candidate):
+                    yield name, (candidate, place)
+
+        for name, (first, first_place), (second, second_place) in rosters.repeats(read, rosters.FLAWS):
+            message = f"device `{name}` is declared by {first.key} and by {second.key}"
+            related = (Related(first_place, f"{first.key} declares it here"),)
+            self.diagnostics.append(
+                Diagnostic(
+                    Code.DEVICE_TWICE,
+                    message,
+                    second_place,
+                    Severity.ERROR,
+                    object=str(second.key),
+                    help="neither counts: remove it from one",
+                    related=related,
+                )
+            )
+            for candidate in (first, second):
+                self.broken.setdefault(candidate.key, []).append(message)
+
+    def _devices(self, candidate: Candidate) -> Iterator[tuple[str, Place]]:
+        roster = self._rosters.get(candidate.key)
+        if roster is not None:
+            for entry in rosters.iter_entries(self._tree, roster.path, rosters.Shape.TAGGED, self._limits):
+                yield entry.name, Place(roster.path, entry.line, 1, len(entry.name) + 1)
+            return
+        for index, device in enumerate(candidate.document.data["spec"]["devices"]):
+            yield device["name"], candidate.place(("spec", "devices", index, "name"))
+
+
+def _flaw(flaw: rosters.Flaw, path: str, related: tuple[Related, ...]) -> Diagnostic:
+    first = () if flaw.first_line is None else (Related(Place(path, flaw.first_line, 1), "first here"),)
+    place = Place(path, flaw.line, 1 if flaw.line else 0)
+    return Diagnostic(flaw.code, flaw.message, place, help=flaw.help, related=(*first, *related))

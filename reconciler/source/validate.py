@@ -1,0 +1,185 @@
+"""A tree of files to a checked `DesiredState`: the one judgement that `validate`, `plan` and the daemon share.
+
+`check` reads every manifest, lets each be judged by itself (`reading`) and all of them together (`references`), and
+puts what is wrong into diagnostics. It never raises for what a file holds, and never takes a broken file for an
+absent one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+from reconciler.domain.desired import DesiredState, Key
+from reconciler.domain.diagnostics import Code, Diagnostic, Place, Related, Severity, in_order
+from reconciler.domain.limits import DEFAULT, Limits
+from reconciler.source import beside, loader, reading
+from reconciler.source.explain import Subject
+from reconciler.source.references import Candidate, Judge
+from reconciler.source.tree import Tree, UnreadableError
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Counts:
+    """Sizes of a judgement: files with manifests, manifests, those that are valid, findings."""
+
+    files: int
+    manifests: int
+    valid: int
+    errors: int
+    warnings: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Checked:
+    """The judgement on a tree; the diagnostics are sorted by file and line."""
+
+    desired: DesiredState
+    diagnostics: tuple[Diagnostic, ...]
+    counts: Counts
+
+
+class Cache:
+    """What was read of contents before, by their ids. Holds the contents of the last tree only."""
+
+    def __init__(self) -> None:
+        self.facts = beside.Facts()
+        self._files: dict[tuple[str, Limits], reading.File] = {}
+
+    def read(self, tree: Tree, path: str, limits: Limits) -> reading.File:
+        """The manifests of a file.
+
+        Raises:
+            UnreadableError: the file cannot be read, or is too large for manifests.
+        """
+        oid = tree.oid(path)
+        if oid is None:
+            return reading.read(tree.read(path, loader.FILE_BYTES), limits)
+        key = (oid, limits)
+        if key not in self._files:
+            self._files[key] = reading.read(tree.read(path, loader.FILE_BYTES), limits)
+        return self._files[key]
+
+    def keep(self, oids: set[str]) -> None:
+        """Forgets what no file of the tree holds any more."""
+        self._files = {key: file for key, file in self._files.items() if key[0] in oids}
+        self.facts.keep(oids)
+
+
+def is_manifest(path: str) -> bool:
+    """Whether a path is looked at: YAML files that are not hidden; `-` is standard input."""
+    if path == "-":
+        return True
+    hidden = any(part.startswith(".") for part in path.split("/"))
+    return not hidden and path.lower().endswith((".yaml", ".yml"))
+
+
+def check(tree: Tree, limits: Limits = DEFAULT, cache: Cache | None = None) -> Checked:
+    """Judges every manifest of a tree, alone and together.
+
+    Args:
+        tree: the files.
+        limits: the operator's numbers.
+        cache: kept by the caller between commits; None reads everything.
+    """
+    memory = cache or Cache()
+    survey = _Survey()
+    paths = list(tree.paths())
+    for path in sorted(filter(is_manifest, paths)):
+        try:
+            survey.add(path, memory.read(tree, path, limits))
+        except UnreadableError as problem:
+            survey.unreadable(path, problem)
+    candidates = survey.unique()
+    judge = Judge(tree, limits, memory.facts)
+    judge.broken.update(survey.broken)
+    declarations = judge.judge(candidates)
+    if cache is not None:
+        cache.keep({oid for path in paths if (oid := tree.oid(path))})
+    diagnostics = in_order([*survey.diagnostics, *judge.diagnostics])
+    broken = {key: tuple(dict.fromkeys(notes)) for key, notes in judge.broken.items()}
+    errors = sum(found.severity is Severity.ERROR for found in diagnostics)
+    return Checked(
+        DesiredState(declarations, broken, frozenset(survey.broken_paths)),
+        diagnostics,
+        Counts(survey.files, survey.manifests, len(declarations), errors, len(diagnostics) - errors),
+    )
+
+
+class _Survey:
+    """Gathers the files of one tree, before they are judged together."""
+
+    def __init__(self) -> None:
+        self.diagnostics: list[Diagnostic] = []
+        self.broken: dict[Key, list[str]] = {}
+        self.broken_paths: set[str] = set()
+        self.files = 0
+        self.manifests = 0
+        self._places: dict[Key, list[tuple[str, reading.Reading]]] = {}
+
+    def unreadable(self, path: str, problem: UnreadableError) -> None:
+        """A file of which nothing is known."""
+        self.diagnostics.append(
+            Diagnostic(Code.UNREADABLE, problem.message, Place(path), help=problem.remedy)
+        )
+        self.broken_paths.add(path)
+
+    def add(self, path: str, file: reading.File) -> None:
+        """A file's manifests and findings."""
+        self._report(path, file.diagnostics)
+        for key in file.named:
+            self.broken.setdefault(key, []).append(file.diagnostics[0].message)
+        self.files += bool(file.readings)
+        for found in file.readings:
+            self.manifests += 1
+            self._report(path, found.diagnostics)
+            if found.key is None:
+                continue
+            self._places.setdefault(found.key, []).append((path, found))
+            if found.diagnostics:
+                self.broken.setdefault(found.key, []).extend(one.message for one in found.diagnostics)
+        if file.is_broken:
+            self.broken_paths.add(path)
+
+    def _report(self, path: str, diagnostics: Iterable[Diagnostic]) -> None:
+        """Takes findings over, with the file's path in their places."""
+        self.diagnostics += [
+            dataclasses.replace(
+                found,
+                place=dataclasses.replace(found.place, path=path),
+                related=tuple(
+                    Related(dataclasses.replace(other.place, path=path), other.message)
+                    for other in found.related
+                ),
+            )
+            for found in diagnostics
+        ]
+
+    def unique(self) -> dict[Key, Candidate]:
+        """The manifests that are valid by themselves and that nobody else declares too."""
+        for key, places in self._places.items():
+            if len(places) > 1:
+                self._duplicate(key, places)
+        return {
+            key: Candidate(key, places[0][1].resource, places[0][1].document, places[0][0])
+            for key, places in self._places.items()
+            if key not in self.broken and places[0][1].resource is not None
+        }
+
+    def _duplicate(self, key: Key, places: list[tuple[str, reading.Reading]]) -> None:
+        """Both places are reported and neither wins: which one was meant is not ours to guess."""
+        at = ("metadata", "name")
+        first_path, first = places[0]
+        related = (Related(Subject(first.document, first_path).place(at), "first declared here"),)
+        for path, found in places[1:]:
+            message = f"{key} is declared twice"
+            self.diagnostics.append(
+                Subject(found.document, path, str(key)).report(
+                    Code.DUPLICATE_OBJECT,
+                    message,
+                    at,
+                    related=related,
+                    help="neither counts: remove or rename one",
+                )
+            )
+            self.broken.setdefault(key, []).append(f"declared twice: in {first_path} and in {path}")

@@ -1,0 +1,129 @@
+"""A YAML parser's complaints in our own words, with the place where a person would look first.
+
+Used by `documents` and `loader`. It only translates; what to do about a broken file is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from ruamel.yaml.error import MarkedYAMLError
+
+from reconciler.domain.diagnostics import Code
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Spot:
+    """Where something stands in its file; lines and columns count from 1."""
+
+    line: int
+    column: int
+    end_column: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with the YAML itself."""
+
+    code: Code
+    message: str
+    spot: Spot
+    label: str = ""
+    help: str = ""
+    related: tuple[tuple[Spot, str], ...] = ()
+
+
+_QUOTE = ("the quote that opens here is never closed", "close it, or remove it")
+_BRACKET = "the bracket that opens here is never closed"
+_AT_CONTEXT = {
+    "found unexpected end of stream": _QUOTE,
+    "found unexpected document indicator": _QUOTE,
+    "did not find expected ',' or ']'": (_BRACKET, "put `,` between the entries and `]` at the end"),
+    "did not find expected ',' or '}'": (_BRACKET, "put `,` between the entries and `}` at the end"),
+}
+"""Complaints that are noticed late: the mistake is where the quote or bracket opens."""
+
+_AT_PROBLEM = {
+    "found a tab character that violates indentation": (
+        "a tab is used for indentation",
+        "indent with spaces",
+    ),
+    "did not find expected key": (
+        "this line is indented differently from the lines it belongs to",
+        "start it in the same column as its neighbours",
+    ),
+    "did not find expected '-' indicator": (
+        "a list is followed by something that is no entry of it",
+        "start each entry with `-`, in the same column, and indent what is not part of the list less",
+    ),
+    "could not find expected ':'": ("there is text without a `:` where a key must be", "write `key: value`"),
+    "block sequence entries are not allowed in this context": (
+        "a list cannot start here",
+        "put the first `-` on a line of its own",
+    ),
+    "did not find expected alphabetic or numeric character": (
+        "`*` and `&` have a meaning of their own in YAML",
+        "quote the text",
+    ),
+    "found unknown escape character": (
+        "this escape does not exist in double quotes",
+        "write `\\\\` for a backslash, or use single quotes",
+    ),
+    "found undefined tag handle": ("a text that starts with `!` is a tag", "quote the text"),
+    "found incompatible YAML document": ("the document asks for another version of YAML", "remove `%YAML`"),
+}
+
+_STARTERS = {
+    "\t": ("a tab is used for indentation", "indent with spaces"),
+    "@": ("a text cannot start with `@`", "quote the text"),
+    "`": ("a text cannot start with a backtick", "quote the text"),
+    "%": ("a text cannot start with `%`", "quote the text"),
+}
+
+
+_MARKERS = ("<<<<<<<", "=======", ">>>>>>>")
+_CONFLICT = ("the file holds an unresolved merge conflict", "resolve it, and remove the marker lines")
+
+
+def explain(mistake: MarkedYAMLError, text: str, first_line: int) -> Problem:
+    """What the parser said, where, in words for the person who wrote the file.
+
+    Args:
+        mistake: the parser's error.
+        text: what was parsed.
+        first_line: how many lines of the file stand before the text.
+    """
+    said = str(mistake.problem)
+    place = mistake.problem_mark or mistake.context_mark
+    line, column = (place.line, place.column) if place else (0, 0)
+    if said in _AT_CONTEXT and mistake.context_mark is not None:
+        opening = mistake.context_mark
+        noticed = (Spot(first_line + line + 1, column + 1), "noticed here")
+        message, remedy = _AT_CONTEXT[said]
+        spot = Spot(first_line + opening.line + 1, opening.column + 1, opening.column + 2)
+        return Problem(Code.SYNTAX, message, spot, help=remedy, related=(noticed,))
+    source = _line(text, line)
+    message, remedy = _CONFLICT if source.startswith(_MARKERS) else _at_problem(said, source, column)
+    spot = Spot(first_line + line + 1, column + 1, column + 2)
+    return Problem(Code.SYNTAX, message, spot, help=remedy)
+
+
+def _at_problem(said: str, line: str, column: int) -> tuple[str, str]:
+    if said == "found character that cannot start any token" and line[column : column + 1] in _STARTERS:
+        return _STARTERS[line[column]]
+    if said.startswith("mapping values are not allowed"):
+        if ": " in line[:column]:
+            return (
+                "a second `: ` stands in one line",
+                "quote the text, or put the inner key on a line of its own",
+            )
+        return (
+            "a key cannot stand here",
+            "check its indentation, and that the line above ends in `:` or is a complete `key: value`",
+        )
+    return _AT_PROBLEM.get(said, (f"this is not YAML: {said}", ""))
+
+
+def _line(text: str, number: int) -> str:
+    lines = text.split("\n", number + 1)
+    return lines[number] if number < len(lines) else ""
