@@ -53,13 +53,25 @@ def _guarded(method: Callable[Concatenate[Link, _P], None]) -> Callable[Concaten
     """Logs an exception and keeps it out of paho, whose parser would be left in the middle of a packet."""
 
     @functools.wraps(method)
-    def call(self: Link, *args: _P.args, **kwargs: _P.kwargs) -> None:
+    def call(self: Link, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
         try:
             method(self, *args, **kwargs)
         except Exception:  # noqa: BLE001 - whatever it is, it is in the log and paho goes on
             _log.exception("%s: a callback failed", self)
 
     return call
+
+
+class ClosingSocket(ssl.SSLSocket):
+    """A TLS socket that a failed handshake closes; paho would leave it open until it is collected."""
+
+    def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 - the base's signature
+        """Negotiates, or closes the socket and raises what the base raises."""
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
 
 
 class Link:
@@ -166,13 +178,16 @@ class Link:
             raise errors.TransientError(f"{self} closed the connection at once")
         client, loop = self._client, self._loop
         client.on_socket_register_write = lambda _c, _u, s: loop.add_writer(s, self._writable)
-        client.on_socket_unregister_write = lambda _c, _u, s: loop.remove_writer(s)
+        client.on_socket_unregister_write = lambda _c, _u, s: self._wrote(s)
         client.on_socket_close = lambda _c, _u, s: self._detach(s)
         loop.add_reader(sock, self._readable)
         if client.want_write():
             loop.add_writer(sock, self._writable)
         self._timer = loop.call_later(1.0, self._each_second)
         self._loop.call_soon(self._readable)  # TLS may have decrypted the answer already
+
+    def _wrote(self, sock: Any) -> None:
+        self._loop.remove_writer(sock)
 
     def _detach(self, sock: Any) -> None:
         self._loop.remove_reader(sock)

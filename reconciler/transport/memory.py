@@ -79,6 +79,10 @@ class MemoryTransport:
         """A device goes."""
         self._offer(Presence(address, online=False, session=self._sessions.pop(address)))
 
+    def is_connected(self, address: topics.Address) -> bool:
+        """Whether a device is there."""
+        return address in self._sessions
+
     def send(self, address: topics.Address, topic: str, payload: bytes, *, duplicate: bool = False) -> None:
         """A connected device sends at QoS 1. A topic that is none of ours is counted and acknowledged."""
         if address not in self._sessions:
@@ -116,7 +120,7 @@ class MemoryTransport:
     async def publish(self, address: topics.Address, topic: str, payload: bytes) -> Delivery:
         """Reaches a connected device at once."""
         await asyncio.sleep(0)
-        if address not in self._sessions:
+        if address not in self._sessions or self._intake is None:
             return Delivery.OFFLINE
         if self.delivery is Delivery.BUSY:
             return Delivery.BUSY

@@ -22,7 +22,7 @@ import paho.mqtt.client as paho
 from reconciler import errors
 from reconciler.protocol import broker_url, topics
 from reconciler.transport.base import Delivery, Health, Intake, Message, PresenceKind
-from reconciler.transport.broker_link import Link, LinkOptions
+from reconciler.transport.broker_link import ClosingSocket, Link, LinkOptions
 
 _log = logging.getLogger(__name__)
 
@@ -206,6 +206,7 @@ class MqttTransport:
         options = self._options
         try:
             context = ssl.create_default_context(cafile=options.ca_file)
+            context.sslsocket_class = ClosingSocket
             if options.certificate is not None:
                 context.load_cert_chain(options.certificate, options.key)
         except OSError as error:  # an SSLError is one too
