@@ -98,6 +98,11 @@ class Mirror:
             return errors.TransientError(text, remedy="make room", retry_after=60.0)
         return self._git.explain(failure)
 
+    def message(self, commit: str) -> bytes:
+        """A commit's subject, author and trailers, apart by NUL."""
+        pretty = "--format=%s%x00%an <%ae>%x00%(trailers:only,unfold)"
+        return self._run("log", "-1", "--no-show-signature", pretty, commit)
+
     def listing(self, commit: str) -> bytes:
         """Everything in a commit, as `git ls-tree -r -z -l` writes it.
 

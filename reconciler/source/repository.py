@@ -6,8 +6,10 @@ a working tree. Nothing here knows what the files mean, and the mirror can be de
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import re
+from collections.abc import Mapping
 
 from reconciler import errors
 from reconciler.source import git as gits
@@ -18,6 +20,15 @@ from reconciler.source.mirror import Mirror
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _BAD_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[-/]|[/.]$|\.lock$|^$")
 _ASK_TIMEOUT = 60.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class About:
+    """What a commit says of itself."""
+
+    subject: str
+    author: str
+    trailers: Mapping[str, str]
 
 
 class Repository:
@@ -56,6 +67,11 @@ class Repository:
         return self._remote.url
 
     @property
+    def ref(self) -> str:
+        """The ref that is followed, as it was given."""
+        return self._ref
+
+    @property
     def path(self) -> pathlib.Path | None:
         """The repository's folder when it is on this machine (what `watch.Watch` wants); else None."""
         return self._remote.path
@@ -89,6 +105,17 @@ class Repository:
             TransientError: it is not in the mirror (any more).
         """
         return CommitTree(commit, self._mirrors[_kind(commit)])
+
+    def describe(self, commit: str) -> About:
+        """What a commit that `fetch` returned says of itself.
+
+        Raises:
+            TransientError: it is not in the mirror (any more).
+        """
+        text = self._mirrors[_kind(commit)].message(commit).decode(errors="replace")
+        subject, author, trailers = (text.rstrip("\n").split("\0") + ["", ""])[:3]
+        pairs = (line.split(":", 1) for line in trailers.splitlines() if ":" in line)
+        return About(subject, author, {key.strip(): value.strip() for key, value in pairs})
 
     def close(self) -> None:
         """Ends every git process at once; a `fetch` that runs in another thread fails with TransientError."""

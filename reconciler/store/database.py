@@ -16,10 +16,13 @@ from typing import Concatenate, ParamSpec, Self, TypeVar
 
 import orjson
 import sqlalchemy
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Engine, event
 
 from reconciler import errors
 from reconciler.store import migrate
+
+Connection = sqlalchemy.Connection
+"""A connection inside a transaction, for those who only hand it on."""
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -19,6 +19,9 @@ from reconciler.store import dialects, tables
 LAST_SEEN_GRAIN = timedelta(minutes=5)
 """`last_seen` is written at most this often (engine §2)."""
 
+ASSUMED_EPOCH = 0
+"""Presence that was only assumed outlives the daemon that assumed it: no daemon has this epoch."""
+
 _device, _product, _version = tables.device, tables.product, tables.device_version
 
 
@@ -30,6 +33,7 @@ class Device:
     product_id: int
     online: bool
     numeric_versions: bool
+    modules: frozenset[str]
     last_seen_at: datetime | None
 
 
@@ -56,6 +60,7 @@ def find(connection: Connection, addresses: Iterable[Address], epoch: int) -> di
                 _device.c.online_epoch,
                 _device.c.last_seen_at,
                 _product.c.numeric_versions,
+                _product.c.modules,
             )
             .join(_product, _product.c.id == _device.c.product_id)
             .where(_product.c.product_key == product_key, ~_product.c.removed)
@@ -63,7 +68,12 @@ def find(connection: Connection, addresses: Iterable[Address], epoch: int) -> di
         )
         for row in connection.execute(query):
             found[Address(product_key, row.name)] = Device(
-                row.id, row.product_id, row.online_epoch == epoch, row.numeric_versions, row.last_seen_at
+                row.id,
+                row.product_id,
+                row.online_epoch == epoch,
+                row.numeric_versions,
+                frozenset(row.modules),
+                row.last_seen_at,
             )
     return found
 

@@ -251,3 +251,10 @@ def _leave_out(connection: Connection, due: Row[Any], chunk: _Chunk, reason: tar
     )
     columns = ["run_id", "device_id", "reason", "version"]
     return connection.execute(plain_insert(tables.left_out).from_select(columns, rows)).rowcount
+
+
+def anything_due(connection: Connection) -> bool:
+    """True when an inventory or a run is incomplete: a cheap look, so that idling writes nothing."""
+    inventories = exists().where(tables.inventory.c.cursor.is_not(None))
+    runs_due = exists().where(_run.c.phase == "IN_PROGRESS", _run.c.cursor.is_not(None))
+    return bool(connection.execute(select(or_(inventories, runs_due))).scalar())

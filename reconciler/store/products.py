@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection, select, update
 from sqlalchemy.dialects.sqlite import insert
@@ -14,14 +13,22 @@ from reconciler.store import devices, tables
 _product, _package, _blob = tables.product, tables.package, tables.blob
 
 
-def put_product(
-    connection: Connection, object_id: int, *, name: str, product_key: str, numeric: bool, auto: bool
-) -> None:
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class NewProduct:
+    """What a product's row is made of."""
+
+    object_id: int
+    name: str
+    product_key: str
+    numeric_versions: bool
+    auto_registration: bool
+    modules: list[str]
+
+
+def put_product(connection: Connection, product: NewProduct) -> None:
     """Declares a product, anew or again."""
-    values: dict[str, Any] = {
-        "product_key": product_key, "numeric_versions": numeric, "auto_registration": auto, "removed": False,
-    }  # fmt: skip
-    statement = insert(_product).values(object_id=object_id, name=name, **values)
+    values = dataclasses.asdict(product) | {"removed": False}
+    statement = insert(_product).values(**values)
     connection.execute(statement.on_conflict_do_update(index_elements=["object_id"], set_=values))
 
 

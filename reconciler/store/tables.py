@@ -155,6 +155,7 @@ product = Table(
     Column("product_key", String(64), nullable=False, unique=True),
     Column("numeric_versions", Boolean, nullable=False),
     Column("auto_registration", Boolean, nullable=False),
+    Column("modules", JSON, nullable=False),  # besides `default`
     Column("removed", Boolean, nullable=False, server_default=text("0")),
 )
 
@@ -411,7 +412,7 @@ confirmation = Table(
 seen_message = Table(
     "seen_message",
     metadata,
-    Column("slot", Integer, primary_key=True),
+    Column("id", _Id, primary_key=True),
     Column("hash", LargeBinary, nullable=False),
     Index("ix_seen_message_hash", "hash"),
 )

@@ -48,7 +48,15 @@ def runs_due(connection: Connection, now: datetime) -> list[Due]:
     return [Due(row.id, row.push_rate) for row in connection.execute(query)]
 
 
-def claim(connection: Connection, run_id: int, epoch: int, now: datetime, limit: int) -> list[Claim]:
+@dataclasses.dataclass(frozen=True, slots=True)
+class Claimant:
+    """Who claims: the daemon's epoch, and the epoch of the presence it believes."""
+
+    epoch: int
+    presence_epoch: int
+
+
+def claim(connection: Connection, run_id: int, claimant: Claimant, now: datetime, limit: int) -> list[Claim]:
     """Takes up to `limit` due pushes of one run: NOTIFIED, marked with this process's epoch, counted by the rate.
 
     A push that became due for a device which was lost with an earlier epoch is cleared here, once, when it is met.
@@ -56,9 +64,9 @@ def claim(connection: Connection, run_id: int, epoch: int, now: datetime, limit:
     claims: list[Claim] = []
     while len(claims) < limit:
         picked = connection.execute(_pick(run_id, now, limit - len(claims))).all()
-        here = [row for row in picked if row.online_epoch == epoch]
-        not_due(connection, [row.device_id for row in picked if row.online_epoch != epoch])
-        _take(connection, here, epoch, now)
+        here = [row for row in picked if row.online_epoch == claimant.presence_epoch]
+        not_due(connection, [row.device_id for row in picked if row.online_epoch != claimant.presence_epoch])
+        _take(connection, here, claimant.epoch, now)
         claims += [Claim(row.id, run_id, row.pushes + 1, Address(row.product_key, row.name)) for row in here]
         if len(picked) == len(here):
             break
@@ -245,6 +253,7 @@ def _task_of(row: Row[Any]) -> lifecycle.Task:
         push_delivery=row.push_delivery,
         started_at=row.started_at,
         deadline_at=row.deadline_at,
+        first_pushed_at=row.first_pushed_at,
         last_pushed_at=row.last_pushed_at,
         push_due_at=row.push_due_at,
         ended_at=row.ended_at,
@@ -266,8 +275,8 @@ class Change:
 
 
 _MOVED = (
-    "status", "reason", "source_version", "push_due_at", "started_at", "deadline_at",
-    "ended_at", "late_at", "late_success", "step", "step_description",
+    "status", "reason", "source_version", "push_due_at", "first_pushed_at", "last_pushed_at", "started_at",
+    "deadline_at", "ended_at", "late_at", "late_success", "step", "step_description",
 )  # fmt: skip
 _PROGRESSED = ("step", "step_description")
 

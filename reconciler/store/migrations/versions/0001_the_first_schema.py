@@ -88,9 +88,9 @@ def upgrade() -> None:
     sa.UniqueConstraint('digest', name=op.f('uq_roster_digest'))
     )
     op.create_table('seen_message',
-    sa.Column('slot', sa.Integer(), nullable=False),
+    sa.Column('id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
     sa.Column('hash', sa.LargeBinary(), nullable=False),
-    sa.PrimaryKeyConstraint('slot', name=op.f('pk_seen_message'))
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_seen_message'))
     )
     op.create_index('ix_seen_message_hash', 'seen_message', ['hash'], unique=False)
     op.create_table('object',
@@ -131,6 +131,7 @@ def upgrade() -> None:
     sa.Column('product_key', sa.String(length=64), nullable=False),
     sa.Column('numeric_versions', sa.Boolean(), nullable=False),
     sa.Column('auto_registration', sa.Boolean(), nullable=False),
+    sa.Column('modules', sa.JSON(), nullable=False),
     sa.Column('removed', sa.Boolean(), server_default=sa.text('0'), nullable=False),
     sa.ForeignKeyConstraint(['object_id'], ['object.id'], name=op.f('fk_product_object_id')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_product')),

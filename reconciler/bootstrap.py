@@ -1,0 +1,305 @@
+"""The composition root: settings → adapters → services → tasks; and the way down again.
+
+Everything that exists once in a process is made here and handed to who needs it. When one of the daemon's tasks
+dies, all end and the process exits non-zero: its supervisor restarts it, and the state makes that safe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import hmac
+import logging
+import ssl
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+from reconciler import errors
+from reconciler.artifacts.store import FileStore
+from reconciler.domain import limits, plan
+from reconciler.services import apply, burst, materialize, operate, sweep
+from reconciler.services.authenticate import DatabaseAuthenticator
+from reconciler.services.bell import Bell
+from reconciler.services.clock import Clock, SystemClock
+from reconciler.services.dispatch import Dispatch
+from reconciler.services.ingest import Ingest
+from reconciler.services.metrics import Metrics, Sources
+from reconciler.services.offers import Offers
+from reconciler.services.reconcile import Reconcile, Rules
+from reconciler.services.sweep import Sweep
+from reconciler.settings import Bootstrap, Settings, address
+from reconciler.source.repository import Repository
+from reconciler.store import devices, identities, materialization, products, tasks
+from reconciler.store.database import Database
+from reconciler.transport import endpoint, mqtt
+from reconciler.transport.base import Intake, PresenceKind, Transport
+from reconciler.web import app, downloads
+from reconciler.web.server import HttpServer
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Base:
+    """What every command that changes state stands on."""
+
+    settings: Settings
+    database: Database
+    files: FileStore
+    vault: identities.Vault
+    url_key: bytes
+
+
+def limits_of(settings: Settings) -> limits.Limits:
+    """The operator's own limits for manifests."""
+    return dataclasses.replace(limits.DEFAULT, push_rate_highest=settings.max_push_rate)
+
+
+def rules_of(settings: Settings) -> Rules:
+    """The operator's own rules for plans."""
+    policy = plan.Policy(hold_first_sight=settings.bootstrap is Bootstrap.HOLD)
+    return Rules(policy, limits_of(settings))
+
+
+def repository_of(settings: Settings) -> Repository:
+    """The repository that is followed.
+
+    Raises:
+        UserError: none is set, or its URL can't be right.
+    """
+    if not settings.repo:
+        raise errors.UserError(
+            "no repository is set", remedy="Give --repo PATH_OR_URL, or set RECONCILER_REPO."
+        )
+    return Repository(settings.repo, settings.data_dir / "mirror", settings.ref)
+
+
+def prepare_data_dir(settings: Settings) -> None:
+    """Makes the data directory.
+
+    Raises:
+        UserError: it can't be made.
+    """
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise errors.UserError(
+            f"the data directory {settings.data_dir} can't be made: {error.strerror}",
+            remedy="Choose another with --data-dir, or mend the permissions.",
+        ) from error
+
+
+def vault_of(settings: Settings) -> identities.Vault:
+    """What opens device secrets: the key of the settings, or of the data directory."""
+    key = settings.secret_key.encode() or identities.load_or_make_key(settings.data_dir / "secret.key")
+    return identities.Vault(key)
+
+
+@contextlib.contextmanager
+def opened(settings: Settings) -> Iterator[Base]:
+    """The state, owned by this process alone: a data directory has one daemon.
+
+    Raises:
+        UserError: another process owns it, or something in it can't be used.
+    """
+    prepare_data_dir(settings)
+    with _locked(settings.data_dir):
+        files = FileStore(settings.data_dir / "files")
+        files.prepare()
+        database = Database.open(settings.database_url, upgrade=True)
+        key = settings.secret_key.encode() or identities.load_or_make_key(settings.data_dir / "secret.key")
+        url_key = hmac.digest(key, b"download urls", hashlib.sha256)
+        try:
+            yield Base(settings, database, files, identities.Vault(key), url_key)
+        finally:
+            database.close()
+
+
+@contextlib.contextmanager
+def _locked(data_dir: Path) -> Iterator[None]:
+    with (data_dir / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise errors.UserError(
+                f"the data directory {data_dir} belongs to a running daemon",
+                remedy="That daemon applies by itself; or choose another --data-dir.",
+            ) from error
+        yield
+
+
+def reconcile_of(base: Base, repository: Repository, clock: Clock) -> Reconcile:
+    """The reconcile service over a repository."""
+    rules = rules_of(base.settings)
+    stage = apply.Stage(base.database, base.files, rules.limits)
+    return Reconcile(base.database, repository, stage, clock, rules)
+
+
+class Daemon:
+    """Everything that `run` runs, and where it listens.
+
+    Args:
+        base: the state.
+        transport: the way to the devices; None for the one that the settings name.
+        clock: time.
+    """
+
+    def __init__(self, base: Base, clock: Clock | None = None, transport: Transport | None = None) -> None:
+        self.base = base
+        settings = base.settings
+        self._clock = clock or SystemClock()
+        self.transport = transport or transport_of(base)
+        self._server = HttpServer(
+            self._app(),
+            *address(settings.http_bind, "http_bind"),
+            certificate=settings.http_certificate,
+            key=settings.http_key,
+        )
+        self.http_port = self._server.bind()
+        self.public_url = settings.public_url or self._own_url()
+        self._repository = repository_of(settings)
+        self.reconcile = reconcile_of(base, self._repository, self._clock)
+        self._metrics: Metrics | None = None
+        self._sweep: Sweep | None = None
+        self.ready = asyncio.Event()
+        """Set when devices can come."""
+
+    def _own_url(self) -> str:
+        host, _ = address(self.base.settings.http_bind, "http_bind")
+        scheme = "https" if self.base.settings.http_certificate else "http"
+        if host in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
+            host = "127.0.0.1"
+            _log.warning(
+                "no --public-url is set: devices are sent to 127.0.0.1, which only devices on this machine reach"
+            )
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.http_port}"
+
+    async def run(self) -> None:
+        """Runs until cancelled."""
+        base, clock = self.base, self._clock
+        exact = self.transport.presence is PresenceKind.EXACT
+        epoch = await base.database.write(sweep.take_over, clock.now(), push_at_once=not exact)
+        presence_epoch = epoch if exact else devices.ASSUMED_EPOCH
+        settle = timedelta(seconds=base.settings.settle_time)
+        offers = Offers(base.url_key, self.public_url)
+        host = burst.Host(presence_epoch, settle, assumed_presence=not exact)
+        ingest = Ingest(base.database, self.transport, clock, host, offers)
+        claimant = tasks.Claimant(epoch, presence_epoch)
+        dispatch = Dispatch(base.database, self.transport, clock, claimant, offers)
+        intake = Intake()
+        self._sweep = Sweep(base.database, self.transport, intake, clock)
+        sources = Sources(self.reconcile, ingest, dispatch, self._sweep, intake)
+        self._metrics = Metrics(sources)
+        self._ingest = ingest
+        applied = Bell()
+        self.reconcile.after_apply = lambda: self._after_apply(applied)
+        await self._after_apply(applied)
+        presence = materialization.Presence(presence_epoch, settle)
+        try:
+            async with asyncio.TaskGroup() as group:
+                start = group.create_task
+                start(self._server.serve(), name="http")
+                start(self.transport.serve(intake), name="transport")
+                start(ingest.run(intake), name="ingest")
+                start(dispatch.run(ingest.pushes_due), name="dispatch")
+                start(self._sweep.run(), name="sweep")
+                start(
+                    materialize.run(base.database, clock, presence, applied, ingest.pushes_due),
+                    name="materialize",
+                )
+                start(self.reconcile.run(base.settings.interval), name="reconcile")
+                start(operate.run(base.database, clock, lambda: self._operated(applied)), name="operate")
+                start(self._metrics.run(base.database), name="metrics")
+                self.ready.set()
+        finally:
+            self._repository.close()
+
+    async def _after_apply(self, applied: Bell) -> None:
+        """What was applied reaches the transport and the materialisation."""
+        self.transport.set_products(await self.base.database.read(devices.served_product_keys))
+        applied.ring()
+
+    def _operated(self, applied: Bell) -> None:
+        self.reconcile.wake()
+        applied.ring()
+
+    # ---------------------------------------------------------------------------------------------- HTTP
+
+    def _app(self) -> app.ASGIApp:
+        served = downloads.Downloads(
+            self.base.url_key, self._find_blob, lambda: int(self._clock.now().timestamp())
+        )
+        return app.create(
+            served, heartbeat_age=self._heartbeat_age, checks=self._checks, metrics=self._metrics_text
+        )
+
+    async def _find_blob(self, blob_id: int) -> downloads.Blob | None:
+        found = await self.base.database.read(products.file_of, blob_id)
+        return downloads.Blob(self.base.files.path(found[0]), found[1], found[0]) if found else None
+
+    def _heartbeat_age(self) -> float:
+        return self._clock.monotonic() - self._sweep.heartbeat if self._sweep else 0.0
+
+    def _checks(self) -> Iterator[app.Check]:
+        state = self.reconcile.state
+        fetched = state.commit.revision if state.commit else "nothing was applied yet"
+        yield "git", state.failing is None and state.commit is not None, state.failing or f"applied {fetched}"
+        away = self._ingest.away if self._sweep else "not started"
+        yield "database", away is None, away or "commits"
+        health = self.transport.health()
+        yield "devices", health.ok, health.message
+
+    def _metrics_text(self) -> tuple[str, bytes]:
+        assert self._metrics is not None
+        return self._metrics.content_type, self._metrics.text()
+
+
+def transport_of(base: Base) -> Transport:
+    """The way to the devices that the settings name.
+
+    Raises:
+        UserError: its URL, address or certificate can't be used.
+    """
+    settings = base.settings
+    if settings.mqtt != "embedded":
+        return _broker(settings)
+    binds = []
+    if settings.mqtt_bind:
+        binds.append(endpoint.Bind(*address(settings.mqtt_bind, "mqtt_bind")))
+    if settings.mqtt_tls_bind:
+        binds.append(
+            endpoint.Bind(*address(settings.mqtt_tls_bind, "mqtt_tls_bind"), tls=_server_tls(settings))
+        )
+    if settings.allow_anonymous_devices:
+        _log.warning("devices log in WITHOUT a password: anybody who reaches the endpoint can be any device")
+    authenticator = DatabaseAuthenticator(base.database, base.vault)
+    return endpoint.Endpoint(binds, authenticator, allow_anonymous=settings.allow_anonymous_devices)
+
+
+def _broker(settings: Settings) -> mqtt.MqttTransport:
+    options = mqtt.MqttOptions(
+        client_id=settings.mqtt_client_id,
+        ca_file=settings.mqtt_ca,
+        certificate=settings.mqtt_certificate,
+        key=settings.mqtt_key,
+    )
+    return mqtt.MqttTransport(settings.mqtt, options)
+
+
+def _server_tls(settings: Settings) -> ssl.SSLContext:
+    if settings.mqtt_certificate is None:
+        raise errors.UserError(
+            "the endpoint needs a certificate for TLS", remedy="Give --mqtt-certificate and --mqtt-key."
+        )
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(settings.mqtt_certificate, settings.mqtt_key)
+    except (OSError, ssl.SSLError) as error:
+        raise errors.UserError(
+            f"the endpoint's certificate can't be used: {error}", remedy="Give PEM files."
+        ) from error
+    return context

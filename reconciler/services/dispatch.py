@@ -1,0 +1,131 @@
+"""Pushes what is due: claimed in one transaction, published, confirmed in the next (engine §4).
+
+Never above a batch's rate, never while the transport is down, and with a bounded number of pushes unconfirmed. A
+crash between claim and confirmation leaves a claim of an older epoch, which the next daemon pushes again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import dataclasses
+import logging
+from datetime import datetime
+
+from reconciler import errors
+from reconciler.domain import throttle
+from reconciler.protocol import topics
+from reconciler.services import backoff
+from reconciler.services.bell import Bell
+from reconciler.services.clock import Clock
+from reconciler.services.offers import Offers
+from reconciler.store import products, rates, tasks
+from reconciler.store.database import Connection, Database
+from reconciler.store.tasks import Claim, Outcome
+from reconciler.transport.base import Delivery, Transport
+
+MOST_UNCONFIRMED = 200
+"""Pushes on their way, at most; those that are unacknowledged for long don't count, or a few would stop all."""
+SLOW_SECONDS = 5.0
+
+_log = logging.getLogger(__name__)
+_OUTCOMES = {
+    Delivery.CONFIRMED: Outcome.CONFIRMED,
+    Delivery.OFFLINE: Outcome.GONE,
+    Delivery.TIMED_OUT: Outcome.LATER,
+    Delivery.BUSY: Outcome.LATER,
+}
+
+
+class Dispatch:
+    """The one who pushes."""
+
+    def __init__(
+        self, database: Database, transport: Transport, clock: Clock, claimant: tasks.Claimant, offers: Offers
+    ) -> None:
+        self._database = database
+        self._transport = transport
+        self._clock = clock
+        self._claimant = claimant
+        self._offers = offers
+        self._outcomes: list[tuple[Claim, Outcome]] = []
+        self._pushing: dict[asyncio.Task[None], float] = {}
+        self.counted: collections.Counter[str] = collections.Counter()
+        """Pushes by how they ended, for the metrics."""
+
+    async def run(self, bell: Bell) -> None:
+        """Pushes whenever something is due, at least looking once a second, until cancelled."""
+        retry = backoff.Backoff(0.2, 10.0)
+        self._bell = bell
+        while True:
+            await bell.wait(1.0)
+            try:
+                await self.round()
+            except errors.ReconcilerError as error:
+                _log.warning("pushes wait: %s", error.message)
+                await asyncio.sleep(retry.failed())
+            else:
+                retry.succeeded()
+
+    async def round(self) -> int:
+        """Settles what was acknowledged, claims what is due, starts publishing it; the number of new pushes.
+
+        Raises:
+            TransientError: the database is away; what was acknowledged is settled in the next round.
+        """
+        now = self._clock.now()
+        due = await self._database.read(tasks.runs_due, now) if self._reachable() else []
+        if not due and not self._outcomes:
+            return 0
+        settled = self._outcomes[:]
+        round_ = _Round(self._claimant, now, tuple(settled), tuple(due), self._room())
+        claims, offers = await self._database.write(_cycle, round_)
+        del self._outcomes[: len(settled)]
+        for claim in claims:
+            payload = self._offers.push(offers[claim.run_id], claim.task_id, now)
+            pushing = asyncio.create_task(self._push(claim, payload))
+            self._pushing[pushing] = self._clock.monotonic()
+            pushing.add_done_callback(self._pushed)
+        return len(claims)
+
+    def _reachable(self) -> bool:
+        return self._transport.health().ok
+
+    def _room(self) -> int:
+        patient = self._clock.monotonic() - SLOW_SECONDS
+        return MOST_UNCONFIRMED - sum(since > patient for since in self._pushing.values())
+
+    async def _push(self, claim: Claim, payload: bytes) -> None:
+        delivery = await self._transport.publish(claim.address, topics.upgrade(claim.address), payload)
+        self.counted[delivery.value] += 1
+        self._outcomes.append((claim, _OUTCOMES[delivery]))
+
+    def _pushed(self, pushing: asyncio.Task[None]) -> None:
+        del self._pushing[pushing]
+        if not pushing.cancelled() and pushing.exception() is not None:
+            _log.error("a push failed", exc_info=pushing.exception())
+        self._bell.ring()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Round:
+    """What one transaction settles and claims."""
+
+    claimant: tasks.Claimant
+    now: datetime
+    settled: tuple[tuple[Claim, Outcome], ...]
+    due: tuple[tasks.Due, ...]
+    room: int
+
+
+def _cycle(connection: Connection, this: _Round) -> tuple[list[Claim], dict[int, products.Offer]]:
+    """One transaction: what was acknowledged, then new claims within each run's rate."""
+    tasks.settle_pushes(connection, this.claimant.epoch, this.settled)
+    claims: list[Claim] = []
+    second = int(this.now.timestamp())
+    for run in this.due:
+        allowed = throttle.allowance(run.push_rate, rates.recent(connection, run.run_id, second), second)
+        limit = min(allowed, this.room - len(claims))
+        if limit > 0:
+            claims += tasks.claim(connection, run.run_id, this.claimant, this.now, limit)
+    return claims, products.offers(connection, sorted({claim.run_id for claim in claims}))

@@ -1,0 +1,157 @@
+"""Takes what devices say from the transport into the database: bursts, one transaction each, then acknowledgements.
+
+A burst that can't be committed is tried again until it can: nothing is acknowledged before, so nothing is lost,
+and the full intake slows the senders down meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+
+from reconciler import errors
+from reconciler.protocol import messages, topics
+from reconciler.services import backoff, burst
+from reconciler.services.bell import Bell
+from reconciler.services.clock import Clock
+from reconciler.services.offers import Offers
+from reconciler.services.quiet import QuietLog
+from reconciler.store import seen
+from reconciler.store.database import Connection, Database
+from reconciler.transport.base import Intake, Message, Presence, Transport
+
+LIMIT = 500
+"""Messages a transaction."""
+
+_log = logging.getLogger(__name__)
+_PARSERS: Mapping[topics.Route, Callable[[bytes], burst.Said]] = {
+    topics.Route.INFORM: messages.parse_inform,
+    topics.Route.PROGRESS: messages.parse_progress,
+    topics.Route.FIRMWARE_GET: messages.parse_firmware_get,
+}
+
+
+class Ingest:
+    """The one consumer of an intake."""
+
+    def __init__(
+        self, database: Database, transport: Transport, clock: Clock, host: burst.Host, offers: Offers
+    ) -> None:
+        self._database = database
+        self._transport = transport
+        self._clock = clock
+        self._host = host
+        self._offers = offers
+        self._quiet = QuietLog(_log)
+        self._replying: set[asyncio.Task[None]] = set()
+        self.pushes_due = Bell()
+        self.counted: collections.Counter[tuple[str, str]] = collections.Counter()
+        """Messages by route and result, for the metrics."""
+        self.away: str | None = None
+        """What keeps messages from being committed right now."""
+
+    async def run(self, intake: Intake) -> None:
+        """Takes burst after burst, until cancelled."""
+        retry = backoff.Backoff(0.2, 10.0)
+        while True:
+            items = await intake.take(LIMIT)
+            while True:
+                try:
+                    await self.process(items)
+                except errors.ReconcilerError as error:
+                    self.away = error.message
+                    _log.warning("messages wait: %s", error.message)
+                    await asyncio.sleep(retry.failed())
+                else:
+                    self.away = None
+                    retry.succeeded()
+                    break
+
+    async def process(self, items: Sequence[Message | Presence]) -> None:
+        """Commits one burst, acknowledges it, and answers those who asked.
+
+        Raises:
+            TransientError: the database is away; nothing was acknowledged.
+        """
+        said = [item for item in items if isinstance(item, Message)]
+        presence = [item for item in items if isinstance(item, Presence)]
+        heard: list[burst.Heard] = []
+        for message in said:
+            parsed = self._parse(message)
+            if parsed is not None:
+                heard.append(parsed)
+        if heard or presence:
+            outcome = await self._database.write(_commit, heard, presence, self._host, self._clock.now())
+            self._count(heard, outcome)
+            self._answer(outcome.replies)
+            if outcome.pushes_due:
+                self.pushes_due.ring()
+        for message in said:
+            message.acknowledge()
+
+    def _parse(self, message: Message) -> burst.Heard | None:
+        """None for what can never have an effect: it is counted, logged and acknowledged, and that is all."""
+        parser = _PARSERS.get(message.route)
+        if parser is None:
+            self._drop(message, "unsupported", f"{message.route} is not supported yet")
+            return None
+        if not topics.is_well_formed(message.address):
+            self._drop(message, burst.Result.MALFORMED, "the names in the topic are malformed")
+            return None
+        try:
+            said = parser(message.payload)
+        except messages.Malformed as error:
+            self._drop(message, burst.Result.MALFORMED, str(error))
+            return None
+        fingerprint = seen.fingerprint(f"{message.route}/{message.address}", message.payload)
+        return burst.Heard(message.address, said, fingerprint, message.duplicate)
+
+    def _drop(self, message: Message, result: str, why: str) -> None:
+        self.counted[message.route, result] += 1
+        text = f"{message.address}: {message.route} message dropped: {why}"
+        self._quiet.warning((message.address, result), self._clock.monotonic(), text)
+
+    def _count(self, heard: Sequence[burst.Heard], outcome: burst.Outcome) -> None:
+        for message, result in zip(heard, outcome.results, strict=True):
+            route = _route(message.said)
+            self.counted[route, result] += 1
+            if result in {burst.Result.UNKNOWN, burst.Result.MALFORMED}:
+                why = (
+                    "unknown device"
+                    if result is burst.Result.UNKNOWN
+                    else f"its product doesn't allow {message.said}"
+                )
+                text = f"{message.address}: {route} message dropped: {why}"
+                self._quiet.warning((message.address, result), self._clock.monotonic(), text)
+
+    def _answer(self, replies: Sequence[burst.Reply]) -> None:
+        """Replies are not retried: a device that misses one asks again."""
+        now = self._clock.now()
+        for reply in replies:
+            package = self._offers.package(reply.offer, reply.task_id, now) if reply.offer else None
+            payload = messages.get_reply(reply.request_id, package)
+            sending = asyncio.create_task(self._send(reply.address, payload))
+            self._replying.add(sending)
+            sending.add_done_callback(self._replying.discard)
+
+    async def _send(self, address: topics.Address, payload: bytes) -> None:
+        await self._transport.publish(address, topics.firmware_get_reply(address), payload)
+
+
+def _commit(
+    connection: Connection,
+    heard: Sequence[burst.Heard],
+    presence: Sequence[Presence],
+    host: burst.Host,
+    now: datetime,
+) -> burst.Outcome:
+    return burst.Burst(connection, host, now).process(heard, presence)
+
+
+def _route(said: burst.Said) -> topics.Route:
+    if isinstance(said, messages.Inform):
+        return topics.Route.INFORM
+    return topics.Route.PROGRESS if isinstance(said, messages.Progress) else topics.Route.FIRMWARE_GET

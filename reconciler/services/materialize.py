@@ -1,0 +1,50 @@
+"""Turns what was applied into rows, chunk by chunk: inventories into devices, runs into tasks.
+
+Between two chunks ingest and dispatch get their turn at the writer, so a million tasks keep nobody waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import datetime
+
+from reconciler import errors
+from reconciler.services import backoff
+from reconciler.services.bell import Bell
+from reconciler.services.clock import Clock
+from reconciler.store import materialization
+from reconciler.store.database import Connection, Database
+
+_log = logging.getLogger(__name__)
+
+
+async def run(
+    database: Database, clock: Clock, presence: materialization.Presence, applied: Bell, pushes_due: Bell
+) -> None:
+    """Works whenever something was applied, and looks every ten seconds, until cancelled."""
+    retry = backoff.Backoff(0.2, 10.0)
+    while True:
+        try:
+            if await everything(database, clock, presence):
+                pushes_due.ring()
+        except errors.ReconcilerError as error:
+            _log.warning("materialising waits: %s", error.message)
+            await asyncio.sleep(retry.failed())
+            continue
+        retry.succeeded()
+        await applied.wait(10.0)
+
+
+async def everything(database: Database, clock: Clock, presence: materialization.Presence) -> bool:
+    """Materialises until nothing is left; True when there was anything."""
+    found = False
+    while await database.read(materialization.anything_due) and await database.write(
+        _chunk, clock.now(), presence
+    ):
+        found = True
+    return found
+
+
+def _chunk(connection: Connection, now: datetime, presence: materialization.Presence) -> bool:
+    return materialization.inventory(connection, now) or materialization.run(connection, now, presence)

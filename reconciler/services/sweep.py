@@ -1,0 +1,98 @@
+"""Watches the time: fails tasks whose timeout has passed, keeps the daemon's heartbeat, notices clock jumps.
+
+Nothing is decided by our own downtime or by a clock that jumped: a device's deadline counts only while we could
+have heard from it (engine §5).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import datetime, timedelta
+
+from reconciler import errors
+from reconciler.services.clock import Clock
+from reconciler.store import events, objects, tasks
+from reconciler.store.database import Connection, Database
+from reconciler.transport.base import Intake, Transport
+
+JUMP = timedelta(seconds=30)
+"""A difference between wall clock and monotonic clock that is no drift."""
+PAUSE_SECONDS = 60.0
+"""How long expiry waits after a jump, and after the connection to devices came back."""
+INTAKE_SECONDS = 5.0
+"""Older messages than this wait: they may be what a deadline waits for."""
+_BEAT_SECONDS = 5.0
+
+_log = logging.getLogger(__name__)
+
+
+class Sweep:
+    """The daemon's sense of time."""
+
+    def __init__(self, database: Database, transport: Transport, intake: Intake, clock: Clock) -> None:
+        self._database = database
+        self._transport = transport
+        self._intake = intake
+        self._clock = clock
+        self._wall, self._steady = clock.now(), clock.monotonic()
+        self._paused_until = self._steady
+        self._beaten = -_BEAT_SECONDS
+        self.heartbeat = self._steady
+        """Monotonic time of the last round: the event loop lived then."""
+
+    async def run(self) -> None:
+        """One round a second, until cancelled."""
+        while True:
+            self.heartbeat = self._clock.monotonic()
+            try:
+                await self.round()
+            except errors.ReconcilerError as error:
+                _log.warning("timeouts wait: %s", error.message)
+            await asyncio.sleep(1.0)
+
+    async def round(self) -> int:
+        """Looks at the clocks and expires what is due; the number of expired tasks."""
+        now, steady = self._clock.now(), self._clock.monotonic()
+        jump = (now - self._wall) - timedelta(seconds=steady - self._steady)
+        self._wall, self._steady = now, steady
+        if abs(jump) > JUMP:
+            self._paused_until = steady + PAUSE_SECONDS
+            await self._database.write(_note_jump, jump, now)
+        if steady - self._beaten >= _BEAT_SECONDS:
+            await self._database.write(objects.beat, now)
+            self._beaten = steady
+        if not self._could_have_heard(steady):
+            return 0
+        expired = 0
+        while more := await self._database.write(tasks.expire, now):
+            expired += more
+        return expired
+
+    def _could_have_heard(self, steady: float) -> bool:
+        return (
+            steady >= self._paused_until
+            and self._transport.connected_for() >= PAUSE_SECONDS
+            and self._intake.age() < INTAKE_SECONDS
+        )
+
+
+def _note_jump(connection: Connection, jump: timedelta, now: datetime) -> None:
+    message = f"the clock jumped by {jump.total_seconds():+.0f} s; timeouts wait for {PAUSE_SECONDS:.0f} s"
+    events.append(connection, now, [events.Event(type=events.Type.CLOCK_JUMP, message=message)])
+
+
+def take_over(connection: Connection, now: datetime, *, push_at_once: bool) -> int:
+    """A daemon starts: its epoch. What an earlier one left half done is made due, and its absence is given back.
+
+    Args:
+        connection: a writing transaction.
+        now: this moment.
+        push_at_once: the transport can't tell who comes back, so unconfirmed pushes are due now.
+    """
+    epoch, heartbeat_at = objects.start_daemon(connection, now)
+    tasks.recover_claims(connection, epoch, now if push_at_once else None)
+    if heartbeat_at is not None and heartbeat_at < now:
+        tasks.extend_deadlines(connection, now - heartbeat_at)
+    events.append(connection, now, [events.Event(type=events.Type.STARTED, message=f"epoch {epoch}")])
+    return epoch

@@ -1,0 +1,157 @@
+"""The process's configuration: one model, filled from flags, environment and file, in this order.
+
+Every setting is a flag of `run` and `demo`, and an environment variable `RECONCILER_…`; secrets also as
+`RECONCILER_…_FILE`. Wrong values are refused with the setting's name; unknown variables are warned about.
+"""
+
+from __future__ import annotations
+
+import difflib
+import enum
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import pydantic
+from pydantic import Field
+
+from reconciler import errors
+
+PREFIX = "RECONCILER_"
+SECRETS = frozenset({"secret_key", "mqtt_password"})
+"""Settings that may be read from a file named by `RECONCILER_…_FILE`."""
+_ELSEWHERE = frozenset({"config", "color", "output", "log_level", "log_format"})
+"""Variables of the command line that are no settings of the daemon."""
+
+
+class Bootstrap(enum.StrEnum):
+    """What happens to batches that an empty database finds in Git."""
+
+    HOLD = "hold"
+    START = "start"
+
+
+class Settings(pydantic.BaseModel):
+    """All settings, with their defaults. Durations are seconds."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+    repo: str = Field("", description="The repository with the manifests: a folder or a URL.")
+    ref: str = Field("main", description="The branch, tag or full ref to follow.")
+    interval: float = Field(
+        30.0, ge=0.1, le=86400, description="Seconds between two looks at the repository."
+    )
+    data_dir: Path = Field(Path("data"), description="Database, files, mirror and keys.")
+    database: str = Field("", description="Database URL; default: SQLite in the data directory.")
+    mqtt: str = Field(
+        "embedded", description="embedded: devices connect to us; or a broker: mqtt:// or mqtts://."
+    )
+    mqtt_bind: str = Field("127.0.0.1:1883", description="Where devices connect; empty: nowhere without TLS.")
+    mqtt_tls_bind: str = Field("", description="Where devices connect with TLS; needs certificate and key.")
+    mqtt_certificate: Path | None = Field(
+        None, description="Certificate (PEM): the endpoint's own, or ours for a broker."
+    )
+    mqtt_key: Path | None = Field(None, description="The certificate's private key (PEM).")
+    mqtt_ca: Path | None = Field(None, description="CA certificates that a broker is checked with (PEM).")
+    mqtt_client_id: str = Field(
+        "reconciler", min_length=1, description="Our client id at a broker; one for each daemon."
+    )
+    mqtt_password: str = Field("", description="Password at a broker, instead of in its URL.")
+    allow_anonymous_devices: bool = Field(
+        default=False,
+        description="Devices log in without a password. For demos only: anybody can be any device.",
+    )
+    http_bind: str = Field("127.0.0.1:8080", description="Downloads, health and metrics.")
+    http_certificate: Path | None = Field(None, description="Certificate (PEM) for HTTPS.")
+    http_key: Path | None = Field(None, description="The certificate's private key (PEM).")
+    public_url: str = Field("", description="Where devices reach the downloads; default: the HTTP address.")
+    secret_key: str = Field("", description="Encrypts device secrets; default: a file in the data directory.")
+    bootstrap: Bootstrap = Field(
+        Bootstrap.HOLD, description="Batches that an empty database finds in Git: hold them, or start them."
+    )
+    settle_time: float = Field(
+        10.0,
+        ge=0,
+        le=3600,
+        description="Seconds after a device came until it is pushed: its report is heard first.",
+    )
+    max_push_rate: int = Field(
+        10_000, ge=10, le=1_000_000, description="The highest push rate a batch may ask for."
+    )
+
+    @classmethod
+    def load(cls, flags: Mapping[str, Any], environ: Mapping[str, str], file: Path | None = None) -> Self:
+        """Settings by precedence: flags, then environment, then file, then defaults.
+
+        Raises:
+            UserError: a value is wrong, or a file can't be read.
+        """
+        values = {**_of_file(file), **_of_environment(environ, cls)}
+        values.update({name: value for name, value in flags.items() if value is not None})
+        try:
+            return cls.model_validate(values)
+        except pydantic.ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(map(str, first["loc"]))
+            raise errors.UserError(
+                f"the setting {name} is wrong: {first['msg']}",
+                remedy=f"It is --{name.replace('_', '-')}, or {PREFIX}{name.upper()}.",
+            ) from error
+
+    @property
+    def database_url(self) -> str:
+        """The database's URL, also when none is set."""
+        return self.database or f"sqlite:///{(self.data_dir / 'state.db').absolute()}"
+
+
+def unknown_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Variables that look like settings but are none, each with the nearest name (or nothing)."""
+    known = {PREFIX + name.upper() for name in (*Settings.model_fields, *_ELSEWHERE)}
+    known |= {f"{PREFIX}{name.upper()}_FILE" for name in SECRETS}
+    found = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
+    return {name: next(iter(difflib.get_close_matches(name, known, 1)), "") for name in found}
+
+
+def address(bind: str, setting: str) -> tuple[str, int]:
+    """Host and port of a setting such as `127.0.0.1:1883` or `[::1]:1883`.
+
+    Raises:
+        UserError: it is not of that form.
+    """
+    host, colon, port = bind.rpartition(":")
+    if not colon or not port.isdecimal() or not 0 <= int(port) <= 65535:
+        raise errors.UserError(
+            f"the setting {setting} is wrong: {bind!r}", remedy="Write HOST:PORT, such as 0.0.0.0:1883."
+        )
+    return host.strip("[]"), int(port)
+
+
+def _of_environment(environ: Mapping[str, str], model: type[Settings]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name in model.model_fields:
+        variable = PREFIX + name.upper()
+        if environ.get(variable):
+            values[name] = environ[variable]
+        elif name in SECRETS and environ.get(f"{variable}_FILE"):
+            values[name] = _read(Path(environ[f"{variable}_FILE"])).strip()
+    return values
+
+
+def _of_file(file: Path | None) -> dict[str, Any]:
+    if file is None:
+        return {}
+    try:
+        found = tomllib.loads(_read(file))
+    except tomllib.TOMLDecodeError as error:
+        raise errors.UserError(f"{file} is not valid TOML: {error}") from error
+    return {name.replace("-", "_"): value for name, value in found.items()}
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise errors.UserError(
+            f"{path} can't be read: {error}", remedy="Mend the path or its permissions."
+        ) from error
