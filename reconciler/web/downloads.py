@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 _SMALLEST_PIECE = 64 << 10
 _LARGEST_PIECE = 1 << 20
-_SLOW_SECONDS = 0.05
+_ALL_PIECES = 16 << 20
 _RANGE = re.compile(r"bytes=(?:([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18}))", re.ASCII)
 _FORBIDDEN = b"Forbidden\n"
 
@@ -55,6 +55,7 @@ class Downloads:
         self._key = key
         self._find = find
         self._now = now
+        self._running = 0
         self._refusals: dict[str, tuple[int, int]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -93,7 +94,34 @@ class Downloads:
             await _answer(send, 206, headers, length=len(part))
         if scope["method"] == "HEAD":
             part = range(0)
-        await _stream(receive, send, descriptor, part)
+        await self._stream(receive, send, descriptor, part)
+
+    async def _stream(self, receive: Receive, send: Send, descriptor: int, part: range) -> None:
+        """Sends a part of the file until its end, or until the device is gone.
+
+        One piece at a time is in memory, and nothing is read before it went out: that is what the empty message
+        waits for. Pieces are large while few download, for speed, and small while many do, who may all be slow.
+        """
+        gone = asyncio.create_task(_wait_until_gone(receive))
+        self._running += 1
+        at = part.start
+        try:
+            while at < part.stop and not gone.done():
+                piece = min(
+                    max(_ALL_PIECES // self._running, _SMALLEST_PIECE), _LARGEST_PIECE, part.stop - at
+                )
+                body = await asyncio.to_thread(os.pread, descriptor, piece, at)
+                if not body:
+                    raise EOFError("a file became shorter while it was downloaded")
+                at += len(body)
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+                del body
+                await send({"type": "http.response.body", "body": b"", "more_body": True})
+            if not gone.done():
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            self._running -= 1
+            gone.cancel()
 
     def _count(self, reason: str) -> None:
         """Logs each reason at most once a minute, with how often it was given."""
@@ -141,31 +169,6 @@ async def _answer(
     await send({"type": "http.response.start", "status": status, "headers": raw})
     if body is not None:
         await send({"type": "http.response.body", "body": body, "more_body": False})
-
-
-async def _stream(receive: Receive, send: Send, descriptor: int, part: range) -> None:
-    """Sends a part of the file until its end, or until the device is gone.
-
-    Pieces grow while the device takes them at once, so that a fast one gets all the speed there is, and are small
-    for a slow one: a thousand slow devices hold 64 kB each. Nothing is read before the last piece went out.
-    """
-    loop = asyncio.get_running_loop()
-    gone = asyncio.create_task(_wait_until_gone(receive))
-    piece, at = _SMALLEST_PIECE, part.start
-    try:
-        while at < part.stop and not gone.done():
-            body = await asyncio.to_thread(os.pread, descriptor, min(piece, part.stop - at), at)
-            if not body:
-                raise EOFError("a file became shorter while it was downloaded")
-            at += len(body)
-            began = loop.time()
-            await send({"type": "http.response.body", "body": body, "more_body": True})
-            is_slow = loop.time() - began > _SLOW_SECONDS
-            piece = _SMALLEST_PIECE if is_slow else min(piece * 2, _LARGEST_PIECE)
-        if not gone.done():
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-    finally:
-        gone.cancel()
 
 
 async def _wait_until_gone(receive: Receive) -> None:

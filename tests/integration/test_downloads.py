@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import pathlib
 import re
+import resource
 import socket
 import ssl
 import subprocess
@@ -267,16 +269,22 @@ def big_file(site, size=64 << 20):
     site.blobs[8] = Blob(site.folder / "big", size, "1" * 64)
 
 
+def resident_bytes():
+    return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
 async def test_slow_clients_hold_nobody_up_and_little_memory(site):
     big_file(site)
+    before = resident_bytes()
     slow = []
-    for _ in range(100):
+    for _ in range(200):
         reader, writer = await asyncio.open_connection("127.0.0.1", site.port, limit=1024)
         writer.write(f"GET {site.path(8)} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
         slow.append((reader, writer))
     async with asyncio.timeout(10):
         for _ in range(20):
             assert (await site.get(site.path()))[1] == CONTENT
+    assert resident_bytes() - before < 200 << 20
     for _, writer in slow:
         writer.transport.abort()
 
