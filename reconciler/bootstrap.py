@@ -215,6 +215,8 @@ class Daemon:
                 start(operate.run(base.database, clock, lambda: self._operated(applied)), name="operate")
                 start(self._metrics.run(base.database), name="metrics")
                 self.ready.set()
+        except BaseExceptionGroup as group:
+            raise _cause(group) from group
         finally:
             self._repository.close()
 
@@ -229,7 +231,7 @@ class Daemon:
 
     # ---------------------------------------------------------------------------------------------- HTTP
 
-    def _app(self) -> app.ASGIApp:
+    def _app(self) -> app.HttpApp:
         served = downloads.Downloads(
             self.base.url_key, self._find_blob, lambda: int(self._clock.now().timestamp())
         )
@@ -256,6 +258,13 @@ class Daemon:
     def _metrics_text(self) -> tuple[str, bytes]:
         assert self._metrics is not None
         return self._metrics.content_type, self._metrics.text()
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The first error inside a group: the others were cancelled because of it."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def transport_of(base: Base) -> Transport:

@@ -1,1 +1,110 @@
-def main(): ...
+"""The command line: one file for each command, imported only when it runs, so that each starts fast.
+
+Decides what all commands share: names, global flags, colours, logging, and which exit code an error gives
+(conventions "Exit codes": 0 fine, 1 the user's or the operator's to mend, 2 usage, 3 a bug, 130 Ctrl-C).
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from reconciler import errors
+from reconciler.cli import logs
+
+COMMANDS = {
+    "apply": "One pass over the repository, then exit.",
+    "cancel": "Cancel a batch.",
+    "confirm": "Release batches that are held, or confirm a commit's cancellations.",
+    "demo": "A fleet in one command: endpoint, simulated devices, reconciler.",
+    "describe": "Everything about one object, device or task.",
+    "device": "Identities and secrets of devices.",
+    "events": "What happened, when, and by which commit.",
+    "get": "List objects, devices or tasks.",
+    "plan": "What a commit would do.",
+    "run": "The daemon: follow a repository and drive the devices.",
+    "schema": "The manifests' JSON schemas.",
+    "simulate": "Devices that speak the wire, against any broker.",
+    "validate": "Check manifests, offline.",
+    "version": "The version of this program.",
+}
+"""Every command, and its line of help: `--help` imports none of them."""
+
+
+class _Lazy(click.Group):
+    """Finds commands by name, and imports the one that runs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"reconciler.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(COMMANDS.items()))
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option(
+    "--color", type=click.Choice(["auto", "always", "never"]), default="auto", envvar="RECONCILER_COLOR"
+)
+@click.option("--log-level", type=click.Choice(logs.LEVELS), default="info", envvar="RECONCILER_LOG_LEVEL")
+@click.option(
+    "--log-format",
+    type=click.Choice(["auto", "text", "json"]),
+    default="auto",
+    envvar="RECONCILER_LOG_FORMAT",
+    help="auto: text on a terminal, JSON otherwise.",
+)
+@click.pass_context
+def reconciler(ctx: click.Context, color: str, log_level: str, log_format: str) -> None:
+    """Firmware upgrades, driven from Git."""
+    if color == "auto":
+        wanted = None if sys.stdout.isatty() and "NO_COLOR" not in os.environ else False
+    else:
+        wanted = color == "always"
+    ctx.color = wanted
+    ctx.obj = logs.Options(log_level, log_format)
+
+
+def main() -> None:
+    """The entry point of the `reconciler` program."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Runs one command line; its exit code."""
+    try:
+        result = reconciler.main(arguments, prog_name="reconciler", standalone_mode=False)
+    except click.exceptions.Abort:
+        return 130
+    except KeyboardInterrupt:
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except errors.UsageError as error:
+        return _complain(error, 2)
+    except errors.ReconcilerError as error:
+        return _complain(error, 1)
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has seen enough
+        return 0
+    return result if isinstance(result, int) else 0
+
+
+def _complain(error: errors.ReconcilerError, code: int) -> int:
+    click.secho(f"error: {error.message}", fg="red", err=True)
+    if error.remedy:
+        click.echo(f"  help: {error.remedy}", err=True)
+    return code

@@ -74,6 +74,7 @@ class Effect(enum.Enum):
     NOTE_STEP = "keep the reported step"
     PUSH_AGAIN = "push again, at most once a minute"
     LEARN_SOURCE = "the reported version becomes the source"
+    OFFERED = "the device was given its package: that is as good as a push"
     NOTE_LATE = "record, once, that a message came too late"
     LATE_SUCCESS = "record that the target version came after all"
 
@@ -96,7 +97,7 @@ _S, _T, _E = Status, Trigger, Effect
 TABLE: Mapping[Status, Mapping[Trigger, Rule]] = {
     _S.QUEUED: {
         _T.CLAIMED: _rule(_S.NOTIFIED),
-        _T.FETCHED: _rule(_S.NOTIFIED),
+        _T.FETCHED: _rule(_S.NOTIFIED, _E.OFFERED),
         _T.PROGRESS: _rule(_S.IN_PROGRESS, _E.START_CLOCK, _E.NOTE_STEP),
         _T.STEP_FAILED: _rule(_S.FAILED, _E.START_CLOCK, _E.NOTE_STEP),
         _T.REPORTED_TARGET: _rule(_S.SUCCEEDED),
@@ -107,7 +108,7 @@ TABLE: Mapping[Status, Mapping[Trigger, Rule]] = {
     },
     _S.NOTIFIED: {
         _T.CLAIMED: _rule(_S.NOTIFIED),
-        _T.FETCHED: _rule(_S.NOTIFIED),
+        _T.FETCHED: _rule(_S.NOTIFIED, _E.OFFERED),
         _T.PROGRESS: _rule(_S.IN_PROGRESS, _E.START_CLOCK, _E.NOTE_STEP),
         _T.STEP_FAILED: _rule(_S.FAILED, _E.START_CLOCK, _E.NOTE_STEP),
         _T.REPORTED_TARGET: _rule(_S.SUCCEEDED),
@@ -118,7 +119,7 @@ TABLE: Mapping[Status, Mapping[Trigger, Rule]] = {
     },
     _S.IN_PROGRESS: {
         _T.CLAIMED: _rule(_S.IN_PROGRESS),
-        _T.FETCHED: _rule(_S.IN_PROGRESS),
+        _T.FETCHED: _rule(_S.IN_PROGRESS, _E.OFFERED),
         _T.PROGRESS: _rule(_S.IN_PROGRESS, _E.NOTE_STEP),
         _T.STEP_FAILED: _rule(_S.FAILED, _E.NOTE_STEP),
         _T.REPORTED_TARGET: _rule(_S.SUCCEEDED),
@@ -170,6 +171,7 @@ class Task:
     """False for delivery Pull: never pushed, only fetched."""
     started_at: datetime | None = None
     deadline_at: datetime | None = None
+    first_pushed_at: datetime | None = None
     last_pushed_at: datetime | None = None
     push_due_at: datetime | None = None
     ended_at: datetime | None = None
@@ -238,11 +240,24 @@ def step(task: Task, event: Event, now: datetime) -> Step:
         changes["source_version"] = event.version
     if Effect.PUSH_AGAIN in rule.effects and task.push_delivery:
         changes["push_due_at"] = next_push(task.last_pushed_at, now)
+    if Effect.OFFERED in rule.effects:
+        changes |= {
+            "first_pushed_at": task.first_pushed_at or now,
+            "last_pushed_at": now,
+            "push_due_at": None,
+        }
     if rule.to in ENDED:
-        reason = rule.reason or (STEP_REASONS[event.step] if event.trigger is Trigger.STEP_FAILED else None)
-        changes |= {"ended_at": now, "reason": reason, "deadline_at": None, "push_due_at": None}
+        changes |= {"ended_at": now, "reason": _reason(rule, event), "deadline_at": None, "push_due_at": None}
     after = dataclasses.replace(task, **changes)  # type: ignore[arg-type]
     return Step(after, _note(task, after, event))
+
+
+def _reason(rule: Rule, event: Event) -> Reason | None:
+    """Why it ended: fixed by the table, or by the failed step that was reported."""
+    if event.trigger is not Trigger.STEP_FAILED:
+        return rule.reason
+    assert event.step is not None, "progressed() gives every failed step its number"
+    return STEP_REASONS[event.step]
 
 
 def next_push(last_pushed_at: datetime | None, earliest: datetime) -> datetime:

@@ -319,11 +319,7 @@ def _guard(
 
 def _still_used(actions: list[Action], actual: ActualState) -> list[Verdict]:
     """Removals that something in force, or an unfinished task, still needs."""
-    leaving = {
-        action.key: action
-        for action in actions
-        if action.verb is Verb.REMOVE or action.why == "deleted from Git"
-    }
+    leaving = {action.key: action for action in actions if action.declaration is None}
     users: dict[Key, str] = {}
     for key, stored in actual.objects.items():
         if stored.in_force and key not in leaving:

@@ -113,7 +113,7 @@ class Repository:
             TransientError: it is not in the mirror (any more).
         """
         text = self._mirrors[_kind(commit)].message(commit).decode(errors="replace")
-        subject, author, trailers = (text.rstrip("\n").split("\0") + ["", ""])[:3]
+        subject, author, trailers = ([*text.rstrip("\n").split("\0"), "", ""])[:3]
         pairs = (line.split(":", 1) for line in trailers.splitlines() if ":" in line)
         return About(subject, author, {key.strip(): value.strip() for key, value in pairs})
 

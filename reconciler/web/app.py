@@ -13,6 +13,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+HttpApp = ASGIApp
+"""What `create` makes and `server` runs."""
+
 LATEST_HEARTBEAT = 60.0
 """Seconds after which a silent event loop counts as dead (conventions, Service)."""
 

@@ -1,0 +1,46 @@
+"""How the process logs: to standard error, JSON unless it is a terminal."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+
+LEVELS = ["debug", "info", "warning", "error"]
+_TEXT = "%(asctime)s %(levelname)-7s %(message)s"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Options:
+    """What the global flags say about logging."""
+
+    level: str = "info"
+    format: str = "auto"
+
+
+class _Json(logging.Formatter):
+    """One object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line = {
+            "time": at,
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+def configure(options: Options) -> None:
+    """Sets logging up; called by commands that run services."""
+    as_json = options.format == "json" or (options.format == "auto" and not sys.stderr.isatty())
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Json() if as_json else logging.Formatter(_TEXT))
+    logging.basicConfig(level=options.level.upper(), handlers=[handler], force=True)
+    for noisy in ("uvicorn.error", "uvicorn.access", "watchfiles", "alembic", "asyncio"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))

@@ -1,0 +1,41 @@
+"""`reconciler run`: the daemon. Ends within ten seconds on SIGTERM or Ctrl-C, and says why when it can't go on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from typing import Any
+
+import click
+
+from reconciler import bootstrap
+from reconciler.cli import logs, options
+
+_log = logging.getLogger(__name__)
+
+
+@click.command()
+@options.settings()
+@click.pass_obj
+def command(log_options: logs.Options, **flags: Any) -> int:
+    """Follow a repository and drive the devices until every one reports the version it should have."""
+    logs.configure(log_options)
+    settings = options.load(flags)
+    with bootstrap.opened(settings) as base:
+        return asyncio.run(_run(base))
+
+
+async def _run(base: bootstrap.Base) -> int:
+    daemon = bootstrap.Daemon(base)
+    running = asyncio.create_task(daemon.run())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, running.cancel)
+    _log.info("following %s %s", base.settings.repo, base.settings.ref)
+    _log.info("devices: %s; downloads: %s", base.settings.mqtt, daemon.public_url)
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    _log.info("stopped")
+    return 0
