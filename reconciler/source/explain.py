@@ -38,7 +38,8 @@ class Subject:
     def place(self, location: Location, *, at_key: bool = False) -> Place:
         """Where a field stands; a field that is missing stands at its nearest parent's key."""
         node, exact = self.document.find(location)
-        spot = node.key if node.key and (at_key or not exact or node.children) else node.spot
+        composed = bool(node.children) or node.text == ""
+        spot = node.key if node.key and (at_key or not exact or composed) else node.spot
         return place_of(self.path, spot)
 
     def report(self, code: Code, message: str, location: Location = (), **more: Any) -> Diagnostic:
@@ -92,7 +93,7 @@ def model_problems(mistake: pydantic.ValidationError, kind: Kind, subject: Subje
                 context["code"],
                 context["message"],
                 (*location, *context["at"]),
-                at_key=at_key,
+                at_key=at_key or context["at_key"],
                 help=context["remedy"],
                 label=context["label"],
             )

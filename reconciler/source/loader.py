@@ -23,7 +23,7 @@ from reconciler.source.yaml_problems import Problem, Spot, explain
 FILE_BYTES = 4_000_000
 PROBLEMS = 20
 
-_NOT_TEXT = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_NOT_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]")
 _DOCUMENT_START = re.compile(r"^---(?=\s|$)", re.MULTILINE)
 _KIND = re.compile(r"^kind:[ \t]*[\"']?([A-Za-z]+)", re.MULTILINE)
 _METADATA = re.compile(r"^metadata:.*(?:\n(?:[ \t].*|#.*|\r?))*", re.MULTILINE)

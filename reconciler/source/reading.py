@@ -93,9 +93,9 @@ def _reading(document: Document, limits: Limits) -> Reading:
     key = _key(data)
     subject = explain.Subject(document, "", str(key or ""))
     found = [explain.yaml_problem(problem, "", subject.name) for problem in document.problems]
-    envelope = _envelope(data, subject)
-    if envelope:
-        return Reading(document, key, None, (*found, *envelope))
+    found += _envelope(data, subject)
+    if data.get("kind") not in set(Kind):
+        return Reading(document, key, None, tuple(found))
     kind = Kind(str(data["kind"]))
     found += [
         subject.report(Code.UNSUPPORTED, f"{what} is not supported yet", location, label="not supported yet")
@@ -105,7 +105,7 @@ def _reading(document: Document, limits: Limits) -> Reading:
     try:
         resource = resources.parse(kind, data, limits)
     except pydantic.ValidationError as mistake:
-        found += explain.model_problems(mistake, kind, subject)
+        found += [one for one in explain.model_problems(mistake, kind, subject) if one.field != "apiVersion"]
     return Reading(document, key, None if found else resource, tuple(found))
 
 
@@ -118,7 +118,7 @@ def _key(data: dict[str, object]) -> Key | None:
 
 
 def _envelope(data: dict[str, object], subject: explain.Subject) -> list[Diagnostic]:
-    """What is wrong with apiVersion and kind: without them nothing else can be judged."""
+    """What is wrong with apiVersion and kind."""
     found = []
     version, kind = data.get("apiVersion"), data.get("kind")
     if version != API_VERSION:

@@ -37,7 +37,7 @@ Location = tuple[int | str, ...]
 
 
 def problem(
-    code: Code, message: str, *, remedy: str = "", at: Location = (), label: str = ""
+    code: Code, message: str, *, remedy: str = "", at: Location = (), at_key: bool = False, label: str = ""
 ) -> PydanticCustomError:
     """A broken rule, for a validator to raise.
 
@@ -46,9 +46,10 @@ def problem(
         message: what is wrong, in plain words.
         remedy: what to write instead.
         at: where below the validated value the problem stands.
+        at_key: whether it is the key there that is wrong, not its value.
         label: the cause in a few words, for under the caret.
     """
-    details = {"code": code, "message": message, "remedy": remedy, "at": at, "label": label}
+    details = {"code": code, "message": message, "remedy": remedy, "at": at, "at_key": at_key, "label": label}
     return PydanticCustomError("rule", "{message}", details)
 
 
@@ -62,6 +63,15 @@ class Model(pydantic.BaseModel):
         alias_generator=to_camel,
         defer_build=True,
     )
+
+    @pydantic.field_validator("*", mode="before")
+    @classmethod
+    def _no_empty_values(cls, value: Any) -> Any:
+        """A key without a value is a slip, not a way to ask for the default."""
+        if value is None:
+            remedy = "write one (`{}` for an empty mapping), or remove the key"
+            raise problem(Code.TYPE, "this key has no value", remedy=remedy)
+        return value
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -215,20 +225,17 @@ def device_name_problem(name: str, limits: limit.Limits) -> str:
     )
 
 
-def balanced(text: str, what: str) -> str:
-    """The text itself, when its braces pair up: devices that count them stumble (device protocol, trap 4)."""
+BRACES = "some devices count braces to find the end of a message: close what is opened"
+
+
+def is_balanced(text: str) -> bool:
+    """True when the text's braces pair up; devices that count them stumble else (device protocol, trap 4)."""
     depth = 0
     for sign in text:
         depth += (sign == "{") - (sign == "}")
         if depth < 0:
-            break
-    if depth:
-        raise problem(
-            Code.MALFORMED,
-            f"the braces of {what} do not pair up",
-            remedy="some devices count braces to find the end of a message; close what is opened",
-        )
-    return text
+            return False
+    return depth == 0
 
 
 _DURATION_SCHEMA = {"type": "string", "pattern": r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$", "minLength": 2}

@@ -15,6 +15,7 @@ from typing import Annotated, Literal, Self
 
 import pydantic
 from pydantic import Field
+from pydantic_core import PydanticCustomError
 
 from reconciler.domain import limits as limit
 from reconciler.domain.diagnostics import Code
@@ -261,28 +262,40 @@ def _check_tags(tags: dict[str, str]) -> dict[str, str]:
     if len(tags) > 10:
         raise base.problem(Code.RANGE, f"a batch has at most 10 tags, these are {len(tags)}")
     for key, value in tags.items():
-        complaint, remedy = _tag_problem(key, value)
-        if complaint:
-            raise base.problem(Code.MALFORMED, complaint, remedy=remedy, at=(key,))
-        base.balanced(value, f"tag `{key}`")
+        _check_tag_key(key)
+        if not 1 <= len(value) <= 1024:
+            message = f"a tag's value has 1 to 1,024 characters, this has {len(value):,}"
+            raise base.problem(Code.RANGE, message, at=(key,))
+        if value in PROTOCOL_KEYS:
+            raise _taken_for_a_field(value, key)
+        if not base.is_balanced(value):
+            raise base.problem(
+                Code.MALFORMED, "the braces of this tag do not pair up", remedy=base.BRACES, at=(key,)
+            )
     size = sum(len(key) + len(value) for key, value in tags.items())
     if size > 4096:
         raise base.problem(Code.RANGE, f"tags have at most 4,096 characters together, these have {size:,}")
     return tags
 
 
-def _tag_problem(key: str, value: str) -> tuple[str, str]:
+def _check_tag_key(key: str) -> None:
     if not _TAG_KEY.fullmatch(key):
-        return f"`{key}` is not a tag's key", "1 to 30 letters, digits and dots"
-    if not 1 <= len(value) <= 1024:
-        return f"a tag's value has 1 to 1,024 characters, this has {len(value):,}", ""
-    for text in (key, value):
-        if text in PROTOCOL_KEYS:
-            return (
-                f"`{text}` is a field of the device protocol, and cannot be a tag",
-                "devices find fields by their name alone and would take the tag for the field",
-            )
-    return "", ""
+        remedy = "1 to 30 letters, digits and dots"
+        raise base.problem(
+            Code.MALFORMED, f"`{key}` is not a tag's key", remedy=remedy, at=(key,), at_key=True
+        )
+    if key in PROTOCOL_KEYS:
+        raise _taken_for_a_field(key, key, at_key=True)
+
+
+def _taken_for_a_field(text: str, key: str, *, at_key: bool = False) -> PydanticCustomError:
+    return base.problem(
+        Code.MALFORMED,
+        f"`{text}` is a field of the device protocol, and cannot be a tag",
+        remedy="devices find fields by their name alone and would take the tag for the field",
+        at=(key,),
+        at_key=at_key,
+    )
 
 
 Tags = Annotated[dict[str, str], pydantic.AfterValidator(_check_tags)]
@@ -342,7 +355,7 @@ class BatchSpec(base.Model):
     tags: Tags = Field(
         default_factory=dict,
         description="Up to 10 keys and values that devices get with the push.",
-        json_schema_extra={"maxProperties": 10},
+        json_schema_extra={"maxProperties": 10, "propertyNames": {"pattern": f"^{_TAG_KEY.pattern}$"}},
     )
     suspend: bool = Field(default=False, description="true: nothing is pushed until it is false again.")
     state: Annotated[State, Field(strict=False)] = Field(

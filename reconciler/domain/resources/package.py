@@ -199,7 +199,9 @@ class PackageSpec(base.Model):
     @pydantic.field_validator("custom_info")
     @classmethod
     def _braces_balanced(cls, text: str) -> str:
-        return base.balanced(text, "custom info")
+        if not base.is_balanced(text):
+            raise base.problem(Code.MALFORMED, "the braces of custom info do not pair up", remedy=base.BRACES)
+        return text
 
     @pydantic.model_validator(mode="after")
     def _delta_has_a_source(self) -> Self:

@@ -1,0 +1,126 @@
+"""Diagnostics as text for a terminal, as one line each, as JSON, and as annotations of GitHub Actions.
+
+Used by the commands that show findings. It decides nothing about them: neither which there are nor the exit code.
+Text from manifests is made safe for terminals here.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import click
+
+from reconciler.domain.diagnostics import Diagnostic, Place, Severity
+
+_WIDEST = 160
+_COLORS = {Severity.ERROR: "red", Severity.WARNING: "yellow"}
+
+Lines = Callable[[str], list[str]]
+"""Gives the lines of a file by its path in diagnostics; none when it cannot be shown."""
+Shown = Callable[[str], str]
+"""Gives the name that a path is shown by."""
+
+
+def text(diagnostics: Iterable[Diagnostic], shown: Shown, lines: Lines) -> Iterator[str]:
+    """Each finding with the line it is about, a caret under it, and what to do."""
+    for found in diagnostics:
+        head = click.style(f"{found.severity}[{found.code}]", fg=_COLORS[found.severity], bold=True)
+        yield f"{head}: {_safe(found.message)}"
+        margin = len(str(found.line))
+        about = ", ".join(part for part in (found.object, found.field) if part)
+        yield f"{' ' * margin} --> {_where(found.place, shown)}{f'  ({_safe(about)})' if about else ''}"
+        source = lines(found.path)
+        if 0 < found.line <= len(source):
+            yield from _excerpt(found, source[found.line - 1], margin)
+        for other in found.related:
+            yield f"{' ' * margin} = note: {_safe(other.message)}: {_where(other.place, shown)}"
+        if found.help:
+            yield f"{' ' * margin} = {click.style('help', bold=True)}: {_safe(found.help)}"
+        yield ""
+
+
+def concise(diagnostics: Iterable[Diagnostic], shown: Shown) -> Iterator[str]:
+    """`path:line:col: CODE message`."""
+    for found in diagnostics:
+        yield f"{_where(found.place, shown)}: {found.code} {_safe(found.message)}"
+
+
+def github(diagnostics: Iterable[Diagnostic], shown: Shown) -> Iterator[str]:
+    """Workflow commands of GitHub Actions, which show at the line in the pull request."""
+    for found in diagnostics:
+        properties = {
+            "file": shown(found.path),
+            "line": found.line,
+            "col": found.column,
+            "endColumn": found.end_column,
+        }
+        properties = {**properties, "title": f"{found.code} {found.object}".strip()}
+        said = ",".join(f"{key}={_github_property(str(value))}" for key, value in properties.items() if value)
+        message = f"{found.message}\nhelp: {found.help}" if found.help else found.message
+        yield f"::{found.severity} {said}::{_github_data(message)}"
+
+
+def plain(found: Diagnostic, shown: Shown) -> dict[str, Any]:
+    """A finding as JSON data."""
+    return {
+        "code": str(found.code),
+        "severity": str(found.severity),
+        "message": found.message,
+        **_place(found.place, shown),
+        "label": found.label,
+        "object": found.object,
+        "field": found.field,
+        "help": found.help,
+        "related": [{**_place(other.place, shown), "message": other.message} for other in found.related],
+    }
+
+
+def _place(place: Place, shown: Shown) -> dict[str, Any]:
+    return {
+        "path": shown(place.path),
+        "line": place.line,
+        "column": place.column,
+        "endColumn": place.end_column,
+    }
+
+
+def _where(place: Place, shown: Shown) -> str:
+    path = _safe(shown(place.path))
+    return f"{path}:{place.line}:{place.column}" if place.line else path
+
+
+def _excerpt(found: Diagnostic, line: str, margin: int) -> Iterator[str]:
+    """The line and a caret under what is meant, as far as a terminal is wide."""
+    start = found.column - 1
+    end = found.end_column - 1 if found.end_column else start + 1
+    offset = max(0, start - _WIDEST // 2)
+    visible = _safe(line.rstrip()[offset : offset + _WIDEST])
+    before = _width(visible[: start - offset])
+    carets = max(1, _width(visible[start - offset : end - offset]))
+    bar = f"{' ' * margin} |"
+    yield bar
+    yield f"{found.line} | {visible}"
+    caret = click.style(f"{'^' * carets} {_safe(found.label)}".rstrip(), fg=_COLORS[found.severity])
+    yield f"{bar} {' ' * before}{caret}"
+
+
+def _safe(value: str) -> str:
+    """Text without anything that would move a terminal's cursor or break the line."""
+    return "".join(
+        sign if sign.isprintable() else " " if sign == "\t" else "\N{REPLACEMENT CHARACTER}" for sign in value
+    )
+
+
+def _width(value: str) -> int:
+    """Columns on a terminal: Chinese and Japanese characters take two."""
+    return sum(2 if unicodedata.east_asian_width(sign) in "WF" else 1 for sign in value)
+
+
+def _github_data(value: str) -> str:
+    return value.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _github_property(value: str) -> str:
+    return _github_data(value).replace(":", "%3A").replace(",", "%2C")

@@ -1,0 +1,150 @@
+"""`reconciler validate [PATH…]`: are these manifests right, alone and together? Offline, and quick.
+
+It imports neither database, broker nor web libraries. Exit code: 0 clean, 1 findings, 2 usage.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import sys
+
+import click
+
+from reconciler.cli import render
+from reconciler.domain import diagnostics as diagnostic
+from reconciler.source import tree as trees
+from reconciler.source import validate
+
+_STANDARD_INPUT = "-"
+_SHOWN_BYTES = 4_000_000
+
+
+@click.command()
+@click.argument("paths", nargs=-1, metavar="[PATH]…", type=click.Path(exists=True, allow_dash=True))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["text", "concise", "json", "github"]),
+    help="How findings are written. Default: text; in GitHub Actions github.",
+)
+@click.option(
+    "--schemas",
+    type=click.Path(exists=True, file_okay=False, path_type=pathlib.Path),
+    help="Check against the JSON schemas in this folder too.",
+)
+def command(paths: tuple[str, ...], output: str | None, schemas: pathlib.Path | None) -> None:
+    """Check manifests: their fields, their references, the files beside them.
+
+    PATH is a folder or a file, `-` is standard input; several are checked together. Default: this folder.
+    """
+    root, tree = _tree(paths or (".",))
+    checked = validate.check(tree)
+    found = list(checked.diagnostics)
+    if schemas is not None:
+        found = _with_schemas(found, tree, schemas)
+    _write(found, checked.counts, output or _usual_output(), _Files(root, tree))
+    if found:
+        click.get_current_context().exit(1)
+
+
+def _usual_output() -> str:
+    return "github" if os.environ.get("GITHUB_ACTIONS") == "true" else "text"
+
+
+def _tree(paths: tuple[str, ...]) -> tuple[pathlib.Path, trees.FolderTree]:
+    """The folder that paths are relative to, and the files to look at.
+
+    One folder is a fleet of its own: nothing outside it can be referred to. Other paths belong to the repository
+    that they are in, or else to their common folder.
+    """
+    places = [pathlib.Path(path).resolve() for path in paths if path != _STANDARD_INPUT]
+    texts = {_STANDARD_INPUT: sys.stdin.buffer.read()} if _STANDARD_INPUT in paths else {}
+    wrong = [place for place in places if place.is_file() and not validate.is_manifest(place.name)]
+    if wrong:
+        raise click.UsageError(f"{wrong[0]} is not a YAML file: manifests end in .yaml or .yml")
+    if len(places) == 1 and places[0].is_dir():
+        return places[0], trees.FolderTree(places[0], texts=texts)
+    folders = [place if place.is_dir() else place.parent for place in places] or [pathlib.Path.cwd()]
+    common = pathlib.Path(os.path.commonpath(folders))
+    above = (folder for folder in (common, *common.parents) if (folder / ".git").exists())
+    root = next(above, common)
+    return root, trees.FolderTree(
+        root, only=[place.relative_to(root).as_posix() for place in places], texts=texts
+    )
+
+
+def _with_schemas(
+    found: list[diagnostic.Diagnostic], tree: trees.FolderTree, folder: pathlib.Path
+) -> list[diagnostic.Diagnostic]:
+    """The findings and what the schemas add to them: nothing on lines that are known to be wrong."""
+    from reconciler.source import schemas
+
+    known = {(one.path, one.line) for one in found}
+    more = [one for one in schemas.check(tree, folder) if (one.path, one.line) not in known]
+    return list(diagnostic.in_order([*found, *more]))
+
+
+class _Files:
+    """Names and lines of the files that findings are about."""
+
+    def __init__(self, root: pathlib.Path, tree: trees.FolderTree) -> None:
+        self._root = root
+        self._tree = tree
+        self._lines: dict[str, list[str]] = {}
+
+    def shown(self, path: str) -> str:
+        """The path as somebody in this folder would type it."""
+        if path == _STANDARD_INPUT:
+            return "<stdin>"
+        try:
+            return os.path.relpath(self._root / path)
+        except ValueError:  # another drive
+            return str(self._root / path)
+
+    def lines(self, path: str) -> list[str]:
+        """The file's lines; none when it is too large or cannot be read."""
+        if path not in self._lines:
+            try:
+                content = self._tree.read(path, _SHOWN_BYTES)
+            except trees.UnreadableError:
+                content = b""
+            self._lines[path] = content.decode("utf-8-sig", "replace").split("\n")
+        return self._lines[path]
+
+
+def _write(found: list[diagnostic.Diagnostic], counts: validate.Counts, output: str, files: _Files) -> None:
+    if output == "json":
+        _write_json(found, counts, files)
+        return
+    written = {
+        "text": lambda: render.text(found, files.shown, files.lines),
+        "concise": lambda: render.concise(found, files.shown),
+        "github": lambda: render.github(found, files.shown),
+    }[output]()
+    for line in written:
+        click.echo(line)
+    click.echo(_summary(found, counts), err=output != "text")
+
+
+def _write_json(found: list[diagnostic.Diagnostic], counts: validate.Counts, files: _Files) -> None:
+    import orjson
+
+    document = {
+        "version": 1,
+        "diagnostics": [render.plain(one, files.shown) for one in found],
+        "summary": {"manifests": counts.manifests, "valid": counts.valid, "findings": len(found)},
+    }
+    click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
+
+
+def _summary(found: list[diagnostic.Diagnostic], counts: validate.Counts) -> str:
+    if not found and not counts.manifests:
+        return "no manifests found"
+    if not found:
+        return f"{_count(counts.manifests, 'manifest')} valid"
+    return f"{_count(len(found), 'finding')}; {counts.valid} of {_count(counts.manifests, 'manifest')} valid"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
