@@ -445,6 +445,7 @@ async def test_it_listens_in_several_places_at_a_time(tmp_path):
         several = endpoint.Endpoint(binds, made.accounts)
         several.set_products(frozenset({PRODUCT}))
         task = asyncio.create_task(several.serve(made.intake))
+
         await several.listening()
         plain, _, secure = several.bound_ports
         await (await made.log_in(ONE, port=plain)).leave()

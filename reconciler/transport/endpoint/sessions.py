@@ -136,6 +136,8 @@ class Session(asyncio.BufferedProtocol):
             self._host.write_soon(self)
         self._mqtt.feed(data)
         self._read()
+        if self._tls is not None and self._tls.ended and not self._holds:
+            self.close()
 
     def pause_writing(self) -> None:
         """More waits to be read by the client than the limit allows."""
@@ -206,7 +208,9 @@ class Session(asyncio.BufferedProtocol):
         self._holds &= ~hold
         if not self._holds:
             self._read()
-        if not self._holds and not self._transport.is_closing():
+        if not self._holds and self._tls is not None and self._tls.ended:
+            self.close()
+        elif not self._holds and not self._transport.is_closing():
             self._transport.resume_reading()
 
     def check(self, now: float) -> None:
@@ -231,6 +235,8 @@ class Session(asyncio.BufferedProtocol):
 
     def close(self) -> None:
         """Writes what is to be written, then closes."""
+        if self._transport.is_closing():
+            return
         self._end()
         self.write()
         if self._tls is not None:

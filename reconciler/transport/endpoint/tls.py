@@ -17,12 +17,14 @@ class TlsLayer:
         context: a server's context, with its certificate loaded.
     """
 
-    __slots__ = ("_incoming", "_object", "_outgoing", "_shaken")
+    __slots__ = ("_incoming", "_object", "_outgoing", "_shaken", "ended")
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._shaken = False
+        self.ended = False
+        """True when the client said goodbye: nothing comes after it."""
 
     def decrypt(self, data: bytes | bytearray | memoryview) -> bytes:
         """The plain text that these bytes complete. Ask `encrypt` for the answer that they may need.
@@ -38,6 +40,7 @@ class TlsLayer:
                 self._shaken = True
             while chunk := self._object.read(65536):
                 plain.append(chunk)
+            self.ended = True
         except ssl.SSLWantReadError:
             pass
         return b"".join(plain)
