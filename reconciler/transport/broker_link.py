@@ -81,6 +81,7 @@ class Link:
         url: where, and as whom.
         options: limits and times.
         tls: how to check and be checked; None for plain TCP.
+        connected: called when the broker let us in, before anything is received: messages may come right behind.
         received: called with each message, on the event loop.
     """
 
@@ -89,6 +90,8 @@ class Link:
         url: broker_url.BrokerUrl,
         options: LinkOptions,
         tls: ssl.SSLContext | None,
+        *,
+        connected: Callable[[Link], None],
         received: Callable[[Link, paho.MQTTMessage], None],
     ) -> None:
         self.refused: set[str] = set()
@@ -97,6 +100,7 @@ class Link:
         """When the last of the first subscriptions was confirmed, in the loop's time."""
         self._url = url
         self._options = options
+        self._let_in = connected
         self._received = received
         self._loop = asyncio.get_running_loop()
         self._connected: asyncio.Future[ReasonCode] = self._loop.create_future()
@@ -336,6 +340,8 @@ class Link:
         self._packets += 1
         if not self._connected.done():
             self._connected.set_result(reason)
+        if not reason.is_failure:
+            self._let_in(self)
 
     @_guarded
     def _on_disconnect(self, reason: ReasonCode) -> None:

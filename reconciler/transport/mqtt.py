@@ -168,10 +168,15 @@ class MqttTransport:
         connected_at = now()
         link: Link | None = None
         try:
-            link = Link(self._url, self._options.link(), self._tls_context(), self._received)
+            link = Link(
+                self._url,
+                self._options.link(),
+                self._tls_context(),
+                connected=self._connected,
+                received=self._received,
+            )
             await link.open()
             connected_at = now()
-            self._connected(link)
             raise errors.TransientError(f"connection to {self._url} lost: {await link.ended()}")
         except errors.ReconcilerError as cause:
             raise _BrokenError(cause, now() - connected_at) from cause

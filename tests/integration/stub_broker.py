@@ -16,6 +16,8 @@ class StubBroker:
 
     connect_code: int | None = 0
     """None: never answers a login."""
+    greeting: bytes = b""
+    """What comes in the same breath as the answer to a login."""
     refused: frozenset[str] = frozenset()
     acknowledges: bool = True
     connects: list[packets.Connect] = dataclasses.field(default_factory=list)
@@ -61,7 +63,8 @@ class StubBroker:
                 for packet in parser:
                     answer = self._answer(packet)
                     if answer is not None:
-                        writer.write(answer.encode())
+                        behind = self.greeting if isinstance(packet, packets.Connect) else b""
+                        writer.write(answer.encode() + behind)
         except ConnectionError:
             pass
         finally:

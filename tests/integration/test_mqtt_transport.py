@@ -307,6 +307,19 @@ async def test_while_the_intake_is_full_nothing_is_read_and_the_broker_is_kept_a
         assert transport.stats.connects == 1
 
 
+async def test_a_message_that_comes_right_behind_the_login_can_be_answered_with_a_push():
+    async with StubBroker(greeting=inform()) as broker:
+        transport, intake = transport_to(broker.url), Intake()
+
+        async def answer() -> Delivery:
+            await intake.take(1)
+            return await transport.publish(ONE, topics.upgrade(ONE), b"{}")
+
+        answering = asyncio.create_task(answer())
+        async with serving(transport, intake):
+            assert await answering is Delivery.CONFIRMED
+
+
 async def test_it_pings_a_silent_broker():
     async with StubBroker() as broker:
         transport = transport_to(broker.url, MqttOptions(keepalive=1))

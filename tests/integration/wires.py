@@ -15,9 +15,11 @@ from collections.abc import Awaitable, Callable
 from brokers import Mosquitto
 
 from reconciler.protocol import broker_url, topics
+from reconciler.protocol import login as logins
 from reconciler.protocol.topics import Address
 from reconciler.simulator import client as clients
 from reconciler.transport.base import Intake, Transport
+from reconciler.transport.endpoint import Bind, Endpoint, EndpointLimits
 from reconciler.transport.memory import MemoryTransport, Push
 from reconciler.transport.mqtt import MqttOptions, MqttTransport
 
@@ -212,4 +214,30 @@ class BrokerWire(Wire):
         await self.serve(intake)
 
 
-WIRES = {"memory": MemoryWire, "mosquitto": BrokerWire}
+class EndpointWire(Wire):
+    """Our own endpoint, on a free port: here the connections on which messages come are the devices'."""
+
+    transport: Endpoint
+
+    async def set_up(self) -> None:
+        limits = EndpointLimits(packets_per_second=0, logins_per_second=0)
+        self.transport = Endpoint([Bind(port=0)], Anyone(), limits=limits)
+
+    @property
+    def url(self) -> str:
+        return f"mqtt://127.0.0.1:{self.transport.bound_ports[0]}"
+
+    async def interrupt(self, intake: Intake) -> None:
+        for peer in self.peers:
+            await peer.leave()
+            await peer.come()
+
+
+class Anyone:
+    """Lets every device in."""
+
+    async def authenticate(self, login: logins.Login) -> bool:
+        return True
+
+
+WIRES = {"endpoint": EndpointWire, "memory": MemoryWire, "mosquitto": BrokerWire}
