@@ -46,7 +46,7 @@ class Flags(TypedDict):
     """The command's flags, as click hands them over."""
 
     product: str
-    count: int
+    count: int | None
     broker: str
     prefix: str
     width: int
@@ -81,7 +81,7 @@ def _fault_flags(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.command("simulate")
 @click.option("--product", required=True, metavar="KEY", help="Product key, as devices say it on the wire.")
-@click.option("--count", type=click.IntRange(min=1), default=10, show_default=True, help="How many devices.")
+@click.option("--count", type=click.IntRange(min=1), help="How many devices; 10, or all of --secrets-file.")
 @click.option(
     "--broker",
     default="mqtt://127.0.0.1:1883",
@@ -183,12 +183,11 @@ def _specs(flags: Flags) -> list[DeviceSpec]:
     versions = [version.strip() for version in flags["versions"].split(",") if version.strip()]
     if not versions:
         raise errors.UsageError("--versions names no version", remedy="give one or more, with commas between")
-    names = [
-        f"{flags['prefix']}{number:0{flags['width']}}"
-        for number in range(flags["start"], flags["start"] + flags["count"])
-    ]
-    secrets = {} if flags["secrets_file"] is None else _secrets(flags["secrets_file"])
-    if secrets:
+    if flags["secrets_file"] is None:
+        secrets, numbers = {}, range(flags["start"], flags["start"] + (flags["count"] or 10))
+        names = [f"{flags['prefix']}{number:0{flags['width']}}" for number in numbers]
+    else:
+        secrets = _secrets(flags["secrets_file"])
         names = list(secrets)[: flags["count"]]
     return [
         DeviceSpec(
@@ -202,20 +201,23 @@ def _secrets(path: pathlib.Path) -> dict[str, str]:
     """Names and secrets from a CSV file, in its order.
 
     Raises:
-        UserError: a line has not both, or the header is missing.
+        UserError: it is no text, has no header or no devices, or a line has not both.
     """
     remedy = "write a line name,secret, then one line a device"
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = csv.DictReader(file)
-        if rows.fieldnames is None or not {"name", "secret"} <= set(rows.fieldnames):
-            raise errors.UserError(f"{path}: the header name,secret is missing", remedy=remedy)
-        secrets = {}
-        for row in rows:
-            if not row["name"] or not row["secret"]:
-                raise errors.UserError(
-                    f"{path}:{rows.line_num}: a name or a secret is missing", remedy=remedy
-                )
-            secrets[row["name"]] = row["secret"]
+    secrets: dict[str, str] = {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file)
+            if not {"name", "secret"} <= set(rows.fieldnames or ()):
+                raise errors.UserError(f"{path}: the header name,secret is missing", remedy=remedy)
+            for row in rows:
+                if not row["name"] or not row["secret"]:
+                    raise errors.UserError(f"{path}:{rows.line_num}: a field is missing", remedy=remedy)
+                secrets[row["name"]] = row["secret"]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise errors.UserError(f"{path} can't be read: {error}", remedy=remedy) from error
+    if not secrets:
+        raise errors.UserError(f"{path} names no device", remedy=remedy)
     return secrets
 
 
