@@ -161,9 +161,9 @@ class Raw:
             await self.writer.wait_closed()
 
 
-def hello(address: Address, **changes: object) -> packets.Connect:
+def hello(address: Address, *, cid: str | None = None, **changes: object) -> packets.Connect:
     """The CONNECT of a device, with its right password."""
-    made = login.make(address, secret(address))
+    made = login.make(address, secret(address), cid=cid)
     connect = packets.Connect(made.client_id, made.username, made.password.encode(), 60)
     return connect._replace(**changes)
 
