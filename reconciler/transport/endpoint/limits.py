@@ -46,7 +46,7 @@ class EndpointLimits:
     """What one client may send in the long run; who sends more is read more slowly. 0 is no limit."""
     packets_at_once: int = 60
     """What it may send at a time before that begins."""
-    logins_per_second: float = 500.0
+    logins_per_second: float = 1000.0
     """How many clients are let in; the others wait. 0 is no limit."""
     logins_at_once: int = 32
     """How many passwords are looked at at the same time."""
