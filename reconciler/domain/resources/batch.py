@@ -320,6 +320,7 @@ class BatchSpec(base.Model):
     )
     push_rate_per_minute: int = Field(
         default=1000,
+        validate_default=True,
         description="Devices that are notified in any 60 seconds, at most.",
         json_schema_extra={
             "minimum": limit.DEFAULT.push_rate_lowest,
@@ -381,8 +382,8 @@ class BatchSpec(base.Model):
 
     @pydantic.field_validator("no_response_timeout")
     @classmethod
-    def _some_time(cls, span: timedelta | None) -> timedelta | None:
-        if span is not None and not timedelta(0) < span <= timedelta(days=30):
+    def _some_time(cls, span: timedelta) -> timedelta:
+        if not timedelta(0) < span <= timedelta(days=30):
             raise base.problem(
                 Code.RANGE, f"`{base.format_duration(span)}` is not more than 0s and at most 30 days (720h)"
             )

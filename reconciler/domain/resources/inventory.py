@@ -33,9 +33,7 @@ class DeviceInventorySpec(base.Model):
 
     @pydantic.field_validator("devices")
     @classmethod
-    def _unique(cls, devices: tuple[DeviceEntry, ...] | None) -> tuple[DeviceEntry, ...] | None:
-        if devices is None:
-            return None
+    def _unique(cls, devices: tuple[DeviceEntry, ...]) -> tuple[DeviceEntry, ...]:
         seen: dict[str, int] = {}
         for place, device in enumerate(devices):
             if seen.setdefault(device.name, place) != place:

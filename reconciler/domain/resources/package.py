@@ -98,16 +98,16 @@ class PackageFile(base.Model):
 
     @pydantic.field_validator("size")
     @classmethod
-    def _size_allowed(cls, size: int | None, info: pydantic.ValidationInfo) -> int | None:
+    def _size_allowed(cls, size: int, info: pydantic.ValidationInfo) -> int:
         most = limit.of_context(info.context).file_bytes
-        if size is not None and size > most:
+        if size > most:
             raise base.problem(Code.RANGE, f"a file has at most {most:,} bytes, this has {size:,}")
         return size
 
     @pydantic.field_validator("sha256")
     @classmethod
-    def _lower_case(cls, digest: str | None) -> str | None:
-        return None if digest is None else digest.lower()
+    def _lower_case(cls, digest: str) -> str:
+        return digest.lower()
 
     @pydantic.model_validator(mode="after")
     def _digest_of_foreign_files(self) -> Self:
@@ -173,8 +173,8 @@ class PackageSpec(base.Model):
 
     @pydantic.field_validator("title")
     @classmethod
-    def _title_fits(cls, title: str | None) -> str | None:
-        complaint = "" if title is None else title_problem(title)
+    def _title_fits(cls, title: str) -> str:
+        complaint = title_problem(title)
         if complaint:
             raise base.problem(
                 Code.MALFORMED,

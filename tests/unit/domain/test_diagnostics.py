@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+from reconciler.domain import limits
+from reconciler.domain.diagnostics import Code, Diagnostic, Place, in_order
+
+
+def test_findings_are_sorted_by_file_and_line_and_said_once():
+    one = Diagnostic(Code.REQUIRED, "x", Place("b.yaml", 2, 1, 5))
+    two = Diagnostic(Code.REQUIRED, "x", Place("a.yaml", 9, 1))
+    three = Diagnostic(Code.REQUIRED, "x", Place("b.yaml", 10, 1))
+    assert in_order([three, one, two, one]) == (two, one, three)
+    assert (one.path, one.line, one.column, one.end_column) == ("b.yaml", 2, 1, 5)
+
+
+def test_a_code_is_its_number_and_says_what_it_means():
+    assert Code.UNKNOWN_FIELD == "OTA113"
+    assert str(Code.UNKNOWN_FIELD) == "OTA113"
+    assert all(code.meaning for code in Code)
+    assert len(set(Code)) == len(Code.__members__)
+
+
+def test_a_context_without_limits_means_the_defaults():
+    own = limits.Limits(packages=1)
+    assert limits.of_context({"limits": own}) is own
+    assert limits.of_context({"limits": 3}) is limits.of_context(None) is limits.DEFAULT
