@@ -65,6 +65,11 @@ def rules_of(settings: Settings) -> Rules:
     return Rules(policy, limits_of(settings))
 
 
+def settle_of(settings: Settings) -> timedelta:
+    """How long a device that came is left alone, so that its own report is heard first."""
+    return timedelta(seconds=settings.settle_time)
+
+
 def repository_of(settings: Settings) -> Repository:
     """The repository that is followed.
 
@@ -184,7 +189,7 @@ class Daemon:
         exact = self.transport.presence is PresenceKind.EXACT
         epoch = await base.database.write(sweep.take_over, clock.now(), push_at_once=not exact)
         presence_epoch = epoch if exact else devices.ASSUMED_EPOCH
-        settle = timedelta(seconds=base.settings.settle_time)
+        settle = settle_of(base.settings)
         offers = Offers(base.url_key, self.public_url)
         host = burst.Host(presence_epoch, settle, assumed_presence=not exact)
         ingest = Ingest(base.database, self.transport, clock, host, offers)

@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 @click.command()
 @options.settings()
 @click.pass_obj
-def command(log_options: logs.Options, **flags: Any) -> int:
+def command(log_options: logs.Options, /, **flags: Any) -> int:
     """Follow a repository and drive the devices until every one reports the version it should have."""
     logs.configure(log_options)
     settings = options.load(flags)

@@ -355,5 +355,3 @@ def _left_after(run: Run | None, actions: list[Action], key: Key) -> int:
         status for action in actions if action.key == key and action.cancels_run for status in action.statuses
     }
     return sum(count for status, count in run.unfinished.items() if status not in ended)
-
-

@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 
+from reconciler import errors
 from reconciler.artifacts.store import FileStore
 from reconciler.domain import actual, limits, plan, resources, targeting
 from reconciler.domain import desired as desires
@@ -273,7 +274,8 @@ class _Carrier:
 
     def _roster_id(self, declaration: Declaration) -> int:
         found = rosters.find(self._connection, roster_digest(declaration))
-        assert found is not None, "Stage.prepare came before"
+        if found is None:  # something ended since the plan was made, and now more is possible than was staged
+            raise errors.TransientError("the state moved while this was planned", retry_after=0.1)
         return found
 
 

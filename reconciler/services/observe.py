@@ -106,10 +106,7 @@ def _unknown(
     assert isinstance(package.resource, resources.Package)
     product_name = package.resource.spec.product
     product_id = products.product_id(connection, product_name)
-    missing: dict[str, None] = {}
-    for chunk in _chunks(names(commit, declaration, allowed)):
-        absent = devices.missing(connection, product_id, chunk) if product_id is not None else chunk
-        missing.update(dict.fromkeys(absent))
+    missing = dict.fromkeys(absent(connection, product_id, names(commit, declaration, allowed)))
     if not missing:
         return ()
     for inventory, declared in commit.desired.of(resources.DeviceInventory):
@@ -117,6 +114,15 @@ def _unknown(
             for name in names(commit, inventory, allowed):
                 missing.pop(name, None)
     return missing
+
+
+def absent(connection: Connection, product_id: int | None, listed: Iterable[str]) -> list[str]:
+    """Those of some names that no device of the product has (all, when the database doesn't know the product)."""
+    if product_id is None:
+        return list(listed)
+    return [
+        name for chunk in _chunks(iter(listed)) for name in devices.missing(connection, product_id, chunk)
+    ]
 
 
 def _chunks(found: Iterator[str]) -> Iterator[list[str]]:

@@ -22,6 +22,9 @@ LAST_SEEN_GRAIN = timedelta(minutes=5)
 ASSUMED_EPOCH = 0
 """Presence that was only assumed outlives the daemon that assumed it: no daemon has this epoch."""
 
+NO_EPOCH = -1
+"""The presence of a process that has no connections: nobody is online."""
+
 _device, _product, _version = tables.device, tables.product, tables.device_version
 
 

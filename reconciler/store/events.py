@@ -10,8 +10,9 @@ import dataclasses
 import enum
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, Row, and_, insert, or_, select
 
 from reconciler.domain import lifecycle
 from reconciler.store import tables
@@ -110,7 +111,8 @@ def read(connection: Connection, wanted: Filter, limit: int) -> list[Line]:
             event.c.to_status,
             event.c.reason,
             event.c.message,
-            revision.c.sha.label("revision"),
+            revision.c.sha,
+            revision.c.ref,
         )
         .select_from(
             event.outerjoin(run, run.c.id == event.c.run_id)
@@ -123,7 +125,8 @@ def read(connection: Connection, wanted: Filter, limit: int) -> list[Line]:
     )
     if wanted.batch is not None:
         runs = select(run.c.id).where(run.c.batch == wanted.batch)
-        query = query.where(event.c.run_id.in_(runs))
+        itself = and_(event.c.kind == "Batch", event.c.name == wanted.batch)
+        query = query.where(or_(event.c.run_id.in_(runs), itself))
     if wanted.device is not None:
         devices = select(tables.device.c.id).where(tables.device.c.name == wanted.device)
         query = query.where(event.c.device_id.in_(devices))
@@ -131,4 +134,9 @@ def read(connection: Connection, wanted: Filter, limit: int) -> list[Line]:
         query = query.where(event.c.kind == wanted.kind)
     if wanted.name is not None:
         query = query.where(event.c.name == wanted.name)
-    return [Line(*row) for row in reversed(connection.execute(query).all())]
+    return [_line(row) for row in reversed(connection.execute(query).all())]
+
+
+def _line(row: Row[Any]) -> Line:
+    *values, sha, ref = row
+    return Line(*values, str(Revision(sha, ref)) if sha else None)

@@ -7,7 +7,9 @@ same statements that create the tasks.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,6 +22,7 @@ from sqlalchemy import (
     Select,
     and_,
     exists,
+    false,
     func,
     literal,
     null,
@@ -258,3 +261,48 @@ def anything_due(connection: Connection) -> bool:
     inventories = exists().where(tables.inventory.c.cursor.is_not(None))
     runs_due = exists().where(_run.c.phase == "IN_PROGRESS", _run.c.cursor.is_not(None))
     return bool(connection.execute(select(or_(inventories, runs_due))).scalar())
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Preview:
+    """How many devices a run would take, if it were made now."""
+
+    fits: int = 0
+    offline: int = 0
+    left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+
+def preview(
+    connection: Connection, product_id: int, asked: targeting.Conditions, names: list[str] | None
+) -> Preview:
+    """Counts by reported version, presence and occupation: one statement for the whole fleet."""
+    busy = exists().where(_task.c.device_id == _device.c.id, _task.c.holds)
+    epochs = (tables.daemon.c.epoch, devices.ASSUMED_EPOCH)
+    online = _device.c.online_epoch.in_([select(epochs[0]).scalar_subquery(), epochs[1]])
+    query = (
+        select(
+            _version.c.version,
+            busy.label("busy"),
+            func.coalesce(online, false()).label("online"),
+            func.count(),
+        )
+        .select_from(
+            _device.outerjoin(
+                _version, and_(_version.c.device_id == _device.c.id, _version.c.module == asked.module)
+            )
+        )
+        .where(_device.c.product_id == product_id, _device.c.state != "removed")
+        .group_by(_version.c.version, "busy", "online")
+    )
+    if names is not None:
+        query = query.where(_device.c.name.in_(dialects.members(names)))
+    fits = offline = 0
+    left_out: collections.Counter[str] = collections.Counter()
+    for version, is_busy, is_online, count in connection.execute(query):
+        verdict = targeting.judge(asked, version)
+        if verdict is not None or is_busy:
+            left_out[str(verdict) if verdict else str(lifecycle.Reason.CONFLICT)] += count
+            continue
+        fits += count
+        offline += 0 if is_online else count
+    return Preview(fits, offline, left_out)

@@ -243,12 +243,16 @@ def confirm_cancels(connection: Connection, sha: str, cancels: int, who: str, no
     raise_generation(connection)
 
 
+def ensure_daemon(connection: Connection) -> None:
+    """Makes the row of the daemon, in a new database."""
+    row = upsert(tables.daemon).values(id=1, generation=0, epoch=0)
+    connection.execute(row.on_conflict_do_nothing(index_elements=["id"]))
+
+
 def start_daemon(connection: Connection, now: datetime) -> tuple[int, datetime | None]:
     """A new daemon takes over: its epoch, and when the last one was known to live."""
     daemon = tables.daemon
-    connection.execute(
-        upsert(daemon).values(id=1, generation=0, epoch=0).on_conflict_do_nothing(index_elements=["id"])
-    )
+    ensure_daemon(connection)
     before = connection.execute(select(daemon.c.heartbeat_at)).scalar_one()
     connection.execute(update(daemon).values(epoch=daemon.c.epoch + 1, heartbeat_at=now))
     return connection.execute(select(daemon.c.epoch)).scalar_one(), before

@@ -10,13 +10,14 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, func, select
 
 from reconciler.store import counts, devices, tables
+from reconciler.store.objects import Revision
 
 _object, _run, _task, _device = tables.object_, tables.run, tables.task, tables.device
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """The newest life of a batch."""
+    """The newest life of a batch. `revision` is the commit that started it."""
 
     id: int
     number: int
@@ -42,8 +43,9 @@ class Run:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Object:
-    """One object of Git and how it is."""
+    """One object of Git and how it is. `revision` is the commit that its spec in force came with."""
 
+    id: int
     kind: str
     name: str
     path: str
@@ -56,12 +58,14 @@ class Object:
     revision: str
     created_at: datetime
     updated_at: datetime
+    materializing: bool = False
+    """An inventory whose names are not all devices yet."""
     run: Run | None = None
 
 
 def objects(connection: Connection, kind: str | None = None, name: str | None = None) -> list[Object]:
     """The objects in Git (and batches that left it with tasks still on their way), by kind and name."""
-    query = select(_object, tables.revision.c.sha).join(
+    query = select(_object, tables.revision.c.sha, tables.revision.c.ref).join(
         tables.revision, tables.revision.c.id == _object.c.revision_id
     )
     if kind is not None:
@@ -70,8 +74,9 @@ def objects(connection: Connection, kind: str | None = None, name: str | None = 
         query = query.where(_object.c.name == name)
     rows = connection.execute(query.order_by(_object.c.kind, _object.c.name)).all()
     runs = _runs(connection)
-    found = [_of(row, runs.get(row.id)) for row in rows]
-    gone = {(row.kind, row.name) for row in rows if row.removed}
+    due = _materializing(connection)
+    found = [_of(row, runs.get(row.id), materializing=row.id in due) for row in rows]
+    gone = {(row.kind, row.name) for row in rows if row.removed and not row.reason}
     return [item for item in found if (item.kind, item.name) not in gone or name is not None or _drains(item)]
 
 
@@ -79,8 +84,20 @@ def _drains(item: Object) -> bool:
     return item.run is not None and any(item.run.counts.get(s) for s in ("QUEUED", "NOTIFIED", "IN_PROGRESS"))
 
 
-def _of(row: Row[Any], run: Run | None) -> Object:
+def _materializing(connection: Connection) -> frozenset[int]:
+    """The object ids of inventories whose names are not all devices yet."""
+    inventory = tables.inventory
+    due = select(inventory.c.object_id).where(inventory.c.cursor.is_not(None))
+    return frozenset(connection.execute(due).scalars())
+
+
+def _revision(row: Row[Any]) -> str:
+    return str(Revision(row.sha, row.ref))
+
+
+def _of(row: Row[Any], run: Run | None, *, materializing: bool) -> Object:
     return Object(
+        id=row.id,
         kind=row.kind,
         name=row.name,
         path=row.path,
@@ -88,11 +105,12 @@ def _of(row: Row[Any], run: Run | None) -> Object:
         digest=row.digest,
         declared_digest=row.declared_digest,
         synced=row.sync == "Synced",
-        reason="Removed" if row.removed else row.reason,
+        reason=row.reason or ("Removed" if row.removed else ""),
         message=row.message,
-        revision=row.sha,
+        revision=_revision(row),
         created_at=row.created_at,
         updated_at=row.updated_at,
+        materializing=materializing,
         run=run,
     )
 
@@ -105,6 +123,7 @@ def _runs(connection: Connection) -> dict[int, Run]:
             tables.package.c.name.label("package"),
             tables.product.c.name.label("product"),
             tables.revision.c.sha,
+            tables.revision.c.ref,
         )
         .join(tables.package, tables.package.c.id == _run.c.package_id)
         .join(tables.product, tables.product.c.id == _run.c.product_id)
@@ -131,7 +150,7 @@ def _run_of(connection: Connection, row: Row[Any], counted: Mapping[Any, int]) -
         canceled_by=row.canceled_by,
         created_at=row.created_at,
         ended_at=row.ended_at,
-        revision=row.sha,
+        revision=_revision(row),
         counts={str(status): count for status, count in sorted(counted.items())},
         failures=dict(counts.failures(connection, row.id)),
         left_out={row.reason: row[1] for row in connection.execute(left_out)},
@@ -140,8 +159,10 @@ def _run_of(connection: Connection, row: Row[Any], counted: Mapping[Any, int]) -
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """One device's part in a batch."""
+    """One device's part in a batch. `revision` is the commit that asked for it."""
 
+    id: int
+    run_id: int
     batch: str
     run: int
     product: str
@@ -154,6 +175,9 @@ class Task:
     source_version: str | None
     target_version: str
     pushes: int
+    push_rate: int
+    push_delivery: bool
+    push_due_at: datetime | None
     created_at: datetime
     first_pushed_at: datetime | None
     started_at: datetime | None
@@ -195,10 +219,13 @@ def _tasks() -> Select[Any]:
             _run.c.batch,
             _run.c.number,
             _run.c.target_version,
+            _run.c.push_rate,
+            _run.c.push_delivery,
             _device.c.name.label("device"),
             _device.c.online_epoch,
             tables.product.c.name.label("product"),
             tables.revision.c.sha,
+            tables.revision.c.ref,
         )
         .join(_run, _run.c.id == _task.c.run_id)
         .join(_device, _device.c.id == _task.c.device_id)
@@ -215,6 +242,8 @@ def _presence(connection: Connection) -> frozenset[int]:
 
 def _task_of(row: Row[Any], presence: frozenset[int]) -> Task:
     return Task(
+        id=row.id,
+        run_id=row.run_id,
         batch=row.batch,
         run=row.number,
         product=row.product,
@@ -227,13 +256,16 @@ def _task_of(row: Row[Any], presence: frozenset[int]) -> Task:
         source_version=row.source_version,
         target_version=row.target_version,
         pushes=row.pushes,
+        push_rate=row.push_rate,
+        push_delivery=row.push_delivery,
+        push_due_at=row.push_due_at,
         created_at=row.created_at,
         first_pushed_at=row.first_pushed_at,
         started_at=row.started_at,
         ended_at=row.ended_at,
         late_success=row.late_success,
         online=row.online_epoch in presence,
-        revision=row.sha,
+        revision=_revision(row),
     )
 
 
@@ -241,6 +273,7 @@ def _task_of(row: Row[Any], presence: frozenset[int]) -> Task:
 class Device:
     """One device."""
 
+    id: int
     product: str
     product_key: str
     name: str
@@ -281,6 +314,7 @@ def devices_of(
     presence = _presence(connection)
     return [
         Device(
+            id=row.id,
             product=row.product,
             product_key=row.product_key,
             name=row.name,

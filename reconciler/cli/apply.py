@@ -1,0 +1,52 @@
+"""`reconciler apply`: one pass of the daemon's own, then exit. Drives no devices: that is `run`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import click
+
+from reconciler import bootstrap, errors
+from reconciler.cli import logs, options
+from reconciler.services import materialize, operate, reconcile
+from reconciler.services.clock import SystemClock
+from reconciler.store import devices, materialization, objects
+from reconciler.store.database import Connection
+
+
+@click.command()
+@options.settings(*options.SOURCE, *options.LOOK, "bootstrap", "max_push_rate")
+@click.pass_obj
+def command(log_options: logs.Options, /, **flags: Any) -> int:
+    """Apply the newest commit of the ref to the state in the data directory. Refused while a daemon owns it."""
+    logs.configure(log_options)
+    settings = options.load(flags)
+    with bootstrap.opened(settings) as base:
+        return asyncio.run(_apply(base))
+
+
+async def _apply(base: bootstrap.Base) -> int:
+    clock = SystemClock()
+    repository = bootstrap.repository_of(base.settings)
+    await base.database.write(_prepare)
+    try:
+        await base.database.write(operate.carry_out_all, clock.now())
+        service = bootstrap.reconcile_of(base, repository, clock)
+        applied = await service.run_pass()
+        if applied is None:
+            raise errors.UserError(f"{repository.url} has no commit yet")
+        nobody = materialization.Presence(devices.NO_EPOCH, bootstrap.settle_of(base.settings))
+        await materialize.everything(base.database, clock, nobody)
+    finally:
+        repository.close()
+    commit = service.state.commit
+    assert commit is not None
+    for verdict in applied.plan.verdicts:
+        click.echo(f"  ! {verdict.key}: {verdict.reason}: {verdict.message}")
+    click.echo(f"{commit.revision}: {reconcile.summary(applied.plan)}")
+    return 1 if any(found.severity == "error" for found in commit.diagnostics) else 0
+
+
+def _prepare(connection: Connection) -> None:
+    objects.ensure_daemon(connection)

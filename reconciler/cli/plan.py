@@ -1,0 +1,176 @@
+"""`reconciler plan`: what the daemon would do with a commit, and whom that touches. Changes nothing."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from reconciler import bootstrap
+from reconciler.cli import options
+from reconciler.domain import plan
+from reconciler.domain.plan import Plan, Verb
+from reconciler.services import observe, preview, reconcile
+from reconciler.services.observe import Commit
+from reconciler.services.preview import Reach
+from reconciler.settings import Settings
+from reconciler.source import validate
+from reconciler.source.repository import Repository
+from reconciler.store.database import Connection, Database
+
+SIGNS: Mapping[Verb, tuple[str, str]] = {
+    Verb.CREATE: ("+", "green"),
+    Verb.CHANGE: ("~", "yellow"),
+    Verb.CANCEL: ("-", "red"),
+    Verb.REMOVE: ("-", "red"),
+}
+FORMAT_VERSION = "1.0"
+
+
+@click.command()
+@options.settings(*options.SOURCE, *options.LOOK, "bootstrap", "max_push_rate")
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print it.")
+@click.option("--detailed-exitcode", is_flag=True, help="Exit with 2 when there are changes.")
+def command(*, output: str, detailed_exitcode: bool, **flags: Any) -> int:
+    """What the daemon would do with the newest commit of the ref, against the state in the data directory."""
+    settings = options.load(flags)
+    commit, planned, reaches = _plan(settings)
+    if output == "json":
+        _print_json(commit, planned, reaches)
+    else:
+        _print_text(commit, planned, reaches)
+    if any(found.severity == "error" for found in commit.diagnostics):
+        return 1
+    return 2 if detailed_exitcode and planned.actions else 0
+
+
+def _plan(settings: Settings) -> tuple[Commit, Plan, dict[Any, Reach]]:
+    """Reads the commit through a mirror of its own, so that a running daemon notices nothing."""
+    rules = bootstrap.rules_of(settings)
+    with tempfile.TemporaryDirectory(prefix="reconciler-plan-") as folder:
+        repository = Repository(bootstrap.repository_of(settings).url, Path(folder), settings.ref)
+        try:
+            sha = repository.fetch()
+            if sha is None:
+                raise click.ClickException(f"{repository.url} has no commit yet")
+            commit = reconcile.read_commit(repository, sha, validate.Cache(), rules.limits)
+
+            def look(connection: Connection) -> tuple[Plan, list[Reach]]:
+                planned = observe.make_plan(connection, commit, rules.policy, rules.limits)
+                return planned, list(preview.reaches(connection, commit, planned, rules.limits))
+
+            planned, reaches = _look(settings, look)
+        finally:
+            repository.close()
+    return commit, planned, {reach.key: reach for reach in reaches}
+
+
+def _look(settings: Settings, look: Any) -> tuple[Plan, list[Reach]]:
+    """Against the live state; against an empty one where no daemon ever ran."""
+    fresh = not settings.database and not (settings.data_dir / "state.db").exists()
+    with tempfile.TemporaryDirectory(prefix="reconciler-plan-") as folder:
+        url = f"sqlite:///{folder}/state.db" if fresh else settings.database_url
+        if fresh:
+            print(
+                f"There is no state in {settings.data_dir} yet: planned against an empty one.",
+                file=sys.stderr,
+            )
+        database = Database.open(url, upgrade=fresh)
+        try:
+            with database.reading() as connection:
+                found: tuple[Plan, list[Reach]] = look(connection)
+                return found
+        finally:
+            database.close()
+
+
+def _print_text(commit: Commit, planned: Plan, reaches: Mapping[Any, Reach]) -> None:
+    click.echo(f"{commit.revision}  {commit.revision.subject}")
+    for action in planned.actions:
+        sign, colour = SIGNS[action.verb]
+        changed = f" ({', '.join(action.changed)})" if action.changed else ""
+        click.echo(
+            click.style(f"  {sign} {action.verb} {action.key}", fg=colour) + f": {action.why}{changed}"
+        )
+        for line in _explain(reaches.get(action.key)):
+            click.echo(f"        {line}")
+    for verdict in planned.verdicts:
+        sign = "! held" if verdict.reason in plan.HOLDS else "! refused"
+        click.echo(
+            click.style(f"  {sign} {verdict.key}", fg="magenta") + f": {verdict.reason}: {verdict.message}"
+        )
+    click.echo(reconcile.summary(planned))
+
+
+def _explain(reach: Reach | None) -> list[str]:
+    if reach is None:
+        return []
+    if reach.canceled or reach.draining or not (reach.upgraded or reach.left_out or reach.declared_here):
+        return (
+            [f"{reach.canceled} tasks end, {reach.draining} go on"]
+            if reach.canceled or reach.draining
+            else []
+        )
+    offline = f", {reach.offline} of them not connected now" if reach.offline else ""
+    lines = [f"{reach.upgraded} devices to upgrade{offline}"]
+    if reach.declared_here:
+        lines.append(f"{reach.declared_here} devices are declared by this same commit")
+    lines += [f"{count} left out: {reason}" for reason, count in sorted(reach.left_out.items())]
+    size = _size(reach.bytes_to_ship)
+    minutes = "minute" if reach.minutes == 1 else "minutes"
+    lines.append(f"{size} to ship, at least {reach.minutes} {minutes} at its push rate")
+    return lines
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError("unreachable: the last unit returns")
+
+
+def _print_json(commit: Commit, planned: Plan, reaches: Mapping[Any, Reach]) -> None:
+    import orjson
+
+    actions = [
+        {
+            "verb": action.verb, "kind": action.key.kind, "name": action.key.name, "why": action.why,
+            "changed": action.changed, "reach": _reach_json(reaches.get(action.key)),
+        }
+        for action in planned.actions
+    ]  # fmt: skip
+    verdicts = [
+        {
+            "kind": verdict.key.kind, "name": verdict.key.name, "reason": verdict.reason,
+            "held": verdict.reason in plan.HOLDS, "message": verdict.message,
+        }
+        for verdict in planned.verdicts
+    ]  # fmt: skip
+    document = {
+        "formatVersion": FORMAT_VERSION,
+        "revision": str(commit.revision),
+        "actions": actions,
+        "refused": verdicts,
+        "summary": reconcile.summary(planned),
+    }
+    click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
+
+
+def _reach_json(reach: Reach | None) -> dict[str, Any] | None:
+    if reach is None:
+        return None
+    return {
+        "devices": reach.upgraded,
+        "offline": reach.offline,
+        "leftOut": dict(reach.left_out),
+        "declaredByThisCommit": reach.declared_here,
+        "bytes": reach.bytes_to_ship,
+        "minutes": reach.minutes,
+        "tasksCanceled": reach.canceled,
+        "tasksDraining": reach.draining,
+    }
