@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, insert, or_, select
 
 from reconciler.domain import lifecycle
-from reconciler.store import tables
+from reconciler.store import revisions, tables
 
 
 class Type(enum.StrEnum):
@@ -137,6 +137,7 @@ def read(connection: Connection, wanted: Filter, limit: int) -> list[Line]:
     return [_line(row) for row in reversed(connection.execute(query).all())]
 
 
-def _line(row: Row[Any]) -> Line:
-    *values, sha, ref = row
-    return Line(*values, str(Revision(sha, ref)) if sha else None)
+def _line(row: Row[*tuple[Any, ...]]) -> Line:
+    values = row._asdict()
+    sha, ref = values.pop("sha"), values.pop("ref")
+    return Line(**values, revision=revisions.text(sha, ref) if sha else None)

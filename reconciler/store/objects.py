@@ -13,7 +13,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from reconciler.domain import actual, plan
 from reconciler.domain.desired import Key
 from reconciler.domain.resources import Kind
-from reconciler.store import counts, events, tables
+from reconciler.store import counts, events, revisions, tables
 
 _object, _run = tables.object_, tables.run
 
@@ -29,7 +29,7 @@ class Revision:
 
     def __str__(self) -> str:
         """The form that status and logs use: `main@sha1:<sha>`."""
-        return f"{self.ref.removeprefix('refs/heads/')}@sha1:{self.sha}"
+        return revisions.text(self.sha, self.ref)
 
 
 def record_revision(connection: Connection, revision: Revision, now: datetime) -> int:

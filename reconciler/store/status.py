@@ -9,8 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, func, select
 
-from reconciler.store import counts, devices, tables
-from reconciler.store.objects import Revision
+from reconciler.store import counts, devices, revisions, tables
 
 _object, _run, _task, _device = tables.object_, tables.run, tables.task, tables.device
 
@@ -92,7 +91,7 @@ def _materializing(connection: Connection) -> frozenset[int]:
 
 
 def _revision(row: Row[Any]) -> str:
-    return str(Revision(row.sha, row.ref))
+    return revisions.text(row.sha, row.ref)
 
 
 def _of(row: Row[Any], run: Run | None, *, materializing: bool) -> Object:

@@ -1,0 +1,113 @@
+"""What `describe` and the `device` command ask beyond `status`: one product, package, inventory, device. Reads only."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from datetime import datetime
+
+from sqlalchemy import Connection, func, select
+
+from reconciler.store import tables
+
+_product, _device, _run = tables.product, tables.device, tables.run
+
+
+def heartbeat(connection: Connection) -> datetime | None:
+    """When the daemon was last known to live; None before its first start."""
+    return connection.execute(select(tables.daemon.c.heartbeat_at)).scalar_one_or_none()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Product:
+    """A product, by its name in Git and by its key on the wire."""
+
+    id: int
+    name: str
+    product_key: str
+
+
+def products(connection: Connection) -> list[Product]:
+    """The products that are in Git."""
+    query = select(_product.c.id, _product.c.name, _product.c.product_key).where(~_product.c.removed)
+    return [Product(*row) for row in connection.execute(query.order_by(_product.c.name))]
+
+
+def device_count(connection: Connection, product_id: int) -> Mapping[str, int]:
+    """A product's devices by state. Reads all of them."""
+    query = select(_device.c.state, func.count()).where(_device.c.product_id == product_id)
+    return {row[0]: row[1] for row in connection.execute(query.group_by(_device.c.state))}
+
+
+def declared_devices(connection: Connection) -> Mapping[int, int]:
+    """How many devices each inventory declares, by its object's id."""
+    inventory = tables.inventory
+    declared = select(func.count()).where(_device.c.inventory_id == inventory.c.id).scalar_subquery()
+    return {row[0]: row[1] for row in connection.execute(select(inventory.c.object_id, declared))}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class File:
+    """A package's file as it was stored, and what its product's devices see of it."""
+
+    size: int
+    sha256: str
+    md5: str
+    product: str
+
+
+def file(connection: Connection, object_id: int) -> File | None:
+    """The file of a package by its object's id; None when it was never accepted."""
+    package, blob = tables.package, tables.blob
+    row = connection.execute(
+        select(blob.c.size, blob.c.sha256, blob.c.md5, _product.c.name)
+        .select_from(package)
+        .join(blob, blob.c.id == package.c.blob_id)
+        .join(_product, _product.c.id == package.c.product_id)
+        .where(package.c.object_id == object_id)
+    ).first()
+    return File(*row) if row else None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A batch that names a device but does not upgrade it."""
+
+    batch: str
+    reason: str
+    version: str | None
+
+
+def left_out(connection: Connection, device_id: int) -> list[LeftOut]:
+    """The batches' newest runs that left a device out, newest first."""
+    left = tables.left_out
+    newest = select(func.max(_run.c.id)).group_by(_run.c.object_id)
+    rows = connection.execute(
+        select(_run.c.batch, left.c.reason, left.c.version)
+        .join(_run, _run.c.id == left.c.run_id)
+        .where(left.c.device_id == device_id, _run.c.id.in_(newest))
+        .order_by(_run.c.id.desc())
+    )
+    return [LeftOut(*row) for row in rows]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Identity:
+    """A device's secret, encrypted, and its times."""
+
+    secret: bytes
+    created_at: datetime
+    rotated_at: datetime | None
+
+
+def identity(connection: Connection, device_id: int) -> Identity | None:
+    """The identity of a device; None when it has none."""
+    table = tables.identity
+    query = select(table.c.secret, table.c.created_at, table.c.rotated_at)
+    row = connection.execute(query.where(table.c.device_id == device_id)).first()
+    return Identity(*row) if row else None
+
+
+def device_names(connection: Connection, limit: int = 20_000) -> list[str]:
+    """Names of devices, for the nearest match of one that is unknown."""
+    return list(connection.execute(select(_device.c.name).distinct().limit(limit)).scalars())

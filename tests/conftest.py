@@ -1,0 +1,19 @@
+"""What tests of every kind share: a real database in a file of their own."""
+
+from __future__ import annotations
+
+import pytest
+
+from reconciler.store.database import Database
+
+
+@pytest.fixture
+def database_url(tmp_path):
+    return f"sqlite:///{tmp_path / 'state.db'}"
+
+
+@pytest.fixture
+def database(database_url):
+    opened = Database.open(database_url, upgrade=True)
+    yield opened
+    opened.close()
