@@ -10,6 +10,7 @@ import csv
 import dataclasses
 import json
 import pathlib
+import resource
 import sys
 import time
 from collections.abc import Callable
@@ -144,12 +145,19 @@ def command(**flags: Any) -> None:
     They connect, report their version, follow pushes: download over HTTP, report progress, reboot, report again.
     """
     given = Flags(**flags)  # type: ignore[typeddict-item]
+    _allow_sockets()
     try:
         reached = asyncio.run(_simulate(given))
     except KeyboardInterrupt:
         sys.exit(130)
     if not reached:
         sys.exit(1)
+
+
+def _allow_sockets() -> None:
+    """Lets this process open as many sockets as it may: many systems begin with 1,024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _simulate(flags: Flags) -> bool:
@@ -267,8 +275,8 @@ def _line(summary: Summary) -> str:
     states = ", ".join(f"{number} {state}" for state, number in summary.states.items())
     versions = ", ".join(f"{version}: {number}" for version, number in summary.versions.items())
     text = f"{summary.devices} devices: {states} | {versions} | {summary.downloads} downloads"
-    if summary.refused:
-        text += f" | {summary.refused} not let in: {summary.refused_because}"
+    if summary.failing:
+        text += f" | {summary.failing} can't connect: {summary.failing_because}"
     return text
 
 

@@ -219,7 +219,7 @@ async def connect(
 
     Raises:
         RefusedError: the server refuses the login or a subscription.
-        OSError: there is no connection (TimeoutError and ConnectionError are such).
+        OSError: there is no connection (ConnectionError is one).
     """
     loop = asyncio.get_running_loop()
     _, client = await loop.create_connection(
@@ -227,6 +227,9 @@ async def connect(
     )
     try:
         await client.log_in()
+    except TimeoutError as error:
+        client.abort()
+        raise ConnectionError(f"no answer to the login within {_LOGIN_WITHIN:.0f} s") from error
     except BaseException:
         client.abort()
         raise

@@ -62,9 +62,10 @@ class Summary:
     most_flashes: int
     """How often the device that was written to most often was."""
     downloads: int
-    refused: int
-    """Devices that the server did not let in."""
-    refused_because: str | None
+    failing: int
+    """Devices whose last try to connect failed."""
+    failing_because: str | None
+    """Why, for one of them."""
 
 
 class Fleet:
@@ -122,7 +123,7 @@ class Fleet:
     def summary(self) -> Summary:
         """What has become of the devices so far."""
         devices = self.devices
-        refused = [runner.refused for runner in self._runners if runner.refused is not None]
+        troubles = [runner.trouble for runner in self._runners if runner.trouble is not None]
         flashes = [len(device.flashes) for device in devices]
         return Summary(
             devices=len(devices),
@@ -131,8 +132,8 @@ class Fleet:
             flashes=sum(flashes),
             most_flashes=max(flashes, default=0),
             downloads=self._downloads.count,
-            refused=len(refused),
-            refused_because=refused[0] if refused else None,
+            failing=len(troubles),
+            failing_because=troubles[0] if troubles else None,
         )
 
     def _runner(self, spec: DeviceSpec) -> Runner:

@@ -42,8 +42,8 @@ class Runner:
         rng: random.Random,
     ) -> None:
         self.device = device
-        self.refused: str | None = None
-        """Why the server did not let it in, the last time."""
+        self.trouble: str | None = None
+        """Why the last try to connect failed; None since it succeeded."""
         self._connect = connect
         self._downloads = downloads
         self._changed = changed
@@ -75,11 +75,9 @@ class Runner:
         """One connection, from beginning to end; False when there was none."""
         try:
             client = await self._connect(self._heard)
-        except RefusedError as error:
-            self.refused = error.message
+        except (RefusedError, OSError) as error:
+            self.trouble = str(error) or type(error).__name__
             self._changed(self.device)
-            return False
-        except OSError:
             return False
         try:
             if self._present.is_set():  # it may have gone while it connected
@@ -91,7 +89,7 @@ class Runner:
 
     async def _live(self, client: Client) -> None:
         """From the login to the end of the connection."""
-        self.refused, self._client = None, client
+        self.trouble, self._client = None, client
         self._greet()
         asking = self._start(self._ask())
         try:

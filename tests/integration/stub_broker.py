@@ -20,6 +20,7 @@ class StubBroker:
     """What comes in the same breath as the answer to a login."""
     refused: frozenset[str] = frozenset()
     acknowledges: bool = True
+    answers_pings: bool = True
     connects: list[packets.Connect] = dataclasses.field(default_factory=list)
     subscribed: list[str] = dataclasses.field(default_factory=list)
     unsubscribed: list[str] = dataclasses.field(default_factory=list)
@@ -91,7 +92,7 @@ class StubBroker:
                 self.acknowledged.append(packet.packet_id)
             case packets.Pingreq():
                 self.pings += 1
-                answer = packets.Pingresp()
+                answer = packets.Pingresp() if self.answers_pings else None
             case _:
                 pass
         return answer

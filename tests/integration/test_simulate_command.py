@@ -40,6 +40,7 @@ def test_a_broker_that_is_away_is_waited_for():
     result = run("--product", "pk", "--count", "2", "--broker", "mqtt://127.0.0.1:9", "--duration", "0.2")
     assert result.exit_code == 0
     assert "2 offline" in result.stdout
+    assert "2 can't connect: " in result.stdout
 
 
 def test_names_are_made_of_prefix_start_and_width_and_take_versions_in_turn():

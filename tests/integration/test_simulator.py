@@ -95,8 +95,8 @@ async def test_devices_with_a_secret_log_in_with_it_and_others_are_refused():
     endpoint, url = an_endpoint(Secrets())
     async with Platform(endpoint):
         fleet = Fleet(specs(3, secret="right"), url, behaviour())
-        summary = await lived(fleet, lambda now: now.versions.get("1.4.0") == 1 and now.refused == 2)
-        assert summary.refused_because == "the login was refused: bad credentials"
+        summary = await lived(fleet, lambda now: now.versions.get("1.4.0") == 1 and now.failing == 2)
+        assert summary.failing_because == "the login was refused: bad credentials"
 
 
 async def test_pulling_devices_ask_and_are_upgraded_without_a_push(mosquitto):
