@@ -64,6 +64,8 @@ class Hall:
         self.intake = intake
         self.limits = limits
         self.tally = tally
+        cost = 1.0 / limits.packets_per_second if limits.packets_per_second else 0.0
+        self.pace = (cost, cost * limits.packets_at_once)
         self.read_buffer = memoryview(bytearray(READ_BUFFER_BYTES))
         self.logins: asyncio.Queue[tuple[Session, packets.Connect]] = asyncio.Queue()
         """Clients that said who they are and wait to be let in."""

@@ -9,7 +9,7 @@ import asyncio
 import functools
 import itertools
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from reconciler import errors
 from reconciler.protocol.topics import Address
@@ -150,6 +150,14 @@ class Endpoint:
         if self._hall is None or not self._listening.is_set():
             return 0.0
         return self._hall.loop.time() - self._since
+
+    def counts(self) -> Mapping[str, int]:
+        """`EndpointStats`, by name; connections that we ended, by why."""
+        stats = self.stats
+        counted = {
+            name: getattr(stats, name) for name in ("admitted", "messages", "foreign", "dropped", "malformed")
+        }
+        return counted | {f"ended_{why}": count for why, count in stats.refused.items()}
 
     def _open(self) -> list[socket.socket]:
         """The listening sockets, all or none."""

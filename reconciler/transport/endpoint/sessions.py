@@ -34,6 +34,8 @@ class Host(Protocol):
     limits: EndpointLimits
     intake: base.Intake
     tally: Tally
+    pace: tuple[float, float]
+    """Seconds that a packet costs its sender, and how many seconds it may be ahead; zeros are no limit."""
     read_buffer: memoryview
     """Shared by all sessions: what is read into it is taken before anything else happens."""
 
@@ -256,16 +258,17 @@ class Session(asyncio.BufferedProtocol):
         now = self._host.loop.time()
         if self.phase is Phase.OPEN:
             self._heard = now
-        limits = self._host.limits
-        cost = 1.0 / limits.packets_per_second if limits.packets_per_second else 0.0
-        allowed = now + cost * limits.packets_at_once
+        cost, ahead = self._host.pace
         due = max(self._due, now)
         try:
             for event in self._mqtt.events():
-                self._act(event)
+                if type(event) is connection.Received:
+                    self._offer(event)
+                else:
+                    self._act(event)
                 due += cost
-                if due > allowed:
-                    self._slow_down(due - now - cost * limits.packets_at_once / 2)
+                if due > now + ahead:
+                    self._slow_down(due - now - ahead / 2)
                 if self._holds:
                     break
         except packets.ProtocolError as error:
@@ -277,18 +280,21 @@ class Session(asyncio.BufferedProtocol):
         if self.phase is Phase.LOGGING_IN and self._mqtt.waiting > connection.CONNECT_LIMIT:
             self._hold(LOGIN)
 
+    def _offer(self, received: connection.Received) -> None:
+        route, payload, packet_id, duplicate = received
+        acknowledge: Callable[[], None] = (
+            functools.partial(self._acknowledge, packet_id) if packet_id else _nothing
+        )
+        host = self._host
+        host.tally.messages += 1
+        intake = host.intake
+        intake.offer(base.Message(self._mqtt.address, route, payload, duplicate, acknowledge))
+        if intake.full:
+            self._hold(ROOM)
+            host.wait_for_room(self)
+
     def _act(self, event: object) -> None:
         match event:
-            case connection.Received(route, payload, packet_id, duplicate):
-                acknowledge: Callable[[], None] = (
-                    functools.partial(self._acknowledge, packet_id) if packet_id else _nothing
-                )
-                host = self._host
-                host.tally.messages += 1
-                host.intake.offer(base.Message(self._mqtt.address, route, payload, duplicate, acknowledge))
-                if host.intake.full:
-                    self._hold(ROOM)
-                    host.wait_for_room(self)
             case connection.Confirmed(waiter):
                 if not waiter.done():
                     waiter.set_result(base.Delivery.CONFIRMED)
