@@ -197,7 +197,7 @@ class Daemon:
         dispatch = Dispatch(base.database, self.transport, clock, claimant, offers)
         intake = Intake()
         self._sweep = Sweep(base.database, self.transport, intake, clock)
-        sources = Sources(self.reconcile, ingest, dispatch, self._sweep, intake)
+        sources = Sources(self.reconcile, ingest, dispatch, self._sweep, intake, self.transport)
         self._metrics = Metrics(sources)
         self._ingest = ingest
         applied = Bell()

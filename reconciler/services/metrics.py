@@ -22,7 +22,7 @@ from reconciler.services.reconcile import Reconcile
 from reconciler.services.sweep import Sweep
 from reconciler.store import status
 from reconciler.store.database import Database
-from reconciler.transport.base import Intake
+from reconciler.transport.base import Intake, Transport
 
 _REFRESH_SECONDS = 5.0
 
@@ -36,6 +36,7 @@ class Sources:
     dispatch: Dispatch
     sweep: Sweep
     intake: Intake
+    transport: Transport
     objects: list[status.Object] = dataclasses.field(default_factory=list)
     """What the database said last."""
 
@@ -85,9 +86,9 @@ class Metrics:
             value=last,
         )
         yield GaugeMetricFamily(
-            "reconciler_loop_heartbeat_seconds",
-            "Monotonic time at which the event loop was last seen at work.",
-            value=self._sources.sweep.heartbeat,
+            "reconciler_loop_heartbeat_timestamp_seconds",
+            "When the event loop was last seen at work.",
+            value=self._sources.sweep.seen_at.timestamp(),
         )
 
     def _traffic(self) -> Iterable[Metric]:
@@ -101,6 +102,12 @@ class Metrics:
         for result, count in sorted(self._sources.dispatch.counted.items()):
             pushes.add_metric([result], count)
         yield pushes
+        events = CounterMetricFamily(
+            "reconciler_transport", "What the way to the devices counted, by event.", labels=["event"]
+        )
+        for event, count in sorted(self._sources.transport.counts().items()):
+            events.add_metric([event], count)
+        yield events
         yield GaugeMetricFamily(
             "reconciler_ingest_lag_seconds",
             "Age of the oldest message that waits.",

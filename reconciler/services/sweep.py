@@ -40,11 +40,13 @@ class Sweep:
         self._beaten = -_BEAT_SECONDS
         self.heartbeat = self._steady
         """Monotonic time of the last round: the event loop lived then."""
+        self.seen_at = clock.now()
+        """The same as wall time."""
 
     async def run(self) -> None:
         """One round a second, until cancelled."""
         while True:
-            self.heartbeat = self._clock.monotonic()
+            self.heartbeat, self.seen_at = self._clock.monotonic(), self._clock.now()
             try:
                 await self.round()
             except errors.ReconcilerError as error:

@@ -20,7 +20,7 @@ import collections
 import dataclasses
 import enum
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from reconciler.protocol import login as logins
@@ -165,4 +165,8 @@ class Transport(Protocol):
 
     def connected_for(self) -> float:
         """Seconds since messages flow without interruption; 0.0 while they don't."""
+        ...
+
+    def counts(self) -> Mapping[str, int]:
+        """What was counted since the start, by event, for the metrics: few names, never a device."""
         ...

@@ -10,7 +10,7 @@ import asyncio
 import collections
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from reconciler.protocol import topics
 from reconciler.transport.base import Delivery, Health, Intake, Message, Presence, PresenceKind
@@ -138,6 +138,10 @@ class MemoryTransport:
     def connected_for(self) -> float:
         """Seconds since `serve` began."""
         return 0.0 if self._served_since is None else asyncio.get_running_loop().time() - self._served_since
+
+    def counts(self) -> Mapping[str, int]:
+        """Foreign topics."""
+        return {"foreign": self.foreign}
 
     # Inside
 

@@ -15,7 +15,7 @@ import logging
 import pathlib
 import random
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import paho.mqtt.client as paho
 
@@ -159,6 +159,10 @@ class MqttTransport:
         if self._link is None or self._link.flowing_since is None:
             return 0.0
         return asyncio.get_running_loop().time() - self._link.flowing_since
+
+    def counts(self) -> Mapping[str, int]:
+        """`MqttStats`, by name."""
+        return dataclasses.asdict(self.stats)
 
     # One connection after the other
 

@@ -1,0 +1,48 @@
+"""The documentation says what the code does: generated pages are fresh, links lead somewhere, nothing is left out."""
+
+from __future__ import annotations
+
+import importlib.util
+import pathlib
+import re
+import types
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+PAGES = sorted(
+    [ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*/README.md")]
+)
+
+
+def _generator() -> types.ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("page", ["lifecycle.md", "reference.md"])
+def test_generated_pages_are_fresh(page: str) -> None:
+    assert (ROOT / "docs" / page).read_text(encoding="utf-8") == _generator().PAGES[page]()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: pathlib.Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_metric_is_documented() -> None:
+    source = (ROOT / "reconciler" / "services" / "metrics.py").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    metrics = set(re.findall(r'"(reconciler_[a-z_]+)"', source))
+    assert metrics
+    assert {metric for metric in metrics if f"`{metric}" not in text} == set()
+
+
+def test_every_example_explains_itself() -> None:
+    folders = [folder for folder in (ROOT / "examples").iterdir() if folder.is_dir()]
+    assert [folder.name for folder in folders if not (folder / "README.md").exists()] == []
