@@ -30,7 +30,7 @@ def text(diagnostics: Iterable[Diagnostic], shown: Shown, lines: Lines) -> Itera
         yield f"{head}: {_safe(found.message)}"
         margin = len(str(found.line))
         about = ", ".join(part for part in (found.object, found.field) if part)
-        yield f"{' ' * margin} --> {_where(found.place, shown)}{f'  ({_safe(about)})' if about else ''}"
+        yield f"{' ' * margin}--> {_where(found.place, shown)}{f'  ({_safe(about)})' if about else ''}"
         source = lines(found.path)
         if 0 < found.line <= len(source):
             yield from _excerpt(found, source[found.line - 1], margin)

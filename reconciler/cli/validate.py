@@ -77,11 +77,11 @@ def _tree(paths: tuple[str, ...]) -> tuple[pathlib.Path, trees.FolderTree]:
 def _with_schemas(
     found: list[diagnostic.Diagnostic], tree: trees.FolderTree, folder: pathlib.Path
 ) -> list[diagnostic.Diagnostic]:
-    """The findings and what the schemas add to them: nothing on lines that are known to be wrong."""
+    """The findings and what the schemas add to them: nothing about documents that are known to be wrong."""
     from reconciler.source import schemas
 
-    known = {(one.path, one.line) for one in found}
-    more = [one for one in schemas.check(tree, folder) if (one.path, one.line) not in known]
+    known = {(one.path, one.object) for one in found}
+    more = [one for one in schemas.check(tree, folder) if (one.path, one.object) not in known]
     return list(diagnostic.in_order([*found, *more]))
 
 

@@ -18,7 +18,8 @@ from reconciler.domain.resources import API_VERSION, Kind, Resource
 from reconciler.source import explain, loader
 from reconciler.source.documents import Document
 
-_OURS = frozenset(Kind) | unsupported.OTHER_KINDS
+_KINDS = frozenset(str(kind) for kind in Kind)
+_OURS = _KINDS | unsupported.OTHER_KINDS
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ def read(content: bytes, limits: Limits) -> File:
     return File(
         readings=tuple(_reading(document, limits) for document in parsed.documents if _is_ours(document)),
         diagnostics=tuple(explain.yaml_problem(problem, "") for problem in parsed.problems),
-        named=tuple(Key(Kind(kind), name) for kind, name in parsed.names if kind in set(Kind)),
+        named=tuple(Key(Kind(kind), name) for kind, name in parsed.names if kind in _KINDS),
     )
 
 
@@ -94,9 +95,9 @@ def _reading(document: Document, limits: Limits) -> Reading:
     subject = explain.Subject(document, "", str(key or ""))
     found = [explain.yaml_problem(problem, "", subject.name) for problem in document.problems]
     found += _envelope(data, subject)
-    if data.get("kind") not in set(Kind):
+    kind = _kind(data)
+    if kind is None:
         return Reading(document, key, None, tuple(found))
-    kind = Kind(str(data["kind"]))
     found += [
         subject.report(Code.UNSUPPORTED, f"{what} is not supported yet", location, label="not supported yet")
         for location, what in unsupported.find(kind, data)
@@ -110,11 +111,14 @@ def _reading(document: Document, limits: Limits) -> Reading:
 
 
 def _key(data: dict[str, object]) -> Key | None:
-    kind, metadata = data.get("kind"), data.get("metadata")
+    kind, metadata = _kind(data), data.get("metadata")
     name = metadata.get("name") if isinstance(metadata, dict) else None
-    if isinstance(kind, str) and kind in set(Kind) and isinstance(name, str):
-        return Key(Kind(kind), name)
-    return None
+    return Key(kind, name) if kind is not None and isinstance(name, str) else None
+
+
+def _kind(data: dict[str, object]) -> Kind | None:
+    said = data.get("kind")
+    return Kind(said) if isinstance(said, str) and said in _KINDS else None
 
 
 def _envelope(data: dict[str, object], subject: explain.Subject) -> list[Diagnostic]:
@@ -133,7 +137,7 @@ def _envelope(data: dict[str, object], subject: explain.Subject) -> list[Diagnos
     elif isinstance(kind, str) and kind in unsupported.OTHER_KINDS:
         message = f"kind {kind} is not supported yet"
         found.append(subject.report(Code.UNSUPPORTED, message, ("kind",), label="not supported yet"))
-    elif kind not in set(Kind):
+    elif _kind(data) is None:
         remedy = explain.nearest(str(kind), Kind) or f"kinds are {kinds}"
         found.append(subject.report(Code.KIND, f"there is no kind `{kind}`", ("kind",), help=remedy))
     return found

@@ -133,10 +133,10 @@ class FolderTree:
 
     def _place(self, path: str) -> pathlib.Path | None:
         """The file on the disk; None: there is none, a symbolic link leads there, or it is outside."""
-        place = self._root / path
+        place = pathlib.Path(os.path.normpath(self._root / path))
         try:
-            inside = place.resolve() == pathlib.Path(os.path.normpath(place))
-            return place if inside and place.is_relative_to(self._root) and place.is_file() else None
+            inside = place.is_relative_to(self._root) and place.resolve() == place
+            return place if inside and place.is_file() else None
         except (OSError, ValueError):  # a name that is too long, or holds a NUL
             return None
 

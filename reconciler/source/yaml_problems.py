@@ -6,6 +6,7 @@ Used by `documents` and `loader`. It only translates; what to do about a broken 
 from __future__ import annotations
 
 import dataclasses
+import re
 
 from ruamel.yaml.error import MarkedYAMLError
 
@@ -81,8 +82,7 @@ _STARTERS = {
 }
 
 
-_MARKERS = ("<<<<<<<", "=======", ">>>>>>>")
-_CONFLICT = ("the file holds an unresolved merge conflict", "resolve it, and remove the marker lines")
+_CONFLICT = re.compile(r"^(<<<<<<< .*|=======$|>>>>>>> .*)", re.MULTILINE)
 
 
 def explain(mistake: MarkedYAMLError, text: str, first_line: int) -> Problem:
@@ -93,6 +93,11 @@ def explain(mistake: MarkedYAMLError, text: str, first_line: int) -> Problem:
         text: what was parsed.
         first_line: how many lines of the file stand before the text.
     """
+    conflict = _CONFLICT.search(text)
+    if conflict is not None:
+        spot = Spot(first_line + text.count("\n", 0, conflict.start()) + 1, 1, 8)
+        remedy = "resolve it, and remove the lines with the marks"
+        return Problem(Code.SYNTAX, "the file holds an unresolved merge conflict", spot, help=remedy)
     said = str(mistake.problem)
     place = mistake.problem_mark or mistake.context_mark
     line, column = (place.line, place.column) if place else (0, 0)
@@ -102,8 +107,7 @@ def explain(mistake: MarkedYAMLError, text: str, first_line: int) -> Problem:
         message, remedy = _AT_CONTEXT[said]
         spot = Spot(first_line + opening.line + 1, opening.column + 1, opening.column + 2)
         return Problem(Code.SYNTAX, message, spot, help=remedy, related=(noticed,))
-    source = _line(text, line)
-    message, remedy = _CONFLICT if source.startswith(_MARKERS) else _at_problem(said, source, column)
+    message, remedy = _at_problem(said, _line(text, line), column)
     spot = Spot(first_line + line + 1, column + 1, column + 2)
     return Problem(Code.SYNTAX, message, spot, help=remedy)
 

@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from reconciler.cli.schema import command as schema
+from reconciler.cli.validate import command as validate
+from reconciler.domain.diagnostics import Code, Diagnostic, Place
+
+PRODUCT = "apiVersion: ota/v1\nkind: Product\nmetadata:\n  name: thermostat\nspec: {}\n"
+BAD = "apiVersion: ota/v1\nkind: Product\nmetadata:\n  name: x\nspec:\n  descriptoin: Ours\n"
+EXPECTED = """\
+error[OTA113]: unknown field `descriptoin` in Product spec
+ --> fleet/bad.yaml:6:3  (Product/x, spec.descriptoin)
+  |
+6 |   descriptoin: Ours
+  |   ^^^^^^^^^^^ not a known field
+  = help: did you mean `description`?
+
+1 finding; 1 of 2 manifests valid
+"""
+
+
+@pytest.fixture
+def fleet(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    folder = tmp_path / "fleet"
+    folder.mkdir()
+    (folder / "product.yaml").write_text(PRODUCT)
+    return folder
+
+
+def run(*arguments, text=None):
+    return CliRunner().invoke(validate, list(arguments), input=text)
+
+
+def test_a_clean_folder_is_said_to_be_so(fleet):
+    result = run("fleet")
+    assert (result.exit_code, result.output) == (0, "1 manifest valid\n")
+
+
+def test_without_a_path_it_is_this_folder(fleet, monkeypatch):
+    monkeypatch.chdir(fleet)
+    assert run().output == "1 manifest valid\n"
+
+
+def test_an_empty_folder_is_not_said_to_be_valid(fleet):
+    (fleet / "product.yaml").unlink()
+    result = run("fleet")
+    assert (result.exit_code, result.output) == (0, "no manifests found\n")
+
+
+def test_a_finding_is_shown_with_its_line_a_caret_and_a_remedy(fleet):
+    (fleet / "bad.yaml").write_text(BAD)
+    result = run("fleet")
+    assert (result.exit_code, result.output) == (1, EXPECTED)
+
+
+def test_the_exit_code_is_the_same_whatever_the_format(fleet):
+    (fleet / "bad.yaml").write_text(BAD)
+    assert {run("fleet", "-o", form).exit_code for form in ("text", "concise", "json", "github")} == {1}
+
+
+def test_one_line_each_for_editors(fleet):
+    (fleet / "bad.yaml").write_text(BAD)
+    result = run("fleet", "-o", "concise")
+    assert result.stdout == "fleet/bad.yaml:6:3: OTA113 unknown field `descriptoin` in Product spec\n"
+    assert result.stderr == "1 finding; 1 of 2 manifests valid\n"
+
+
+def test_json_for_programs(fleet):
+    (fleet / "bad.yaml").write_text(BAD)
+    found = json.loads(run("fleet", "-o", "json").stdout)
+    assert found["version"] == 1
+    assert found["summary"] == {"manifests": 2, "valid": 1, "findings": 1}
+    (one,) = found["diagnostics"]
+    assert (one["path"], one["line"], one["column"], one["endColumn"]) == ("fleet/bad.yaml", 6, 3, 14)
+    assert (one["code"], one["severity"], one["object"]) == ("OTA113", "error", "Product/x")
+
+
+def test_annotations_in_github_actions(fleet, monkeypatch):
+    (fleet / "bad.yaml").write_text(BAD)
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    assert run("fleet").stdout == (
+        "::error file=fleet/bad.yaml,line=6,col=3,endColumn=14,title=OTA113 Product/x::"
+        "unknown field `descriptoin` in Product spec%0Ahelp: did you mean `description`?\n"
+    )
+
+
+def test_standard_input_is_checked_too(fleet):
+    result = run("-", text=BAD)
+    assert result.exit_code == 1
+    assert "--> <stdin>:6:3" in result.output
+    assert run("-", "fleet", text=BAD.replace("descriptoin", "description")).output == "2 manifests valid\n"
+
+
+def test_single_files_belong_to_their_repository(fleet):
+    (fleet / ".git").mkdir()
+    (fleet / "packages").mkdir()
+    (fleet / "fw.bin").write_bytes(b"x")
+    (fleet / "packages" / "fw.yaml").write_text(
+        "apiVersion: ota/v1\nkind: Package\nmetadata: {name: fw}\nspec:\n  product: thermostat\n"
+        "  version: '1'\n  files: [{name: a.bin, source: ../fw.bin}]\n"
+    )
+    assert run("fleet/packages/fw.yaml", "fleet/product.yaml").output == "2 manifests valid\n"
+    assert run("fleet/packages/fw.yaml", "fleet/packages").exit_code == 1
+
+
+@pytest.mark.parametrize("arguments", [["none"], ["fleet/notes.txt"], ["-o", "xml"], ["--schemas", "none"]])
+def test_a_wrong_command_line_is_exit_code_two(fleet, arguments):
+    (fleet / "notes.txt").write_text("x")
+    assert run(*arguments).exit_code == 2
+
+
+def test_schemas_find_what_they_do_not_allow_and_repeat_nothing(fleet):
+    CliRunner().invoke(schema, ["export", "--dir", "schemas"])
+    assert run("fleet", "--schemas", "schemas").output == "1 manifest valid\n"
+    (fleet / "bad.yaml").write_text(BAD)
+    assert run("fleet", "--schemas", "schemas").output == EXPECTED
+    strict = json.loads((fleet.parent / "schemas" / "product.schema.json").read_text())
+    strict["properties"]["metadata"]["required"] = ["name", "labels"]
+    (fleet.parent / "schemas" / "product.schema.json").write_text(json.dumps(strict))
+    (fleet / "bad.yaml").unlink()
+    result = run("fleet", "--schemas", "schemas", "-o", "concise")
+    assert (
+        "fleet/product.yaml:3:1: OTA120 the schema does not allow this: 'labels' is a required"
+        in result.stdout
+    )
+
+
+@pytest.mark.parametrize("content", [None, "{", '{"type": 3}'])
+def test_a_schema_that_is_none_is_named(fleet, content):
+    (fleet / "schemas").mkdir()
+    if content is not None:
+        (fleet / "schemas" / "product.schema.json").write_text(content)
+    result = run("fleet/product.yaml", "--schemas", "fleet/schemas")
+    assert "product.schema.json" in result.exception.message
+
+
+def test_text_of_manifests_cannot_steer_the_terminal(fleet):
+    (fleet / "bad.yaml").write_text(BAD.replace("descriptoin", '"a\\e[31mb\\nc"'))
+    output = run("fleet").output
+    assert "\x1b" not in output
+    assert "unknown field `a\ufffd[31mb\ufffdc`" in output
+
+
+def test_a_caret_stands_under_wide_characters_and_in_long_lines(fleet):
+    (fleet / "bad.yaml").write_text(
+        BAD.replace("spec:\n", "spec: {description: 恒温器, x: 1}\n").split("  descr")[0]
+    )
+    line, caret = run("fleet").output.splitlines()[3:5]
+    assert line == "5 | spec: {description: 恒温器, x: 1}"
+    assert caret == "  |                             ^ not a known field"
+    (fleet / "bad.yaml").write_text(BAD.replace("Ours", "Ours #" + "x" * 500))
+    assert max(map(len, run("fleet").output.splitlines())) < 200
+    (fleet / "bad.yaml").write_text(BAD.replace("  descriptoin", "  description: 'x'\n" + " " * 300 + "y"))
+    assert "^" in run("fleet").output
+
+
+def test_a_file_without_lines_is_named_without_an_excerpt(fleet):
+    (fleet / "big.yaml").write_bytes(b"#" * 4_000_001)
+    result = run("fleet")
+    assert "--> fleet/big.yaml\n" in result.output
+    assert result.exit_code == 1
+
+
+def test_both_places_of_a_duplicate_are_shown(fleet):
+    (fleet / "same.yaml").write_text(PRODUCT)
+    assert "= note: first declared here: fleet/product.yaml:4:9" in run("fleet").output
+
+
+def test_schemas_are_written_or_printed(fleet):
+    runner = CliRunner()
+    assert json.loads(runner.invoke(schema, ["export"]).output)["$id"] == "urn:reconciler:schemas:v1:all"
+    assert runner.invoke(schema, ["export", "--dir", "s/v1"]).output == "6 schemas written to s/v1\n"
+    shutil.rmtree("s")
+    (fleet.parent / "s").write_text("a file")
+    assert "cannot be written" in runner.invoke(schema, ["export", "--dir", "s/v1"]).exception.message
+
+
+def test_validation_imports_neither_database_nor_broker_nor_web():
+    heavy = [
+        "sqlalchemy",
+        "paho",
+        "starlette",
+        "uvicorn",
+        "jsonschema",
+        "rich",
+        "cryptography",
+        "asyncio",
+        "orjson",
+    ]
+    program = (
+        "import sys\nfrom reconciler.cli.validate import command\n"
+        "command(['.'], standalone_mode=False)\n"
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_codes_have_one_shape():
+    assert all(code.startswith("OTA") and code[3:].isdigit() and len(code) == 6 for code in Code)
+    assert Diagnostic(Code.TYPE, "x", Place("a")).line == 0
