@@ -266,12 +266,15 @@ def next_push(last_pushed_at: datetime | None, earliest: datetime) -> datetime:
 
 
 def _late(task: Task, event: Event, rule: Rule, now: datetime) -> Step:
-    """Ended tasks never change; the first late message is recorded, and a late success once."""
+    """Ended tasks never change; the first late message is recorded, and a late success once.
+
+    A device that repeats the step it sent last says nothing new (engine §2).
+    """
     if Effect.LATE_SUCCESS in rule.effects:
         if task.late_success:
             return Step(task)
         return Step(dataclasses.replace(task, late_at=task.late_at or now, late_success=True), "late success")
-    if task.late_at is not None:
+    if task.late_at is not None or (event.step is not None and event.step == task.step):
         return Step(task)
     return Step(dataclasses.replace(task, late_at=now), f"too late: {_say(event)}")
 

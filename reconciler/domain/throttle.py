@@ -18,9 +18,11 @@ def allowance(rate_per_minute: int, pushed: Mapping[int, int], second: int) -> i
 
     Args:
         rate_per_minute: devices a minute, as the batch says now.
-        pushed: pushes already started, by Unix second; older seconds than the window are ignored.
+        pushed: pushes already started, by Unix second; seconds that are further away than the window are ignored.
+            Those just ahead count too: somebody with a newer look at the clock may have committed first, and a
+            clock that was set back a little must not let the same minute be used twice.
         second: the second that is being filled.
     """
-    recent = sum(count for at, count in pushed.items() if second - WINDOW_SECONDS < at <= second)
+    recent = sum(count for at, count in pushed.items() if abs(second - at) < WINDOW_SECONDS)
     this_second = math.ceil(rate_per_minute / 60) - pushed.get(second, 0)
     return max(0, min(rate_per_minute - recent, this_second))
