@@ -19,40 +19,6 @@ MAX_PAYLOAD = 16 * 1024
 MAX_DESCRIPTION = 128
 """Characters of a progress report's `desc` that are kept (device protocol §4 allows no more)."""
 DEFAULT_MODULE = "default"
-RESERVED_KEYS = frozenset(
-    {
-        "code",
-        "data",
-        "id",
-        "message",
-        "method",
-        "params",
-        "step",
-        "desc",
-        "size",
-        "version",
-        "isDiff",
-        "url",
-        "md5",
-        "sign",
-        "signMethod",
-        "digestsign",
-        "module",
-        "extData",
-        "files",
-        "fileSize",
-        "fileName",
-        "fileUrl",
-        "fileMd5",
-        "fileSign",
-        "dProtocol",
-        "streamId",
-        "streamFileId",
-        "strategy",
-        "_package_udi",
-    }
-)
-"""Field names of the protocol: as a tag's key they would hide the real field from a C device (trap 4)."""
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _STEP = re.compile(r"-?[0-9]{1,3}")
@@ -179,7 +145,7 @@ def push(package: PackageInfo, now_ms: int) -> bytes:
     return orjson.dumps({"code": "1000", "data": _data(package), "id": now_ms, "message": "success"})
 
 
-def get_reply(request_id: float | str, package: PackageInfo | None) -> bytes:
+def get_reply(request_id: int | str, package: PackageInfo | None) -> bytes:
     """The answer to `FirmwareGet`; without a package it says that there is nothing to do.
 
     Args:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reconciler.domain.resources import batch
 from reconciler.protocol import messages
 from reconciler.protocol.messages import FirmwareGet, Inform, Malformed, PackageInfo, Progress, SignMethod
 
@@ -268,6 +269,12 @@ def test_a_push_with_everything_has_its_fields_in_the_documented_order():
     )
 
 
+def test_no_tag_can_have_the_name_of_a_field_that_we_send():
+    package = with_(sign_method=SignMethod.MD5, is_delta=True, module="MCU", tags={"k": "v"})
+    pushed = json.loads(messages.push(package, 5))
+    assert {*pushed, *pushed["data"]} <= batch.PROTOCOL_KEYS
+
+
 def test_a_reply_echoes_the_id_with_its_type_and_says_200_as_a_number():
     assert messages.get_reply("123", PACKAGE).startswith(b'{"id":"123","code":200,"data":{"size":432945,')
     assert messages.get_reply(123, PACKAGE).startswith(b'{"id":123,"code":200,"data":{"size":432945,')
@@ -295,11 +302,11 @@ def test_manifests_name_the_sign_methods_and_the_wire_spells_them():
     module=st.sampled_from(["default", "MCU"]),
     tags=st.dictionaries(
         st.from_regex(r"[A-Za-z0-9.]{1,30}", fullmatch=True).filter(
-            lambda key: key not in messages.RESERVED_KEYS
+            lambda key: key not in batch.PROTOCOL_KEYS
         ),
         st.text(
             st.characters(exclude_characters='{}[]"', exclude_categories=["Cs"]), min_size=1, max_size=30
-        ).filter(lambda value: value not in messages.RESERVED_KEYS),
+        ).filter(lambda value: value not in batch.PROTOCOL_KEYS),
         max_size=3,
     ),
     custom_info=st.sampled_from([None, "", "plain", '{"notice":"now","version":"9.9"}', '{"a":{"url":[1]}}']),
