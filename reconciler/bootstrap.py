@@ -193,7 +193,7 @@ class Daemon:
         offers = Offers(base.url_key, self.public_url)
         host = burst.Host(presence_epoch, settle, assumed_presence=not exact)
         ingest = Ingest(base.database, self.transport, clock, host, offers)
-        claimant = tasks.Claimant(epoch, presence_epoch)
+        claimant = tasks.Claimant(epoch, presence_epoch, settle)
         dispatch = Dispatch(base.database, self.transport, clock, claimant, offers)
         intake = Intake()
         self._sweep = Sweep(base.database, self.transport, intake, clock)

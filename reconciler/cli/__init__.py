@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 
 import click
 
@@ -82,7 +83,7 @@ def main() -> None:
     sys.exit(run(sys.argv[1:]))
 
 
-def run(arguments: list[str]) -> int:
+def run(arguments: list[str]) -> int:  # noqa: PLR0911 - one for each exit code
     """Runs one command line; its exit code."""
     try:
         result = reconciler.main(arguments, prog_name="reconciler", standalone_mode=False)
@@ -100,6 +101,10 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has seen enough
         return 0
+    except Exception:  # noqa: BLE001 - the last place before the exit code
+        traceback.print_exc()
+        click.echo("This is a bug. Please report it with the lines above.", err=True)
+        return 3
     return result if isinstance(result, int) else 0
 
 

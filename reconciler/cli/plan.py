@@ -60,7 +60,7 @@ def _plan(settings: Settings) -> tuple[Commit, Plan, dict[Any, Reach]]:
             commit = reconcile.read_commit(repository, sha, validate.Cache(), rules.limits)
 
             def look(connection: Connection) -> tuple[Plan, list[Reach]]:
-                planned = observe.make_plan(connection, commit, rules.policy, rules.limits)
+                planned = observe.make_plan(connection, commit, rules.policy, rules.limits).plan
                 return planned, list(preview.reaches(connection, commit, planned, rules.limits))
 
             planned, reaches = _look(settings, look)

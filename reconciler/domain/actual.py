@@ -77,7 +77,6 @@ class ActualState:
     """Everything a plan compares with."""
 
     objects: Mapping[Key, Stored] = dataclasses.field(default_factory=dict)
-    generation: int = 0
     first_sight: bool = False
     """True while no commit was ever applied to this database."""
     confirmed_cancels: int | None = None

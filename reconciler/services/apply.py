@@ -1,7 +1,7 @@
 """Makes a plan so: first what can be repeated (files, lists), then everything else in one transaction.
 
-Called by the reconcile service. The transaction compares the generation first and plans again when somebody was
-faster, so what is applied is always what a plan of this very moment says.
+Called by the reconcile service. The transaction plans again before it acts, so what is applied is always what a plan of
+this very moment says, whoever else changed something meanwhile.
 """
 
 from __future__ import annotations
@@ -103,10 +103,21 @@ class Applied:
 
 
 def apply(
-    connection: Connection, commit: Commit, policy: plan.Policy, allowed: limits.Limits, now: datetime
+    connection: Connection, commit: Commit, policy: plan.Policy, unknown: observe.Unknown, now: datetime
 ) -> Applied:
-    """Plans and carries out, in this transaction. Nothing is written when there is nothing to say."""
-    state = observe.state(connection, commit, allowed)
+    """Plans and carries out, in this transaction. Nothing is written when there is nothing to say.
+
+    Args:
+        connection: a writing transaction.
+        commit: what to apply.
+        policy: how careful to be.
+        unknown: names that no device has, by batch, as they were just before: a long list is not compared here.
+        now: this moment.
+
+    Raises:
+        TransientError: what became possible meanwhile is not staged; the next pass will.
+    """
+    state = observe.state(connection, commit, unknown)
     planned = plan.diff(commit.desired, state, policy)
     notes = list(_notes(commit, planned, state))
     newest = objects.newest_revision(connection)
@@ -119,7 +130,6 @@ def apply(
         carrier.carry_out(action)
         lines.append(_line(action, revision_id))
     events.append(connection, now, lines)
-    objects.raise_generation(connection)
     return Applied(planned, changed=True)
 
 

@@ -241,7 +241,12 @@ class Burst:
 
     def _attend(self, heard: Sequence[Heard], presence: Sequence[Presence]) -> bool:
         """Who came, who went, who was heard; True when a push became due."""
-        last = {item.address: item for item in presence if item.address in self._devices}
+        last: dict[Address, Presence] = {}
+        for (
+            item
+        ) in presence:  # a late 'gone' of a connection that was replaced says nothing about the new one
+            if item.address in self._devices and item.session >= last.get(item.address, item).session:
+                last[item.address] = item
         came = {self._devices[a].id: item.session for a, item in last.items() if item.online}
         went = {self._devices[a].id: item.session for a, item in last.items() if not item.online}
         known = [self._devices[m.address] for m in heard if m.address in self._devices]

@@ -120,7 +120,7 @@ class _Round:
 
 def _cycle(connection: Connection, this: _Round) -> tuple[list[Claim], dict[int, products.Offer]]:
     """One transaction: what was acknowledged, then new claims within each run's rate."""
-    tasks.settle_pushes(connection, this.claimant.epoch, this.settled)
+    tasks.settle_pushes(connection, this.claimant.epoch, this.settled, this.now + this.claimant.settle)
     claims: list[Claim] = []
     second = int(this.now.timestamp())
     for run in this.due:

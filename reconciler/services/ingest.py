@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -34,6 +35,15 @@ _PARSERS: Mapping[topics.Route, Callable[[bytes], burst.Said]] = {
 }
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Taken:
+    """One burst from the intake: the messages, what they say, and who came and went."""
+
+    said: list[Message]
+    heard: list[burst.Heard]
+    presence: list[Presence]
+
+
 class Ingest:
     """The one consumer of an intake."""
 
@@ -57,10 +67,10 @@ class Ingest:
         """Takes burst after burst, until cancelled."""
         retry = backoff.Backoff(0.2, 10.0)
         while True:
-            items = await intake.take(LIMIT)
+            taken = self._read(await intake.take(LIMIT))
             while True:
                 try:
-                    await self.process(items)
+                    await self._store(taken)
                 except errors.ReconcilerError as error:
                     self.away = error.message
                     _log.warning("messages wait: %s", error.message)
@@ -76,20 +86,21 @@ class Ingest:
         Raises:
             TransientError: the database is away; nothing was acknowledged.
         """
+        await self._store(self._read(items))
+
+    def _read(self, items: Sequence[Message | Presence]) -> _Taken:
         said = [item for item in items if isinstance(item, Message)]
-        presence = [item for item in items if isinstance(item, Presence)]
-        heard: list[burst.Heard] = []
-        for message in said:
-            parsed = self._parse(message)
-            if parsed is not None:
-                heard.append(parsed)
-        if heard or presence:
-            outcome = await self._database.write(_commit, heard, presence, self._host, self._clock.now())
-            self._count(heard, outcome)
+        heard = [parsed for message in said if (parsed := self._parse(message)) is not None]
+        return _Taken(said, heard, [item for item in items if isinstance(item, Presence)])
+
+    async def _store(self, taken: _Taken) -> None:
+        if taken.heard or taken.presence:
+            outcome = await self._database.write(_commit, taken, self._host, self._clock.now())
+            self._count(taken.heard, outcome)
             self._answer(outcome.replies)
             if outcome.pushes_due:
                 self.pushes_due.ring()
-        for message in said:
+        for message in taken.said:
             message.acknowledge()
 
     def _parse(self, message: Message) -> burst.Heard | None:
@@ -141,14 +152,8 @@ class Ingest:
         await self._transport.publish(address, topics.firmware_get_reply(address), payload)
 
 
-def _commit(
-    connection: Connection,
-    heard: Sequence[burst.Heard],
-    presence: Sequence[Presence],
-    host: burst.Host,
-    now: datetime,
-) -> burst.Outcome:
-    return burst.Burst(connection, host, now).process(heard, presence)
+def _commit(connection: Connection, taken: _Taken, host: burst.Host, now: datetime) -> burst.Outcome:
+    return burst.Burst(connection, host, now).process(taken.heard, taken.presence)
 
 
 def _route(said: burst.Said) -> topics.Route:

@@ -41,23 +41,39 @@ def read(
     return Commit(revision, files, checked.desired, tuple(checked.diagnostics))
 
 
-def state(connection: Connection, commit: Commit, allowed: limits.Limits) -> actual.ActualState:
+Unknown = Mapping[str, tuple[str, ...]]
+"""By batch: names in its list that no device has."""
+
+
+def state(connection: Connection, commit: Commit, unknown: Unknown) -> actual.ActualState:
     """Everything that a plan for the commit compares with."""
     found = objects.load(connection, commit.revision.sha)
-    unknown = {
-        declaration.name: names
-        for declaration in _new_lists(commit.desired, found.objects)
-        if (names := tuple(_unknown(connection, commit, declaration, allowed)))
-    }
     confirmed = found.confirmed_cancels if commit.confirmed_cancels is None else commit.confirmed_cancels
     return dataclasses.replace(found, unknown_devices=unknown, confirmed_cancels=confirmed)
 
 
-def make_plan(
-    connection: Connection, commit: Commit, policy: plan.Policy, allowed: limits.Limits
-) -> plan.Plan:
+def unknown_devices(connection: Connection, commit: Commit, allowed: limits.Limits) -> Unknown:
+    """Compares the device lists of batches that are new, and that mind."""
+    known = objects.load(connection, commit.revision.sha).objects
+    return {
+        declaration.name: listed
+        for declaration in _new_lists(commit.desired, known)
+        if (listed := tuple(_unknown(connection, commit, declaration, allowed)))
+    }
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Seen:
+    """A plan, and what had to be looked up for it."""
+
+    plan: plan.Plan
+    unknown: Unknown
+
+
+def make_plan(connection: Connection, commit: Commit, policy: plan.Policy, allowed: limits.Limits) -> Seen:
     """What the commit would do now."""
-    return plan.diff(commit.desired, state(connection, commit, allowed), policy)
+    unknown = unknown_devices(connection, commit, allowed)
+    return Seen(plan.diff(commit.desired, state(connection, commit, unknown), policy), unknown)
 
 
 def names(commit: Commit, declaration: Declaration, allowed: limits.Limits) -> Iterator[str]:

@@ -39,7 +39,7 @@ def carry_out_all(connection: Connection, now: datetime) -> int:
     waiting = commands.waiting(connection)
     for command in waiting:
         try:
-            result, ok = _CARRY_OUT[command.type](connection, command, now), True
+            result, ok = _carry_out(connection, command, now), True
         except errors.UserError as error:
             result, ok = error.message, False
         commands.done(connection, command.id, ok=ok, result=result, now=now)
@@ -54,6 +54,15 @@ def carry_out_all(connection: Connection, now: datetime) -> int:
     return len(waiting)
 
 
+def _carry_out(connection: Connection, command: Command, now: datetime) -> str:
+    known = _CARRY_OUT.get(command.type)
+    if known is None:
+        raise errors.UserError(
+            f"this daemon knows no command {command.type}: it is older than the program that sent it"
+        )
+    return known(connection, command, now)
+
+
 def _cancel(connection: Connection, command: Command, now: datetime) -> str:
     """Cancels a batch by its `onCancel`. It stays so while its spec stays the same."""
     name = command.arguments["batch"]
@@ -65,7 +74,6 @@ def _cancel(connection: Connection, command: Command, now: datetime) -> str:
     scopes = (stored.spec or {}).get("onCancel", resources.DEFAULT_ON_CANCEL)
     cancellation = runs.Cancellation(command.who, plan.statuses_on_cancel(scopes), command.why)
     ended = runs.cancel(connection, stored.run.id, cancellation, now)
-    objects.raise_generation(connection)
     return f"cancelled, {ended} tasks ended, {stored.run.draining - ended} go on"
 
 

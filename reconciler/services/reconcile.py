@@ -121,10 +121,10 @@ class Reconcile:
         if commit is None:
             self.state.failing = "the repository has no commit yet"
             return None
-        planned = await self._database.read(observe.make_plan, commit, self._rules.policy, self._rules.limits)
-        await asyncio.to_thread(self._stage.prepare, commit, planned)
+        seen = await self._database.read(observe.make_plan, commit, self._rules.policy, self._rules.limits)
+        await asyncio.to_thread(self._stage.prepare, commit, seen.plan)
         applied = await self._database.write(
-            apply.apply, commit, self._rules.policy, self._rules.limits, self._clock.now()
+            apply.apply, commit, self._rules.policy, seen.unknown, self._clock.now()
         )
         self._succeeded(commit, applied, started)
         if applied.changed:

@@ -25,3 +25,8 @@ def members(values: Iterable[int | str]) -> Select[tuple[int | str]]:
 def later_of(column: ColumnElement[int], other: ColumnElement[int]) -> ColumnElement[int]:
     """The larger of two numbers."""
     return func.max(column, other)
+
+
+def earlier_of(column: ColumnElement[int], other: ColumnElement[int]) -> ColumnElement[int]:
+    """The smaller of two numbers."""
+    return func.min(column, other)

@@ -92,7 +92,7 @@ def new_secret() -> str:
 
 
 def sealed_secret(connection: Connection, address: Address) -> bytes | None:
-    """The encrypted secret of a device on the wire; None when it is unknown, removed or has none."""
+    """The encrypted secret of a device on the wire; None when it, or its product, is unknown, or it has none."""
     product, device, identity = tables.product, tables.device, tables.identity
     query = (
         select(identity.c.secret)

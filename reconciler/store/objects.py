@@ -47,16 +47,6 @@ def newest_revision(connection: Connection) -> Revision | None:
     return Revision(row.sha, row.ref, row.subject, row.author) if row else None
 
 
-def generation(connection: Connection) -> int:
-    """The number that every object-level write raises."""
-    return int(connection.execute(select(tables.daemon.c.generation)).scalar_one_or_none() or 0)
-
-
-def raise_generation(connection: Connection) -> None:
-    """Says that objects changed: plans that were made before are void."""
-    connection.execute(update(tables.daemon).values(generation=tables.daemon.c.generation + 1))
-
-
 def load(
     connection: Connection, sha: str = "", unknown_devices: Mapping[str, tuple[str, ...]] | None = None
 ) -> actual.ActualState:
@@ -67,7 +57,6 @@ def load(
     confirmed = select(confirmation.c.cancels).where(confirmation.c.sha == sha)
     return actual.ActualState(
         objects={Key(Kind(row.kind), row.name): _stored(row, runs.get(row.id)) for row in rows},
-        generation=generation(connection),
         first_sight=connection.execute(select(func.count()).select_from(tables.revision)).scalar_one() == 0,
         confirmed_cancels=connection.execute(confirmed).scalar_one_or_none(),
         unknown_devices=unknown_devices or {},
@@ -230,8 +219,6 @@ def confirm(connection: Connection, names: Collection[str] | None) -> list[str]:
     connection.execute(
         update(_object).where(_object.c.name.in_(found)).values(confirmed_digest=_object.c.declared_digest)
     )
-    if found:
-        raise_generation(connection)
     return found
 
 
@@ -240,12 +227,11 @@ def confirm_cancels(connection: Connection, sha: str, cancels: int, who: str, no
     values = {"cancels": cancels, "who": who, "created_at": now}
     statement = upsert(tables.confirmation).values(sha=sha, **values)
     connection.execute(statement.on_conflict_do_update(index_elements=["sha"], set_=values))
-    raise_generation(connection)
 
 
 def ensure_daemon(connection: Connection) -> None:
     """Makes the row of the daemon, in a new database."""
-    row = upsert(tables.daemon).values(id=1, generation=0, epoch=0)
+    row = upsert(tables.daemon).values(id=1, epoch=0)
     connection.execute(row.on_conflict_do_nothing(index_elements=["id"]))
 
 

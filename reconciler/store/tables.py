@@ -100,8 +100,6 @@ daemon = Table(
     "daemon",
     metadata,
     Column("id", Integer, primary_key=True),
-    # Raised by every object-level write; an apply that planned against an older one plans again.
-    Column("generation", BigInteger, nullable=False),
     # Raised at each start of a daemon. Claims and presence carry it, so what an earlier life knew can be told.
     Column("epoch", BigInteger, nullable=False),
     Column("heartbeat_at", Moment),

@@ -12,7 +12,20 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, bindparam, func, literal, select, type_coerce, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    Select,
+    and_,
+    bindparam,
+    exists,
+    func,
+    literal,
+    null,
+    select,
+    type_coerce,
+    update,
+)
 
 from reconciler.domain import lifecycle
 from reconciler.protocol.topics import Address
@@ -50,10 +63,11 @@ def runs_due(connection: Connection, now: datetime) -> list[Due]:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Claimant:
-    """Who claims: the daemon's epoch, and the epoch of the presence it believes."""
+    """Who claims: the daemon's epoch, the epoch of the presence it believes, and how long it lets a device settle."""
 
     epoch: int
     presence_epoch: int
+    settle: timedelta
 
 
 def claim(connection: Connection, run_id: int, claimant: Claimant, now: datetime, limit: int) -> list[Claim]:
@@ -61,17 +75,21 @@ def claim(connection: Connection, run_id: int, claimant: Claimant, now: datetime
 
     A push that became due for a device which was lost with an earlier epoch is cleared here, once, when it is met.
     """
-    claims: list[Claim] = []
-    while len(claims) < limit:
-        picked = connection.execute(_pick(run_id, now, limit - len(claims))).all()
-        here = [row for row in picked if row.online_epoch == claimant.presence_epoch]
-        not_due(connection, [row.device_id for row in picked if row.online_epoch != claimant.presence_epoch])
-        _take(connection, here, claimant.epoch, now)
-        claims += [Claim(row.id, run_id, row.pushes + 1, Address(row.product_key, row.name)) for row in here]
-        if len(picked) == len(here):
-            break
+    picked = connection.execute(_pick(run_id, now, limit)).all()
+    if any(row.online_epoch != claimant.presence_epoch for row in picked):
+        _clear_stale(connection, run_id, claimant.presence_epoch, now)
+        picked = connection.execute(_pick(run_id, now, limit)).all()
+    _take(connection, picked, claimant.epoch, now)
+    claims = [Claim(row.id, run_id, row.pushes + 1, Address(row.product_key, row.name)) for row in picked]
     rates.take(connection, int(now.timestamp()), {run_id: len(claims)})
     return claims
+
+
+def _clear_stale(connection: Connection, run_id: int, presence_epoch: int, now: datetime) -> None:
+    """Pushes that are due for devices which are not there: an earlier daemon's presence, in one statement."""
+    here = exists().where(_device.c.id == _task.c.device_id, _device.c.online_epoch == presence_epoch)
+    due = and_(_task.c.run_id == run_id, _task.c.push_due_at <= now)
+    connection.execute(update(_task).where(due, ~here).values(push_due_at=None))
 
 
 def _pick(run_id: int, now: datetime, limit: int) -> Select[Any]:
@@ -144,11 +162,21 @@ class Outcome(enum.Enum):
     """It is there but did not acknowledge: it is pushed again after a minute."""
 
 
-def settle_pushes(connection: Connection, epoch: int, outcomes: Sequence[tuple[Claim, Outcome]]) -> None:
-    """Clears claims by (task, push number, epoch): one that was taken again meanwhile stays."""
+def settle_pushes(
+    connection: Connection, epoch: int, outcomes: Sequence[tuple[Claim, Outcome]], back: datetime
+) -> None:
+    """Clears claims by (task, push number, epoch): one that was taken again meanwhile stays.
+
+    Args:
+        connection: a writing transaction.
+        epoch: this process's.
+        outcomes: what became of which claim.
+        back: when a device that came back meanwhile may be pushed: a push that it may never have got
+            does not keep it waiting for a minute.
+    """
     changes: dict[Outcome, dict[str, Any]] = {
         Outcome.CONFIRMED: {},
-        Outcome.GONE: {"last_pushed_at": None},
+        Outcome.GONE: {"last_pushed_at": None, "push_due_at": _no_later_than(back)},
         Outcome.LATER: {"push_due_at": _in_a_minute()},
     }
     for outcome, values in changes.items():
@@ -160,6 +188,13 @@ def settle_pushes(connection: Connection, epoch: int, outcomes: Sequence[tuple[C
                 _task.c.claim_epoch == epoch,
             )
             connection.execute(update(_task).where(mine).values(claim_epoch=None, **values), rows)
+
+
+def _no_later_than(moment: datetime) -> Any:
+    """A push that is due stays due, but not later than this; one that is not due stays so."""
+    due = type_coerce(_task.c.push_due_at, tables.Number)
+    sooner = dialects.earlier_of(due, literal(tables.milliseconds(moment)))
+    return type_coerce(func.iif(_task.c.push_due_at.is_(None), null(), sooner), tables.Moment())
 
 
 def _in_a_minute() -> Any:

@@ -46,7 +46,6 @@ def upgrade() -> None:
     )
     op.create_table('daemon',
     sa.Column('id', sa.Integer(), nullable=False),
-    sa.Column('generation', sa.BigInteger(), nullable=False),
     sa.Column('epoch', sa.BigInteger(), nullable=False),
     sa.Column('heartbeat_at', sa.BigInteger(), nullable=True),
     sa.CheckConstraint('id = 1', name=op.f('ck_daemon_single')),
