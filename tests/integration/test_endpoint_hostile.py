@@ -118,6 +118,23 @@ async def test_half_a_tls_handshake_is_closed_in_time_and_plain_text_at_once(tmp
         assert made.endpoint.stats.malformed == 1
 
 
+async def test_what_is_not_tls_after_a_login_over_tls_ends_that_connection_only(tmp_path):
+    ours, theirs = certificate(tmp_path)
+    async with served(tls=ours) as made:
+        raw, other = await made.connect(tls=theirs), await made.connect(tls=theirs)
+        for each, number in ((raw, 2), (other, 3)):
+            each.send(hello(device(number)))
+            assert await each.read() == packets.Connack(0)
+        raw.send(report(TWO, 1))
+        (message,) = await made.messages(1)
+        raw.writer.transport._ssl_protocol._transport.write(b"\x17\x03\x03\x00\x05hello" * 5)
+        message.acknowledge()
+        await eventually(lambda: made.endpoint.stats.connections == 1)
+        assert made.endpoint.stats.refused == {"tls": 1}
+        other.send(packets.Pingreq())
+        assert await other.read() == packets.Pingresp()
+
+
 async def raw_end(raw: Raw, within: float) -> bool:
     """Waits until the server closed, whatever it sent before."""
     async with asyncio.timeout(within):

@@ -4,6 +4,7 @@ Called by `connection` for each topic that is new to it, and by whoever writes a
 Where the product key and the device name stand depends on the topic's family (device protocol §2)::
 
     /sys/{pk}/{dn}/…      /ota/device/{word}/{pk}/{dn}      /ext/{word}/{pk}/{dn}/…      /{pk}/{dn}/…
+    /ext/rrpc/{message}/… before any of these: a call that is answered
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ def may_leave(address: Address, will: Will | None) -> bool:
 
 
 def _is_own(address: Address, levels: list[str]) -> bool:
+    if levels[:3] == ["", "ext", "rrpc"]:
+        levels = ["", *levels[4:]]
     if len(levels) < 3 or levels[0]:
         return False
     begin = _NAMES_BEGIN.get(levels[1], 1)

@@ -46,9 +46,13 @@ class TlsLayer:
         return b"".join(plain)
 
     def encrypt(self, data: bytes | bytearray) -> bytes:
-        """What is to be written for this plain text, and for TLS itself."""
+        """What is to be written for this plain text, and for TLS itself.
+
+        After an error of TLS, or its end, nothing more can be said to this client.
+        """
         if data:
-            self._object.write(data)
+            with contextlib.suppress(ssl.SSLError):
+                self._object.write(data)
         return self._outgoing.read()
 
     def close(self) -> bytes:

@@ -63,6 +63,14 @@ def test_other_options_are_not_signed_and_their_spelling_is_forgiven() -> None:
     assert login.verify(login.parse(sloppy, "dn&pk", VECTOR), "sec")
 
 
+def test_the_node_sdk_breaks_its_client_id_over_lines() -> None:
+    address = Address("thermostat", "dev-0001")
+    cid = "thermostat&dev-0001_aliyun-iot-device-sdk-js"
+    client_id = f"{cid}|securemode=3,\n        signmethod=hmacsha1,\n        timestamp=1700000000000|"
+    password = login.sign("sec", address, cid, method="hmacsha1", timestamp="1700000000000")
+    assert login.verify(login.parse(client_id, "dev-0001&thermostat", password), "sec")
+
+
 @pytest.mark.parametrize("username", ["", "&", "dev-0001", "dev-0001&", "&thermostat"])
 def test_a_user_name_without_both_names_is_an_error(username: str) -> None:
     with pytest.raises(login.LoginError, match="is not deviceName&productKey") as caught:

@@ -22,6 +22,8 @@ OWN = [
     "/shadow/update/thermostat/dev-0001",
     "/ext/session/thermostat/dev-0001/combine/login",
     "/thermostat/dev-0001/user/update",
+    "/ext/rrpc/1234/thermostat/dev-0001/get",
+    "/ext/rrpc/1234/sys/thermostat/dev-0001/thing/service/set",
 ]
 FOREIGN = [
     "/ota/device/inform/thermostat/dev-0002",
@@ -36,6 +38,9 @@ FOREIGN = [
     "/",
     "",
     "$SYS/broker",
+    "/ext/rrpc/1234/thermostat/dev-0002/get",
+    "/ext/rrpc/thermostat/dev-0001",
+    "/ext/rrpc",
 ]
 
 
@@ -60,6 +65,7 @@ def test_a_device_uses_no_others(topic: str) -> None:
         "/sys/thermostat/dev-0001/#",
         "/ota/device/+/thermostat/dev-0001",
         "/thermostat/dev-0001/#",
+        "/ext/rrpc/+/sys/thermostat/dev-0001/thing/service/+",
     ],
 )
 def test_wildcards_beside_the_own_names_are_granted(topic_filter: str) -> None:
@@ -84,10 +90,27 @@ def test_wildcards_beside_the_own_names_are_granted(topic_filter: str) -> None:
         "/sys/thermostat/dev-0001/#/a",
         "/sys/thermostat/dev-0001/a#",
         "/sys/thermostat/dev-0001#",
+        "/ext/rrpc/+/+/dev-0001/get",
+        "/ext/rrpc/#",
     ],
 )
 def test_wildcards_that_reach_others_or_stand_wrongly_are_refused(topic_filter: str) -> None:
     assert not access.may_subscribe(ME, topic_filter)
+
+
+def test_all_that_the_node_sdk_subscribes_to_at_connect_is_granted() -> None:
+    """Its whole list, in its order."""
+    system = (
+        "event/property/post_reply", "event/+/post_reply", "deviceinfo/update_reply", "deviceinfo/delete_reply",
+        "config/get_reply", "config/push", "config/push_reply", "topo/add_reply", "topo/delete_reply",
+        "topo/get_reply", "sub/register_reply",
+    )  # fmt: skip
+    for suffix in system:
+        assert access.may_subscribe(ME, f"/sys/thermostat/dev-0001/thing/{suffix}")
+    assert access.may_subscribe(ME, "/shadow/get/thermostat/dev-0001")
+    assert access.may_subscribe(ME, "/ext/session/thermostat/dev-0001/combine/login_reply")
+    assert access.may_subscribe(ME, "/ext/session/thermostat/dev-0001/combine/logout_reply")
+    assert access.may_subscribe(ME, "/sys/thermostat/dev-0001/rrpc/request/+")
 
 
 def test_a_will_is_a_message_that_the_device_could_have_sent() -> None:
