@@ -35,6 +35,8 @@ class Reason(enum.StrEnum):
     UNREADABLE = "Unreadable"
     IMMUTABLE = "Immutable"
     IN_USE = "InUse"
+    TAKEN = "Taken"
+    REFERENCE = "Reference"
     UNKNOWN_DEVICES = "UnknownDevices"
     DRAINING = "Draining"
     FIRST_SIGHT = "FirstSight"
@@ -131,10 +133,18 @@ def diff(desired: DesiredState, actual: ActualState, policy: Policy = Policy()) 
     actions = [item for item in found if isinstance(item, Action)]
     verdicts = [item for item in found if isinstance(item, Verdict)]
     held = _guard(actions, desired, actual, policy)
-    actions = [action for action in actions if action.key not in {verdict.key for verdict in held}]
-    in_use = _still_used(actions, actual)
-    actions = [action for action in actions if action.key not in {verdict.key for verdict in in_use}]
-    return Plan(tuple(sorted(actions, key=_order)), tuple(sorted([*verdicts, *held, *in_use], key=_by_key)))
+    actions = _without(actions, held)
+    verdicts += held
+    for rule in (_baseless, _still_used):
+        while found_now := rule(actions, actual):  # what is refused may leave another without its reason
+            actions = _without(actions, found_now)
+            verdicts += found_now
+    return Plan(tuple(sorted(actions, key=_order)), tuple(sorted(verdicts, key=_by_key)))
+
+
+def _without(actions: list[Action], refused: Iterable[Verdict]) -> list[Action]:
+    keys = {verdict.key for verdict in refused}
+    return [action for action in actions if action.key not in keys]
 
 
 def statuses_on_cancel(scopes: Iterable[str]) -> tuple[lifecycle.Status, ...]:
@@ -170,17 +180,35 @@ def _new(
     """An object that was never accepted, or that was removed and is back."""
     key = declaration.key
     create = Action(Verb.CREATE, key, "new in Git", declaration)
+    if isinstance(declaration.resource, resources.Product):
+        return _product_key(declaration.resource, key, actual) or create
     if not isinstance(declaration.resource, resources.Batch):
         return create
     if declaration.resource.spec.state is State.CANCELED:
         return dataclasses.replace(create, why="new in Git, cancelled from the start")
     if stored is not None and stored.run is not None:
         return _again(declaration, stored, create)
+    held = _hold(declaration, stored, actual, policy)
+    if held is not None:
+        return held
     unknown = actual.unknown_devices.get(key.name, ())
     if unknown:
         return Verdict(key, Reason.UNKNOWN_DEVICES, _unknown(unknown))
-    held = _hold(declaration, stored, actual, policy)
-    return held or dataclasses.replace(create, starts_run=True)
+    return dataclasses.replace(create, starts_run=True)
+
+
+def _product_key(product: resources.Product, key: Key, actual: ActualState) -> Verdict | None:
+    """A product key is one product's, while that is in Git; and a product that is back keeps its own."""
+    for other, stored in actual.objects.items():
+        if other.kind is not Kind.PRODUCT:
+            continue
+        has = (stored.spec or {}).get("productKey", other.name)
+        if other == key and stored.digest is not None and has != product.product_key:
+            return Verdict(key, Reason.IMMUTABLE, _immutable(Kind.PRODUCT, ["productKey"]))
+        if other != key and stored.in_force and has == product.product_key:
+            message = f"product key {has} is that of {other}: remove that first, in a commit before this"
+            return Verdict(key, Reason.TAKEN, message)
+    return None
 
 
 def _again(declaration: Declaration, stored: Stored, create: Action) -> Action | Verdict:
@@ -317,13 +345,33 @@ def _guard(
     return [Verdict(action.key, Reason.MASS_CANCEL, message) for action in affected]
 
 
+def _baseless(actions: list[Action], actual: ActualState) -> list[Verdict]:
+    """What would be new, but refers to something that is not in force and does not become so."""
+    known = {key for key, stored in actual.objects.items() if stored.in_force}
+    known |= {action.key for action in actions if action.declaration is not None}
+    return [
+        Verdict(action.key, Reason.REFERENCE, f"{missing[0]}, which it refers to, is refused")
+        for action in actions
+        if action.verb is Verb.CREATE
+        and action.declaration is not None
+        and (missing := [key for key in _refers(action.declaration) if key not in known])
+    ]
+
+
+def _refers(declaration: Declaration) -> Iterable[Key]:
+    return _references(declaration.kind, resources.normalised(declaration.resource))
+
+
 def _still_used(actions: list[Action], actual: ActualState) -> list[Verdict]:
     """Removals that something in force, or an unfinished task, still needs."""
     leaving = {action.key: action for action in actions if action.declaration is None}
     users: dict[Key, str] = {}
     for key, stored in actual.objects.items():
         if stored.in_force and key not in leaving:
-            users.update(dict.fromkeys(_references(key, stored), f"{key} refers to it"))
+            used = set(_references(key.kind, stored.spec or {}))
+            if stored.run is not None:
+                used.add(Key(Kind.PRODUCT, stored.run.product))
+            users.update(dict.fromkeys(used, f"{key} refers to it"))
     for key, stored in actual.objects.items():
         left = _left_after(stored.run, actions, key)
         if stored.run is not None and left:
@@ -337,12 +385,9 @@ def _still_used(actions: list[Action], actual: ActualState) -> list[Verdict]:
     ]
 
 
-def _references(key: Key, stored: Stored) -> Iterable[Key]:
-    spec = stored.spec or {}
-    if key.kind is Kind.BATCH:
+def _references(kind: Kind, spec: Mapping[str, Any]) -> Iterable[Key]:
+    if kind is Kind.BATCH:
         yield Key(Kind.PACKAGE, spec["package"])
-        if stored.run is not None:
-            yield Key(Kind.PRODUCT, stored.run.product)
     elif "product" in spec:
         yield Key(Kind.PRODUCT, spec["product"])
 

@@ -26,8 +26,11 @@ class NewProduct:
 
 
 def put_product(connection: Connection, product: NewProduct) -> None:
-    """Declares a product, anew or again."""
+    """Declares a product, anew or again. Who has the key of a product that left Git has its devices too."""
     values = dataclasses.asdict(product) | {"removed": False}
+    key = _product.c.product_key == product.product_key
+    if connection.execute(update(_product).where(key, _product.c.removed).values(**values)).rowcount:
+        return
     statement = insert(_product).values(**values)
     connection.execute(statement.on_conflict_do_update(index_elements=["object_id"], set_=values))
 

@@ -1,0 +1,299 @@
+"""How a change in Git is read: one test for each row of the manifests' table."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from plans import (
+    BATCH,
+    FIRMWARE,
+    INVENTORY,
+    LIST,
+    actual,
+    base,
+    batch,
+    desired,
+    diff,
+    fleet,
+    inventory,
+    package,
+    product,
+    run,
+    said,
+)
+
+from reconciler.domain import plan
+from reconciler.domain.actual import Phase
+from reconciler.domain.desired import DesiredState, Key
+from reconciler.domain.lifecycle import Status
+from reconciler.domain.plan import Reason, Verb
+from reconciler.domain.resources import Kind
+
+# --- new ---
+
+
+def test_what_is_new_is_created_in_the_order_of_reference():
+    planned = diff(desired(*reversed(fleet())), actual())
+    assert said(planned) == (["create lamp", "create lamp-2", "create berlin", "create all"], {})
+    assert [action.starts_run for action in planned.actions] == [False, False, False, True]
+    assert planned.count(Verb.CREATE) == 4
+    assert planned.count(Verb.CANCEL, Verb.REMOVE) == 0
+    assert (planned.refused, planned.held) == ((), ())
+
+
+def test_a_batch_that_is_new_and_cancelled_touches_nobody():
+    planned = diff(desired(*fleet(batch(state="Canceled"))), actual(*base()))
+    assert said(planned)[0] == ["create all"]
+    assert not planned.actions[0].starts_run
+
+
+def test_unknown_devices_refuse_a_batch_and_are_named():
+    names = tuple(f"dev-{number}" for number in range(1, 14))
+    planned = diff(desired(*fleet()), actual(*base(), unknown_devices={"all": names}))
+    assert said(planned) == ([], {"all": Reason.UNKNOWN_DEVICES})
+    assert "dev-1, dev-2, " in planned.refused[0].message
+    assert "dev-10 and 3 more" in planned.refused[0].message
+
+
+def test_a_few_unknown_devices_are_all_named():
+    planned = diff(desired(*fleet()), actual(*base(), unknown_devices={"all": ("dev-1",)}))
+    assert planned.verdicts[0].message.startswith("no device has the name dev-1: ")
+
+
+# --- nothing ---
+
+
+def test_nothing_follows_from_what_is_in_force_already():
+    assert diff(desired(*fleet()), actual(*fleet())) == plan.Plan()
+
+
+def test_a_moved_manifest_and_a_moved_file_change_nothing():
+    moved = (
+        product(),
+        package(path="new/place.yaml", file=dataclasses.replace(FIRMWARE, path="elsewhere.bin")),
+        inventory(),
+        batch(path="batches/all.yaml"),
+    )
+    assert diff(desired(*moved), actual(*fleet())) == plan.Plan()
+
+
+def test_a_renamed_list_with_the_same_content_changes_nothing():
+    before = batch(roster=LIST)
+    after = batch(roster=dataclasses.replace(LIST, path="renamed.csv"))
+    assert before.digest == after.digest
+    assert diff(desired(*fleet(after)), actual(*fleet(before))) == plan.Plan()
+
+
+@pytest.mark.parametrize("phase", [Phase.CANCELED, Phase.COMPLETED])
+def test_a_batch_that_stopped_or_ended_stays_so_while_its_spec_stays(phase):
+    have = actual(*fleet(), state={BATCH: {"run": run(phase)}})
+    assert diff(desired(*fleet()), have) == plan.Plan()
+
+
+# --- changed ---
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "fields"),
+    [
+        (batch(), batch(pushRatePerMinute=50), ("pushRatePerMinute",)),
+        (batch(), batch(timeout="30m"), ("timeout",)),
+        (batch(tags={"a": "1"}), batch(), ("tags",)),
+        (batch(), batch(onCancel=[], timeout="5m"), ("onCancel", "timeout")),
+        (product(), product(description="new"), ("description",)),
+        (product(), product(registration="Auto"), ("registration",)),
+        (package(), package(title="Two", customInfo="x"), ("customInfo", "title")),
+        (inventory(), inventory(devices=[{"name": "dev-2"}]), ("devices",)),
+    ],
+)
+def test_what_may_change_is_changed_in_place(before, after, fields):
+    rest = [one for one in fleet() if one.key != before.key]
+    planned = diff(desired(*rest, after), actual(*rest, before))
+    assert said(planned) == ([f"change {after.name}"], {})
+    action = planned.actions[0]
+    assert (action.changed, action.starts_run, action.cancels_run) == (fields, False, False)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "field"),
+    [
+        (batch(), batch(target={"devices": ["dev-1"]}), "target"),
+        (batch(), batch(package="lamp-3"), "package"),
+        (batch(), batch(delivery="Pull"), "delivery"),
+        (batch(), batch(allowDowngrade=True), "allowDowngrade"),
+        (batch(roster=LIST), batch(roster=dataclasses.replace(LIST, sha256="d" * 64)), "target"),
+        (package(), package(version="3"), "version"),
+        (package(), package(file=dataclasses.replace(FIRMWARE, sha256="e" * 64)), "files"),
+        (product(), product(productKey="other"), "productKey"),
+        (inventory(), inventory(product="lamp-x"), "product"),
+    ],
+)
+def test_what_may_not_change_is_refused_and_goes_on_as_it_was(before, after, field):
+    rest = [one for one in fleet() if one.key != before.key]
+    planned = diff(desired(*rest, after), actual(*rest, before))
+    assert said(planned) == ([], {after.name: Reason.IMMUTABLE})
+    assert planned.refused[0].message.startswith(f"{field}: ")
+    assert planned.held == ()
+
+
+def test_a_change_of_several_immutable_fields_names_them_and_is_refused_as_a_whole():
+    after = batch(target={"devices": ["dev-1"]}, delivery="Pull", pushRatePerMinute=20)
+    planned = diff(desired(*fleet(after)), actual(*fleet()))
+    assert said(planned) == ([], {"all": Reason.IMMUTABLE})
+    assert planned.verdicts[0].message.startswith("delivery, target: ")
+
+
+# --- invalid is never absent ---
+
+
+def test_an_object_that_is_not_valid_stays_as_it_is_and_says_why():
+    planned = diff(desired(*base(), broken=[BATCH]), actual(*fleet()))
+    assert said(planned) == ([], {"all": Reason.INVALID})
+    assert planned.verdicts[0].message == "title: too long"
+
+
+def test_an_object_that_is_not_valid_says_so_also_without_a_reason():
+    want = DesiredState({}, {BATCH: ()}, frozenset())
+    assert diff(want, actual()).verdicts[0].message == "not valid"
+
+
+def test_a_file_that_cannot_be_read_leaves_the_objects_it_last_declared():
+    planned = diff(desired(*fleet()[:2], broken_paths=["all.yaml", "berlin.yaml"]), actual(*fleet()))
+    assert said(planned) == ([], {"all": Reason.UNREADABLE, "berlin": Reason.UNREADABLE})
+
+
+def test_a_broken_file_says_nothing_of_objects_that_moved_out_of_it_or_left_git_before():
+    have = actual(*fleet(), state={INVENTORY: {"removed": True}})
+    moved = batch(path="elsewhere.yaml")
+    planned = diff(desired(*fleet()[:2], moved, broken_paths=["all.yaml", "berlin.yaml"]), have)
+    assert planned == plan.Plan()
+
+
+def test_a_new_object_that_is_not_valid_keeps_no_other_from_going_on():
+    other = Key(Kind.BATCH, "other")
+    planned = diff(desired(*fleet(), broken=[other]), actual(*fleet()[:2]))
+    assert said(planned) == (["create berlin", "create all"], {"other": Reason.INVALID})
+
+
+# --- deleted, cancelled, back ---
+
+
+def test_a_deleted_batch_is_cancelled_by_its_last_on_cancel():
+    one = batch(onCancel=["Notified", "InProgress"])
+    planned = diff(desired(*base()), actual(*fleet(one)))
+    action = planned.actions[0]
+    assert said(planned) == (["cancel all"], {})
+    assert (action.cancels_run, action.declaration) == (True, None)
+    assert action.statuses == (Status.NOTIFIED, Status.IN_PROGRESS)
+
+
+def test_a_deleted_batch_that_says_nothing_cancels_what_was_not_sent():
+    planned = diff(desired(*base()), actual(*fleet()))
+    assert planned.actions[0].statuses == (Status.QUEUED,)
+
+
+@pytest.mark.parametrize("gone", [{"run": run(Phase.COMPLETED)}, {"run": None}, {"run": run(Phase.CANCELED)}])
+def test_a_deleted_batch_that_does_not_run_is_only_removed(gone):
+    planned = diff(desired(*base()), actual(*fleet(), state={BATCH: gone}))
+    assert said(planned) == (["remove all"], {})
+    assert not planned.actions[0].cancels_run
+
+
+@pytest.mark.parametrize(
+    ("scopes", "statuses"),
+    [
+        ([], ()),
+        (["Scheduled", "Unconfirmed"], ()),
+        (["Queued"], (Status.QUEUED,)),
+        (["InProgress", "Queued"], (Status.QUEUED, Status.IN_PROGRESS)),
+        (
+            ["Scheduled", "Unconfirmed", "Queued", "Notified", "InProgress"],
+            (Status.QUEUED, Status.NOTIFIED, Status.IN_PROGRESS),
+        ),
+    ],
+)
+def test_on_cancel_says_which_tasks_end(scopes, statuses):
+    planned = diff(desired(*fleet(batch(state="Canceled", onCancel=scopes))), actual(*fleet()))
+    assert said(planned) == (["cancel all"], {})
+    assert planned.actions[0].statuses == statuses
+
+
+def test_a_cancellation_counts_also_beside_a_change_that_is_refused():
+    after = batch(state="Canceled", target={"devices": ["dev-1"]})
+    planned = diff(desired(*fleet(after)), actual(*fleet()))
+    assert said(planned) == (["cancel all"], {})
+    assert planned.actions[0].declaration == after
+
+
+def test_cancelling_what_ended_by_itself_is_a_change_of_the_text_only():
+    have = actual(*fleet(), state={BATCH: {"run": run(Phase.COMPLETED)}})
+    planned = diff(desired(*fleet(batch(state="Canceled"))), have)
+    assert said(planned) == (["change all"], {})
+    assert not planned.actions[0].cancels_run
+
+
+@pytest.mark.parametrize(
+    ("life", "starts"), [(None, True), (run(Phase.COMPLETED), False), (run(Phase.CANCELED), True)]
+)
+def test_active_again_is_a_new_run_unless_the_last_one_ended_by_itself(life, starts):
+    have = actual(*fleet(batch(state="Canceled")), state={BATCH: {"run": life}})
+    planned = diff(desired(*fleet()), have)
+    assert said(planned) == (["change all"], {})
+    assert planned.actions[0].starts_run is starts
+
+
+def test_active_again_with_another_target_is_refused():
+    have = actual(*fleet(batch(state="Canceled")), state={BATCH: {"run": None}})
+    planned = diff(desired(*fleet(batch(target={"devices": ["dev-1"]}))), have)
+    assert said(planned) == ([], {"all": Reason.IMMUTABLE})
+
+
+def test_active_again_waits_for_the_tasks_that_are_still_on_their_way():
+    have = actual(*fleet(batch(state="Canceled")), state={BATCH: {"run": run(Phase.CANCELED, NOTIFIED=2)}})
+    planned = diff(desired(*fleet()), have)
+    assert said(planned) == ([], {"all": Reason.DRAINING})
+    assert planned.verdicts[0].message.startswith("2 tasks of its run 1 are still on their way")
+
+
+@pytest.mark.parametrize(
+    ("life", "starts"),
+    [(None, True), (run(Phase.CANCELED), True), (run(Phase.COMPLETED), False)],
+)
+def test_a_deleted_batch_that_is_back_runs_again_unless_it_had_ended_by_itself(life, starts):
+    have = actual(*fleet(), state={BATCH: {"run": life, "removed": True}})
+    planned = diff(desired(*fleet()), have)
+    assert said(planned) == (["create all"], {})
+    assert planned.actions[0].starts_run is starts
+
+
+def test_a_batch_that_is_back_with_another_spec_runs_again_also_after_its_end():
+    have = actual(*fleet(), state={BATCH: {"run": run(Phase.COMPLETED), "removed": True}})
+    planned = diff(desired(*fleet(batch(timeout="5m"))), have)
+    assert planned.actions[0].starts_run
+
+
+def test_a_batch_that_is_back_waits_for_the_tasks_that_are_still_on_their_way():
+    have = actual(*fleet(), state={BATCH: {"run": run(Phase.CANCELED, IN_PROGRESS=1), "removed": True}})
+    assert said(diff(desired(*fleet()), have)) == ([], {"all": Reason.DRAINING})
+
+
+def test_removed_objects_are_not_removed_again():
+    gone = {one.key: {"removed": True, "run": None} for one in fleet()}
+    assert diff(desired(), actual(*fleet(), state=gone)) == plan.Plan()
+
+
+def test_cancellations_come_first_and_removals_last_in_the_order_of_reference():
+    two, three = batch("two"), batch("three")
+    ended = {two.key: {"run": run(Phase.COMPLETED)}, three.key: {"run": run()}}
+    have = actual(*fleet(two, three), state=ended)
+    fresh = product("fan")
+    planned = diff(desired(fresh), have)
+    assert said(planned)[0] == [
+        "cancel three",
+        "create fan",
+        "remove two",
+        "remove berlin",
+        "remove lamp-2",
+        "remove lamp",
+    ]
