@@ -341,7 +341,7 @@ class Link:
         if not self._connected.done():
             self._connected.set_result(reason)
         if not reason.is_failure:
-            self._loop.call_later(0.2, self._let_in, self)
+            self._let_in(self)
 
     @_guarded
     def _on_disconnect(self, reason: ReasonCode) -> None:
