@@ -188,13 +188,10 @@ def _new(
         return dataclasses.replace(create, why="new in Git, cancelled from the start")
     if stored is not None and stored.run is not None:
         return _again(declaration, stored, create)
-    held = _hold(declaration, stored, actual, policy)
-    if held is not None:
-        return held
     unknown = actual.unknown_devices.get(key.name, ())
-    if unknown:
-        return Verdict(key, Reason.UNKNOWN_DEVICES, _unknown(unknown))
-    return dataclasses.replace(create, starts_run=True)
+    refused = Verdict(key, Reason.UNKNOWN_DEVICES, _unknown(unknown)) if unknown else None
+    held = _hold(declaration, stored, actual, policy)
+    return held or refused or dataclasses.replace(create, starts_run=True)
 
 
 def _product_key(product: resources.Product, key: Key, actual: ActualState) -> Verdict | None:
