@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from _ruamel_yaml import CParser  # type: ignore[import-not-found]  # the C extension; ruamel without it is slow
@@ -95,11 +95,28 @@ def _documents(text: str) -> Parsed:
         documents += [document for document in found if isinstance(document.data, dict)]
         problems.append(problem)
         following = _next_document(text, start, problem)
-        names += names_in(text[start:following])
+        names += _without(names_in(text[start:following]), found)
         start = following if len(problems) < PROBLEMS else None
         if start is None and following is not None:
             names += names_in(text[following:])
     return Parsed(tuple(documents), tuple(problems), tuple(names))
+
+
+def _without(names: Iterable[tuple[str, str]], found: Iterable[Document]) -> list[tuple[str, str]]:
+    """The names less those of the documents that could be read."""
+    left = list(names)
+    for document in found:
+        name = (str(_at(document, "kind")), str(_at(document, "metadata", "name")))
+        if name in left:
+            left.remove(name)
+    return left
+
+
+def _at(document: Document, *location: str) -> object:
+    value = document.data
+    for step in location:
+        value = value.get(step) if isinstance(value, dict) else None
+    return value
 
 
 def _next_document(text: str, start: int, problem: Problem) -> int | None:

@@ -371,6 +371,14 @@ def test_a_manifest_that_moved_and_broke_at_once_is_still_known_by_its_name():
     assert not checked.desired.is_gone(Key(Kind.BATCH, "eu"), "b/eu.yaml")
 
 
+def test_documents_around_a_broken_one_stay_valid():
+    other = BATCH.replace("name: eu", "name: us")
+    text = BATCH + "---\n" + other.replace("[", "'") + "---\n" + PACKAGE.replace("../fw.bin", "fw.bin")
+    checked = check({"b/eu.yaml": text, "p/fw.yaml": None, "b/fw.bin": IMAGE})
+    assert Key(Kind.BATCH, "eu") in checked.desired.declarations
+    assert checked.desired.broken.keys() == {Key(Kind.BATCH, "us")}
+
+
 def test_a_file_that_cannot_be_read_is_broken():
     class Stubborn(Contents):
         def read(self, path, limit):
