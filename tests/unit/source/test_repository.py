@@ -12,6 +12,7 @@ import threading
 import pytest
 
 from reconciler import errors
+from reconciler.source import git as gits
 from reconciler.source import remotes
 from reconciler.source.repository import Repository
 from reconciler.source.tree import UnreadableError
@@ -324,6 +325,20 @@ def test_a_host_that_refuses_is_away_and_the_secret_is_shown_nowhere(tmp_path, f
     assert not [
         file for file in (tmp_path / "data").rglob("*") if file.is_file() and b"s3cr3t" in file.read_bytes()
     ]
+
+
+@pytest.mark.parametrize(("host", "is_known"), [("h:8443", True), ("other", False)])
+def test_git_is_told_the_credentials_for_their_own_host_only(tmp_path, host, is_known):
+    git = gits.Git(
+        remotes.parse("https://bot:it's%20%22s3cr3t%22%25s@h:8443/fleet.git"), tmp_path / "gitconfig"
+    )
+    git.configure()
+    process = git.start("credential", "fill", cwd=tmp_path, stdin=subprocess.PIPE)
+    answer, _ = process.communicate(f"protocol=https\nhost={host}\n\n".encode(), timeout=10)
+    git.stop(process)
+    told = b'username=bot\npassword=it\'s "s3cr3t"%s\n'
+    assert (told in answer) is is_known
+    assert "s3cr3t" not in (tmp_path / "gitconfig").read_text()
 
 
 def test_a_host_that_never_answers_is_given_up_and_its_processes_are_ended(follow):
