@@ -10,7 +10,7 @@ from collections import Counter
 
 from reconciler.protocol import topics
 from reconciler.protocol.topics import Address, Route
-from reconciler.transport.base import Intake, Message, Transport
+from reconciler.transport.base import Delivery, Intake, Message, Transport
 
 FIRMWARE = bytes(range(256)) * 400
 
@@ -34,7 +34,7 @@ class Platform:
         """What devices said, in order."""
         self.pushes = True
         self._tasks: list[asyncio.Task[None]] = []
-        self._pushing: set[asyncio.Task[object]] = set()
+        self._pushing: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Platform:  # noqa: PYI034 - nobody derives from it
@@ -61,6 +61,15 @@ class Platform:
     def steps(self, route: Route = Route.PROGRESS) -> Counter[str]:
         """How often each step was reported."""
         return Counter(params["step"] for _, heard, params in self.heard if heard is route)
+
+    def late_progress(self) -> int:
+        """How many progress reports came after their device had reported the new version."""
+        done, late = set(), 0
+        for address, route, params in self.heard:
+            if params.get("version") == self.target:
+                done.add(address)
+            late += route is Route.PROGRESS and address in done
+        return late
 
     def push(self, **more: object) -> bytes:
         assert self._server is not None
@@ -92,9 +101,13 @@ class Platform:
         elif message.route is Route.FIRMWARE_GET:
             topic = topics.firmware_get_reply(message.address)
         if topic is not None:
-            pushing = asyncio.create_task(self.transport.publish(message.address, topic, self.push()))
+            pushing = asyncio.create_task(self._push(message.address, topic))
             self._pushing.add(pushing)
             pushing.add_done_callback(self._pushing.discard)
+
+    async def _push(self, address: Address, topic: str) -> None:
+        while await self.transport.publish(address, topic, self.push()) is Delivery.BUSY:  # noqa: ASYNC110 - retries
+            await asyncio.sleep(0.1)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import ssl
 from typing import Self
 
 from reconciler.protocol.mqtt311 import decoding, packets
@@ -21,6 +22,7 @@ class StubBroker:
     refused: frozenset[str] = frozenset()
     acknowledges: bool = True
     answers_pings: bool = True
+    tls: ssl.SSLContext | None = None
     connects: list[packets.Connect] = dataclasses.field(default_factory=list)
     subscribed: list[str] = dataclasses.field(default_factory=list)
     unsubscribed: list[str] = dataclasses.field(default_factory=list)
@@ -31,7 +33,7 @@ class StubBroker:
     _server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self.tls)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -44,7 +46,7 @@ class StubBroker:
     @property
     def url(self) -> str:
         assert self._server is not None
-        return f"mqtt://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return f"mqtt{'s' if self.tls else ''}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     def send(self, data: bytes) -> None:
         """Sends bytes to the newest client."""

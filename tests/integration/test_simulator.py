@@ -165,7 +165,7 @@ async def test_a_reboot_half_way_is_followed_by_a_report_of_the_old_version(mosq
         assert {p["version"] for _, route, p in platform.heard if route is Route.INFORM} == {"1.3.0"}
 
 
-async def test_what_a_device_says_while_it_is_offline_is_heard_when_it_is_back(mosquitto):
+async def test_a_device_that_was_offline_goes_on_where_it_was(mosquitto):
     faults = Faults(offline=1.0, offline_seconds=0.5)
     async with Platform(MqttTransport(mosquitto.url, QUICK)) as platform:
         fleet = Fleet(specs(3), mosquitto.url, behaviour(faults=faults))
@@ -183,9 +183,10 @@ async def test_a_wrong_version_is_flashed_and_reported(mosquitto):
 
 async def test_repeated_and_late_messages_still_end_in_one_upgrade(mosquitto):
     faults = Faults(repeat=0.5, reorder=1.0)
-    async with Platform(MqttTransport(mosquitto.url, QUICK)):
+    async with Platform(MqttTransport(mosquitto.url, QUICK)) as platform:
         fleet = Fleet(specs(20), mosquitto.url, behaviour(faults=faults), FleetOptions(seed=3))
         assert (await lived(fleet, all_on("1.4.0"))).most_flashes == 1
+        await eventually(lambda: platform.late_progress() > 0)
 
 
 async def test_devices_come_back_after_the_broker_was_away(mosquitto):
@@ -211,6 +212,7 @@ async def test_an_upgrade_survives_a_broker_that_restarts_in_its_middle(mosquitt
             await asyncio.to_thread(mosquitto.start)
             await eventually(lambda: fleet.summary().versions == {"1.4.0": 20})
             assert fleet.summary().most_flashes == 1
+        assert all(platform.steps()[step] >= 20 for step in ("0", "25", "50", "75", "100"))
     assert all(device.state is State.OFFLINE for device in fleet.devices)
 
 
