@@ -21,6 +21,7 @@ from pathlib import Path
 from reconciler import errors
 from reconciler.artifacts.store import FileStore
 from reconciler.domain import limits, plan
+from reconciler.protocol import urls
 from reconciler.services import apply, burst, materialize, operate, sweep
 from reconciler.services.authenticate import DatabaseAuthenticator
 from reconciler.services.bell import Bell
@@ -70,8 +71,8 @@ def settle_of(settings: Settings) -> timedelta:
     return timedelta(seconds=settings.settle_time)
 
 
-def repository_of(settings: Settings) -> Repository:
-    """The repository that is followed.
+def repository_of(settings: Settings, folder: Path | None = None) -> Repository:
+    """The repository that is followed, through a mirror in `folder` (default: the data directory's).
 
     Raises:
         UserError: none is set, or its URL can't be right.
@@ -80,7 +81,7 @@ def repository_of(settings: Settings) -> Repository:
         raise errors.UserError(
             "no repository is set", remedy="Give --repo PATH_OR_URL, or set RECONCILER_REPO."
         )
-    return Repository(settings.repo, settings.data_dir / "mirror", settings.ref)
+    return Repository(settings.repo, folder or settings.data_dir / "mirror", settings.ref)
 
 
 def prepare_data_dir(settings: Settings) -> None:
@@ -165,7 +166,7 @@ class Daemon:
             key=settings.http_key,
         )
         self.http_port = self._server.bind()
-        self.public_url = settings.public_url or self._own_url()
+        self.public_url = urls.check_base(settings.public_url or self._own_url())
         self._repository = repository_of(settings)
         self.reconcile = reconcile_of(base, self._repository, self._clock)
         self._metrics: Metrics | None = None
@@ -261,7 +262,8 @@ class Daemon:
         yield "devices", health.ok, health.message
 
     def _metrics_text(self) -> tuple[str, bytes]:
-        assert self._metrics is not None
+        if self._metrics is None:  # asked before everything was joined
+            return "text/plain", b""
         return self._metrics.content_type, self._metrics.text()
 
 
@@ -300,6 +302,7 @@ def _broker(settings: Settings) -> mqtt.MqttTransport:
         ca_file=settings.mqtt_ca,
         certificate=settings.mqtt_certificate,
         key=settings.mqtt_key,
+        password=settings.mqtt_password or None,
     )
     return mqtt.MqttTransport(settings.mqtt, options)
 

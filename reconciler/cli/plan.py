@@ -19,7 +19,6 @@ from reconciler.services.observe import Commit
 from reconciler.services.preview import Reach
 from reconciler.settings import Settings
 from reconciler.source import validate
-from reconciler.source.repository import Repository
 from reconciler.store.database import Connection, Database
 
 SIGNS: Mapping[Verb, tuple[str, str]] = {
@@ -52,7 +51,7 @@ def _plan(settings: Settings) -> tuple[Commit, Plan, dict[Any, Reach]]:
     """Reads the commit through a mirror of its own, so that a running daemon notices nothing."""
     rules = bootstrap.rules_of(settings)
     with tempfile.TemporaryDirectory(prefix="reconciler-plan-") as folder:
-        repository = Repository(bootstrap.repository_of(settings).url, Path(folder), settings.ref)
+        repository = bootstrap.repository_of(settings, Path(folder))
         try:
             sha = repository.fetch()
             if sha is None:

@@ -143,7 +143,8 @@ class Reconcile:
         state = self.state
         if state.commit is not commit:
             for diagnostic in commit.diagnostics:
-                _log.warning("%s: %s", commit.revision, diagnostic)
+                place = f"{diagnostic.place.path}:{diagnostic.place.line}"
+                _log.warning("%s: %s %s", place, diagnostic.code.value, diagnostic.message)
         state.commit, state.plan, state.failing = commit, applied.plan, None
         state.last_success = self._clock.now()
         state.last_duration = self._clock.monotonic() - started

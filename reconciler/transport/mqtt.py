@@ -38,6 +38,8 @@ class MqttOptions:
     certificate: pathlib.Path | None = None
     key: pathlib.Path | None = None
     """The client certificate's key; None when it is in the certificate's file."""
+    password: str | None = dataclasses.field(default=None, repr=False)
+    """Instead of the one in the URL, which others may see."""
     keepalive: int = 30
     max_inflight: int = 100
     max_queued: int = 1000
@@ -101,8 +103,10 @@ class MqttTransport:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.stats = MqttStats()
-        self._url = broker_url.parse(url)
         self._options = options or MqttOptions()
+        self._url = broker_url.parse(url)
+        if self._options.password is not None:
+            self._url = dataclasses.replace(self._url, password=self._options.password)
         self._jitter = jitter
         self._products: frozenset[str] = frozenset()
         self._stale: set[str] = set()
