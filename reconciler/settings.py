@@ -21,7 +21,7 @@ from reconciler import errors
 PREFIX = "RECONCILER_"
 SECRETS = frozenset({"secret_key", "mqtt_password"})
 """Settings that may be read from a file named by `RECONCILER_…_FILE`."""
-_ELSEWHERE = frozenset({"config", "color", "output", "log_level", "log_format"})
+_ELSEWHERE = frozenset({"config", "color", "output", "log_level", "log_format", "who"})
 """Variables of the command line that are no settings of the daemon."""
 
 

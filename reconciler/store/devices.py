@@ -107,6 +107,26 @@ def register(connection: Connection, product_id: int, names: Sequence[str], now:
     connection.execute(statement, rows)
 
 
+def ids(connection: Connection, product_id: int, names: Iterable[str]) -> dict[str, int]:
+    """The ids of a product's devices, by name; removed ones are absent."""
+    query = select(_device.c.name, _device.c.id).where(
+        _device.c.product_id == product_id,
+        _device.c.state != "removed",
+        _device.c.name.in_(dialects.members(names)),
+    )
+    return {row.name: row.id for row in connection.execute(query)}
+
+
+def enrol(connection: Connection, product_id: int, names: Sequence[str], now: datetime) -> dict[str, int]:
+    """The ids of some devices by name. Those that nobody declared become registered."""
+    known = ids(connection, product_id, names)
+    new = [name for name in names if name not in known]
+    if new:
+        register(connection, product_id, new, now)
+        known = ids(connection, product_id, names)
+    return known
+
+
 def came(connection: Connection, sessions: Mapping[int, int], epoch: int, now: datetime) -> None:
     """Devices connected; `sessions` is their connection's number by device id."""
     statement = (

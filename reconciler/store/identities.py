@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from reconciler import errors
 from reconciler.protocol.topics import Address
-from reconciler.store import tables
+from reconciler.store import dialects, tables
 
 SECRET_BYTES = 16
 
@@ -114,6 +115,15 @@ def put(connection: Connection, device_id: int, sealed: bytes, now: datetime) ->
         return True
     connection.execute(insert(identity).values(device_id=device_id, secret=sealed, created_at=now))
     return False
+
+
+def sealed_secrets(connection: Connection, device_ids: Iterable[int]) -> dict[int, bytes]:
+    """The encrypted secrets of those of some devices that have one."""
+    identity = tables.identity
+    query = select(identity.c.device_id, identity.c.secret).where(
+        identity.c.device_id.in_(dialects.members(device_ids))
+    )
+    return {row.device_id: row.secret for row in connection.execute(query)}
 
 
 def exists(connection: Connection, device_id: int) -> bool:
