@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reconciler.protocol import messages
 from reconciler.protocol.topics import Address
 from reconciler.simulator import push
 from reconciler.simulator.push import Push
@@ -97,3 +98,26 @@ def test_packages_come_on_two_topics():
     assert push.is_push_topic("/ota/device/upgrade/pk/dev-1", address)
     assert push.is_push_topic("/sys/pk/dev-1/thing/ota/firmware/get_reply", address)
     assert not push.is_push_topic("/ota/device/upgrade/pk/dev-2", address)
+
+
+@pytest.mark.parametrize("method", messages.SignMethod)
+@pytest.mark.parametrize("module", ["default", "MCU"])
+def test_what_the_platform_pushes_and_answers_is_taken(method, module):
+    package = messages.PackageInfo(
+        version="2.0.0",
+        url="http://host/f",
+        size=3,
+        sign_method=method,
+        md5="ab",
+        sha256="cd",
+        module=module,
+        tags={"site": "north \u00fc"},
+        custom_info='{"a": 1}',
+    )
+    is_md5 = method is messages.SignMethod.MD5
+    expected = Push(
+        "2.0.0", "http://host/f", 3, "md5" if is_md5 else "sha256", "ab" if is_md5 else "cd", module
+    )
+    assert push.parse(messages.push(package, 1)) == expected
+    assert push.parse(messages.get_reply("7", package)) == expected
+    assert push.parse(messages.get_reply(7, None)) is None
