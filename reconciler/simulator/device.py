@@ -35,6 +35,8 @@ class Behaviour:
     module: str = "default"
     download_seconds: float = 3.0
     """From the first progress to 100, however fast the network is."""
+    download_patience: float = 0.0
+    """How long a download is tried again, when the server can't be reached or breaks off, before that is a failure."""
     reboot_seconds: float = 2.0
     reports: int = 4
     """Progress reports of a download, up to and with 100."""

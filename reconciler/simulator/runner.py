@@ -17,6 +17,9 @@ from reconciler.simulator.download import DownloadError, Downloads
 from reconciler.simulator.push import Push
 from reconciler.simulator.script import Action, Away, Fetch, Flash, Reboot, Say, Script, Wait
 
+_UNREACHED = -2
+_FETCH_AGAIN = 0.5  # seconds
+
 Received = Callable[[str, bytes], None]
 Connect = Callable[[Received], Awaitable[Client]]
 """Makes a connection for the device; what comes in goes to the callback. Raises OSError or RefusedError."""
@@ -165,12 +168,18 @@ class Runner:
             self._become(State.OFFLINE if self._client is None else State.IDLE)
 
     async def _fetched(self, push: Push) -> bool:
-        try:
-            await self._downloads.fetch(push)
-        except DownloadError as error:
-            self._say(self.device.failure(push, error.step, error.description))
-            return False
-        return True
+        now = asyncio.get_running_loop().time
+        patient_until = now() + self.device.behaviour.download_patience
+        while True:
+            try:
+                await self._downloads.fetch(push)
+            except DownloadError as error:
+                if error.step != _UNREACHED or now() >= patient_until:
+                    self._say(self.device.failure(push, error.step, error.description))
+                    return False
+                await asyncio.sleep(_FETCH_AGAIN)
+            else:
+                return True
 
     async def _do(self, action: Action) -> None:
         match action:

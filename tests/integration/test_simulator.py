@@ -157,6 +157,18 @@ async def test_a_download_that_is_not_as_promised_is_reported_and_not_flashed(
         assert fleet.summary().flashes == 0
 
 
+async def test_a_patient_device_tries_a_broken_download_again_and_says_nothing_of_it(mosquitto):
+    async with Platform(MqttTransport(mosquitto.url, QUICK)) as platform:
+        good, platform.headers = platform.headers, "HTTP/1.1 503 Not Now\r\nContent-Length: {length}\r\n"
+        fleet = Fleet(specs(1), mosquitto.url, behaviour(download_patience=60.0))
+        async with living(fleet):
+            await eventually(lambda: len(platform.requests) == 2)
+            platform.headers = good
+            await eventually(lambda: fleet.summary().versions == {"1.4.0": 1})
+    assert "-2" not in platform.steps()
+    assert fleet.summary().flashes == 1
+
+
 async def test_a_reboot_half_way_is_followed_by_a_report_of_the_old_version(mosquitto):
     async with Platform(MqttTransport(mosquitto.url, QUICK)) as platform:
         fleet = Fleet(specs(1), mosquitto.url, behaviour(faults=Faults(reboot=1.0)))
