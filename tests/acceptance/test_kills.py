@@ -1,0 +1,98 @@
+"""A daemon, or a broker, that dies in the middle of a batch: nothing is lost, nothing is done twice."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+
+import proofs
+import pytest
+
+RATE = 480  # 8 a second: the batch takes longer than all the kills
+SEED = int(os.environ.get("ACCEPTANCE_SEED", "1"))
+
+
+async def under_way(stage, count: int, **batch: object):
+    """A fleet in the middle of a batch: some devices were told, most were not."""
+    stage.declare(count)
+    stage.daemon.start()
+    await stage.daemon.ready()
+    devices = stage.devices()
+    await stage.until(lambda: stage.reported() == count)
+    stage.batch(pushRatePerMinute=RATE, **batch)
+    stage.commit("Upgrade every thermostat to 1.4.0")
+    return devices
+
+
+async def kill_again_and_again(stage, times: int) -> None:
+    """At moments that nobody chose: while it starts, while devices come back, while it pushes."""
+    dice = random.Random(SEED)
+    for life in range(times):
+        if life % 5 == 3:
+            await asyncio.sleep(dice.uniform(0.1, 1.5))
+        else:
+            await stage.daemon.ready()
+            await asyncio.sleep(dice.uniform(0.1, 2.0))
+        stage.daemon.check()
+        stage.daemon.kill()
+        counted = stage.counts()
+        assert counted["QUEUED"], f"the batch was over before kill {life + 1}: {counted}"
+        stage.daemon.start()
+
+
+@pytest.mark.timeout(300)
+async def test_a_daemon_killed_ten_times_upgrades_every_device_once(stage):
+    devices = await under_way(stage, 200)
+    await asyncio.sleep(random.Random(SEED).uniform(0.0, 0.6))  # perhaps while the commit is applied
+    stage.daemon.kill()
+    stage.daemon.start()
+    await stage.until(lambda: stage.counts()["SUCCEEDED"])
+    await kill_again_and_again(stage, 10)
+    await stage.until_ended(within=120)
+    proofs.all_upgraded_once(stage, devices.all)
+    proofs.rate_was_kept(stage, RATE)
+
+
+@pytest.mark.timeout(300)
+async def test_behind_a_broker_a_daemon_killed_four_times_upgrades_every_device_once(make_stage, mosquitto):
+    stage = make_stage(mosquitto)
+    devices = await under_way(stage, 100)
+    await stage.until(lambda: stage.counts()["SUCCEEDED"])
+    await kill_again_and_again(stage, 4)
+    await stage.until_ended(within=120)
+    proofs.all_upgraded_once(stage, devices.all)
+    proofs.rate_was_kept(stage, RATE)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+async def test_a_broker_that_restarts_in_the_middle_costs_nobody_the_upgrade(make_stage, mosquitto, how):
+    stage = make_stage(mosquitto)
+    devices = await under_way(stage, 100)
+    await stage.until(lambda: stage.counts()["SUCCEEDED"] > 10)
+    mosquitto.stop(how)
+    assert stage.counts()["QUEUED"] > 10
+    await stage.until(lambda: unready(stage))
+    mosquitto.start()
+    await stage.daemon.ready()
+    await stage.until_ended(within=150)  # a push that the broker lost is repeated after a minute
+    proofs.all_upgraded_once(stage, devices.all)
+
+
+async def unready(stage) -> bool:
+    code, text = await stage.daemon.readiness()
+    return code == 503 and "[-] devices" in text
+
+
+async def test_an_endpoint_that_restarts_in_the_middle_costs_nobody_the_upgrade(stage):
+    devices = await under_way(stage, 100)
+    await stage.until(lambda: stage.counts()["SUCCEEDED"] > 10)
+    code, _ = stage.daemon.terminate()
+    assert code == 0
+    assert stage.counts()["QUEUED"] > 10
+    stage.daemon.start()
+    await stage.until_ended(within=100)
+    proofs.all_upgraded_once(stage, devices.all)
+    proofs.rate_was_kept(stage, RATE)
