@@ -120,13 +120,13 @@ def batch(connection, name=BATCH, *, version="1.4.0", names=None, now=NOW, **cha
     return runs.create(connection, run, now)
 
 
-def world(database, names, **changes):
+def world(database, fleet, **changes):
     """A product, its package 1.4.0, its devices, and a batch for all of them with its tasks; the run's id."""
     with database.writing() as connection:
         objects.start_daemon(connection, NOW)
         product(connection)
         package(connection)
-        inventory(connection, names)
+        inventory(connection, fleet)
     materialize(database)
     with database.writing() as connection:
         run_id = batch(connection, **changes)

@@ -65,8 +65,12 @@ class Database:
                 remedy="Start `reconciler run` or `reconciler apply` with this data directory first.",
             )
         database = cls(url)
-        with _wrapped():
-            migrate.ensure(database._writer_engine, upgrade=upgrade)
+        try:
+            with _wrapped():
+                migrate.ensure(database._writer_engine, upgrade=upgrade)
+        except errors.ReconcilerError:
+            database.close()
+            raise
         return database
 
     @contextlib.contextmanager
@@ -170,3 +174,10 @@ def _wrapped() -> Iterator[None]:
                 f"the database can't be written: {text}", remedy="Free disk space or mend the permissions."
             ) from error
         raise errors.TransientError(f"the database is away: {text}", retry_after=1.0) from error
+    except sqlalchemy.exc.DatabaseError as error:
+        if type(error.orig) is not sqlite3.DatabaseError:
+            raise  # a broken constraint is a bug
+        raise errors.StalledError(
+            f"the database can't be used: {error.orig}",
+            remedy="Restore it from a backup, or move it away: a new one is rebuilt from Git and from reports.",
+        ) from error
