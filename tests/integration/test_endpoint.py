@@ -354,13 +354,28 @@ async def test_a_full_intake_stops_reading_at_once_and_goes_on_in_turn():
         await eventually(lambda: made.intake.full)
         two.send(*(report(TWO, number) for number in range(1, 41)))
         await asyncio.sleep(0.1)
-        assert len(made.intake) <= 12
+        assert len(made.intake) == 10
         found = await made.messages(80)
         for message in found:
             message.acknowledge()
         assert [message.address for message in found].count(ONE) == 40
         assert [(await one.read()).packet_id for _ in range(40)] == list(range(1, 41))
         assert [(await two.read()).packet_id for _ in range(40)] == list(range(1, 41))
+
+
+async def test_a_full_intake_stays_within_its_bound_whoever_waits():
+    async with served(capacity=10) as made:
+        raws = {device(number): await made.log_in(device(number)) for number in range(5)}
+        await made.take(5)
+        for address, raw in raws.items():
+            raw.send(*(report(address, number, str(number).encode()) for number in range(1, 21)))
+        found: dict[Address, list[bytes]] = {address: [] for address in raws}
+        for _ in range(100):
+            (message,) = await made.messages(1)
+            found[message.address].append(message.payload)
+            await asyncio.sleep(0.002)
+            assert len(made.intake) <= 10
+        assert all(said == [str(number).encode() for number in range(1, 21)] for said in found.values())
 
 
 async def test_logins_come_at_their_pace_and_only_so_many_at_once_while_others_wait():

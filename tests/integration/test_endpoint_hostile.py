@@ -19,6 +19,7 @@ from reconciler.protocol.mqtt311.packets import ConnectCode
 from reconciler.protocol.topics import Address
 from reconciler.transport import endpoint
 from reconciler.transport.base import Delivery, Presence
+from reconciler.transport.endpoint import sessions
 
 ONE, TWO = device(1), device(2)
 QUICK = endpoint.EndpointLimits(connect_seconds=0.6)
@@ -195,6 +196,24 @@ async def test_a_reader_that_never_reads_is_cut_and_the_others_are_served():
         assert made.endpoint.stats.refused == {"slow-reader": 1}
         await eventually(lambda: made.endpoint.stats.connections == 1)
         await live.is_unharmed()
+        sock.close()
+
+
+async def test_what_nobody_reads_does_not_keep_a_replaced_connection_open(monkeypatch):
+    monkeypatch.setattr(sessions, "LINGER_SECONDS", 0.3)
+    async with served(endpoint.EndpointLimits(pushes=1000, write_buffer_bytes=100_000_000)) as made:
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.connect(("127.0.0.1", made.port))
+        sock.sendall(hello(TWO).encode())
+        await eventually(lambda: made.endpoint.stats.devices == 1)
+        publish = made.endpoint.publish(TWO, topics.upgrade(TWO), bytes(10_000_000))
+        pushing = asyncio.create_task(publish)
+        await asyncio.sleep(0.1)
+        await made.log_in(TWO)
+        assert await pushing is Delivery.OFFLINE
+        assert made.endpoint.stats.connections == 2
+        await eventually(lambda: made.endpoint.stats.connections == 1, within=3)
         sock.close()
 
 

@@ -84,6 +84,7 @@ class Session(asyncio.BufferedProtocol):
         "_holds",
         "_host",
         "_mqtt",
+        "_parked",
         "_patience",
         "_tls",
         "_transport",
@@ -104,6 +105,7 @@ class Session(asyncio.BufferedProtocol):
         self._heard = self._due = host.loop.time()
         self._patience = limits.connect_seconds
         self._holds = 0
+        self._parked: connection.Received | None = None
         self.phase = Phase.CONNECTING
         self.claim = ""
         """Who it says it is, for the log; nothing is proven by it."""
@@ -208,6 +210,9 @@ class Session(asyncio.BufferedProtocol):
         if self.phase is Phase.OVER:
             return
         self._holds &= ~hold
+        if hold == ROOM and self._parked is not None:
+            parked, self._parked = self._parked, None
+            self._offer(parked)
         if not self._holds:
             self._read()
         if not self._holds and self._tls is not None and self._tls.ended:
@@ -263,6 +268,9 @@ class Session(asyncio.BufferedProtocol):
         try:
             for event in self._mqtt.events():
                 if type(event) is connection.Received:
+                    if self._host.intake.full:
+                        self._park(event)
+                        break
                     self._offer(event)
                 else:
                     self._act(event)
@@ -287,11 +295,13 @@ class Session(asyncio.BufferedProtocol):
         )
         host = self._host
         host.tally.messages += 1
-        intake = host.intake
-        intake.offer(base.Message(self._mqtt.address, route, payload, duplicate, acknowledge))
-        if intake.full:
-            self._hold(ROOM)
-            host.wait_for_room(self)
+        host.intake.offer(base.Message(self._mqtt.address, route, payload, duplicate, acknowledge))
+
+    def _park(self, received: connection.Received) -> None:
+        """Keeps the message that the intake has no room for; nothing more is read until it has."""
+        self._parked = received
+        self._hold(ROOM)
+        self._host.wait_for_room(self)
 
     def _act(self, event: object) -> None:
         match event:
