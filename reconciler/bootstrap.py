@@ -214,7 +214,7 @@ class Daemon:
                 start(dispatch.run(ingest.pushes_due), name="dispatch")
                 start(self._sweep.run(), name="sweep")
                 start(
-                    materialize.run(base.database, clock, presence, applied, ingest.pushes_due),
+                    materialize.run(base.database, clock, presence, applied, self._materialised),
                     name="materialize",
                 )
                 start(self.reconcile.run(base.settings.interval), name="reconcile")
@@ -230,6 +230,11 @@ class Daemon:
         """What was applied reaches the transport and the materialisation."""
         self.transport.set_products(await self.base.database.read(devices.served_product_keys))
         applied.ring()
+
+    async def _materialised(self) -> None:
+        """There are new devices, which may have come already, or new tasks for devices that are there."""
+        await self._ingest.recognise()
+        self._ingest.pushes_due.ring()
 
     def _operated(self, applied: Bell) -> None:
         self.reconcile.wake()

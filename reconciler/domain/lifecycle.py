@@ -180,6 +180,8 @@ class Task:
     step_description: str = ""
     late_at: datetime | None = None
     late_success: bool = False
+    withdrawn: bool = False
+    """Its batch is cancelled, and its turn to end with it comes in a moment: it is offered to nobody any more."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

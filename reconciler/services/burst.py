@@ -74,6 +74,8 @@ class Outcome:
     """One for each message, in order."""
     replies: tuple[Reply, ...] = ()
     pushes_due: bool = False
+    unknown: frozenset[Address] = frozenset()
+    """Who came or went, or said something, and is no device of ours."""
 
 
 class Burst:
@@ -107,7 +109,9 @@ class Burst:
         replies = self._replies()
         self._write(fresh)
         due = self._attend(fresh, presence)
-        return Outcome(tuple(results), tuple(replies), due or bool(replies))
+        named = {message.address for message in heard} | {item.address for item in presence}
+        unknown = frozenset(named - self._devices.keys())
+        return Outcome(tuple(results), tuple(replies), due or bool(replies), unknown)
 
     # ------------------------------------------------------------------------------------------ reading
 
@@ -184,7 +188,7 @@ class Burst:
 
     def _get(self, address: Address, device: devices.Device, said: messages.FirmwareGet) -> None:
         task = self._task(device.id, said.module)
-        if task is None or task.status in lifecycle.ENDED:
+        if task is None or task.withdrawn or task.status in lifecycle.ENDED:
             self._asked.append((address, said.id, None))
             return
         self._apply(task, lifecycle.Event(lifecycle.Trigger.FETCHED))

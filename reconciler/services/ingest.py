@@ -15,6 +15,7 @@ from datetime import datetime
 
 from reconciler import errors
 from reconciler.protocol import messages, topics
+from reconciler.protocol.topics import Address
 from reconciler.services import backoff, burst
 from reconciler.services.bell import Bell
 from reconciler.services.clock import Clock
@@ -57,6 +58,8 @@ class Ingest:
         self._offers = offers
         self._quiet = QuietLog(_log)
         self._replying: set[asyncio.Task[None]] = set()
+        self._strangers: dict[Address, Presence] = {}
+        self._one_at_a_time = asyncio.Lock()
         self.pushes_due = Bell()
         self.counted: collections.Counter[tuple[str, str]] = collections.Counter()
         """Messages by route and result, for the metrics."""
@@ -93,15 +96,38 @@ class Ingest:
         heard = [parsed for message in said if (parsed := self._parse(message)) is not None]
         return _Taken(said, heard, [item for item in items if isinstance(item, Presence)])
 
+    async def recognise(self) -> None:
+        """Devices were declared: those of them that had come before are there from now on.
+
+        Raises:
+            TransientError: the database is away.
+        """
+        async with self._one_at_a_time:
+            if self._strangers:
+                await self._commit(_Taken([], [], list(self._strangers.values())))
+
     async def _store(self, taken: _Taken) -> None:
-        if taken.heard or taken.presence:
-            outcome = await self._database.write(_commit, taken, self._host, self._clock.now())
-            self._count(taken.heard, outcome)
-            self._answer(outcome.replies)
-            if outcome.pushes_due:
-                self.pushes_due.ring()
+        async with self._one_at_a_time:
+            if taken.heard or taken.presence:
+                await self._commit(taken)
         for message in taken.said:
             message.acknowledge()
+
+    async def _commit(self, taken: _Taken) -> None:
+        """One transaction. Who came as a stranger comes again with its first message: that may register it."""
+        addresses = {message.address for message in taken.heard}
+        earlier = [self._strangers[address] for address in addresses & self._strangers.keys()]
+        presence = [*earlier, *taken.presence]
+        outcome = await self._database.write(_commit, taken.heard, presence, self._host, self._clock.now())
+        for item in presence:
+            if item.online and item.address in outcome.unknown:
+                self._strangers[item.address] = item
+            else:
+                self._strangers.pop(item.address, None)
+        self._count(taken.heard, outcome)
+        self._answer(outcome.replies)
+        if outcome.pushes_due:
+            self.pushes_due.ring()
 
     def _parse(self, message: Message) -> burst.Heard | None:
         """None for what can never have an effect: it is counted, logged and acknowledged, and that is all."""
@@ -148,12 +174,18 @@ class Ingest:
             self._replying.add(sending)
             sending.add_done_callback(self._replying.discard)
 
-    async def _send(self, address: topics.Address, payload: bytes) -> None:
+    async def _send(self, address: Address, payload: bytes) -> None:
         await self._transport.publish(address, topics.firmware_get_reply(address), payload)
 
 
-def _commit(connection: Connection, taken: _Taken, host: burst.Host, now: datetime) -> burst.Outcome:
-    return burst.Burst(connection, host, now).process(taken.heard, taken.presence)
+def _commit(
+    connection: Connection,
+    heard: Sequence[burst.Heard],
+    presence: Sequence[Presence],
+    host: burst.Host,
+    now: datetime,
+) -> burst.Outcome:
+    return burst.Burst(connection, host, now).process(heard, presence)
 
 
 def _route(said: burst.Said) -> topics.Route:

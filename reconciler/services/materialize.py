@@ -1,4 +1,4 @@
-"""Turns what was applied into rows, chunk by chunk: inventories into devices, runs into tasks.
+"""Turns what was applied into rows, chunk by chunk: devices of inventories, tasks of runs, ends of cancelled tasks.
 
 Between two chunks ingest and dispatch get their turn at the writer, so a million tasks keep nobody waiting.
 """
@@ -7,27 +7,40 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 
 from reconciler import errors
 from reconciler.services import backoff
 from reconciler.services.bell import Bell
 from reconciler.services.clock import Clock
-from reconciler.store import materialization
+from reconciler.store import materialization, runs
 from reconciler.store.database import Connection, Database
 
 _log = logging.getLogger(__name__)
 
 
 async def run(
-    database: Database, clock: Clock, presence: materialization.Presence, applied: Bell, pushes_due: Bell
+    database: Database,
+    clock: Clock,
+    presence: materialization.Presence,
+    applied: Bell,
+    done: Callable[[], Awaitable[None]],
 ) -> None:
-    """Works whenever something was applied, and looks every ten seconds, until cancelled."""
+    """Works whenever something was applied, and looks every ten seconds, until cancelled.
+
+    Args:
+        database: the state.
+        clock: time.
+        presence: what makes a push due at once.
+        applied: wakes this.
+        done: awaited after something was materialised.
+    """
     retry = backoff.Backoff(0.2, 10.0)
     while True:
         try:
             if await everything(database, clock, presence):
-                pushes_due.ring()
+                await done()
         except errors.ReconcilerError as error:
             _log.warning("materialising waits: %s", error.message)
             await asyncio.sleep(retry.failed())
@@ -47,4 +60,8 @@ async def everything(database: Database, clock: Clock, presence: materialization
 
 
 def _chunk(connection: Connection, now: datetime, presence: materialization.Presence) -> bool:
-    return materialization.inventory(connection, now) or materialization.run(connection, now, presence)
+    return (
+        runs.continue_cancel(connection, now)
+        or materialization.inventory(connection, now)
+        or materialization.run(connection, now, presence)
+    )

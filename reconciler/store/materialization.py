@@ -257,10 +257,11 @@ def _leave_out(connection: Connection, due: Row[Any], chunk: _Chunk, reason: tar
 
 
 def anything_due(connection: Connection) -> bool:
-    """True when an inventory or a run is incomplete: a cheap look, so that idling writes nothing."""
+    """True when an inventory, a run or a cancellation is incomplete: a cheap look, so that idling writes nothing."""
     inventories = exists().where(tables.inventory.c.cursor.is_not(None))
     runs_due = exists().where(_run.c.phase == "IN_PROGRESS", _run.c.cursor.is_not(None))
-    return bool(connection.execute(select(or_(inventories, runs_due))).scalar())
+    canceled = exists().where(_run.c.cancel_statuses.is_not(None))
+    return bool(connection.execute(select(or_(inventories, runs_due, canceled))).scalar())
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

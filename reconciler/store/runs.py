@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection, and_, exists, func, insert, literal, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, exists, func, insert, literal, select, update
 
 from reconciler.domain import lifecycle, targeting
 from reconciler.store import counts, dialects, events, tables
@@ -79,44 +80,96 @@ class Cancellation:
 
 
 def cancel(connection: Connection, run_id: int, cancellation: Cancellation, now: datetime) -> int:
-    """Cancels a run: no task is created any more, tasks in the given statuses end, the others go on.
+    """Cancels a run: no task is created or pushed any more, tasks in the given statuses end, the others go on.
 
-    Returns the number of tasks that were cancelled. One statement a status for the tasks, one for their events.
+    A small run's tasks end in this transaction; of a large one the first chunk does, and `continue_cancel` ends the
+    others. Returns the number of tasks that are to end.
     """
     run = connection.execute(
         update(_run)
         .where(_run.c.id == run_id, _run.c.phase == "IN_PROGRESS")
-        .values(phase="CANCELED", canceled_by=cancellation.by, cursor=None, ended_at=now)
+        .values(
+            phase="CANCELED",
+            canceled_by=cancellation.by,
+            cursor=None,
+            ended_at=now,
+            cancel_statuses=[str(status) for status in cancellation.statuses],
+            cancel_cursor=0,
+        )
         .returning(_run.c.batch, _run.c.revision_id)
     ).first()
     if run is None:
         return 0
-    moves, total = counts.Moves(), 0
-    for status in cancellation.statuses:
-        ended = _cancel_tasks(connection, and_(_task.c.run_id == run_id, _task.c.status == status), now)
-        total += ended
-        canceled = (run_id, lifecycle.Status.CANCELED, lifecycle.Reason.CANCELED)
-        moves.move((run_id, status, None), canceled, ended)
-    moves.write(connection)
+    unfinished = counts.read(connection, [run_id]).get(run_id, {})
+    total = sum(unfinished.get(status, 0) for status in cancellation.statuses)
+    why = f": {cancellation.message}" if cancellation.message else ""
     event = events.Event(
         type=events.Type.CANCELED,
         kind="Batch",
         name=run.batch,
         run_id=run_id,
         revision_id=run.revision_id,
-        message=f"by {cancellation.by}, {total} tasks cancelled"
-        + (f": {cancellation.message}" if cancellation.message else ""),
+        message=f"by {cancellation.by}, {total} tasks end{why}",
     )
     events.append(connection, now, [event])
+    continue_cancel(connection, now)
     return total
 
 
-def _cancel_tasks(connection: Connection, which: object, now: datetime) -> int:
-    """Ends the tasks and writes their events, from the same rows."""
-    event = tables.event
+CHUNK = 20_000
+"""Tasks a transaction: more would keep ingest waiting (engine §3)."""
+
+
+def continue_cancel(connection: Connection, now: datetime, *, chunk: int = CHUNK) -> bool:
+    """Ends one chunk of the tasks of a cancelled run; False when no cancellation is under way."""
+    run = connection.execute(
+        select(_run.c.id, _run.c.cancel_statuses, _run.c.cancel_cursor)
+        .where(_run.c.cancel_statuses.is_not(None))
+        .order_by(_run.c.id)
+        .limit(1)
+    ).first()
+    if run is None:
+        return False
+    ahead = and_(_task.c.run_id == run.id, _task.c.device_id > run.cancel_cursor)
+    devices = select(_task.c.device_id).where(ahead).order_by(_task.c.device_id).limit(chunk).subquery()
+    last = connection.execute(select(func.max(devices.c.device_id))).scalar()
+    if last is not None:
+        _cancel_tasks(connection, run, and_(ahead, _task.c.device_id <= last), now)
+    done = {"cancel_statuses": None, "cancel_cursor": None} if last is None else {"cancel_cursor": last}
+    connection.execute(update(_run).where(_run.c.id == run.id).values(**done))
+    return True
+
+
+def _cancel_tasks(
+    connection: Connection, run: Row[*tuple[Any, ...]], which: ColumnElement[bool], now: datetime
+) -> None:
+    """Ends the tasks in their statuses, writes their events from the same rows, and moves the counts."""
+    moves = counts.Moves()
+    for name in run.cancel_statuses:
+        status = lifecycle.Status(name)
+        _log_canceled(connection, and_(which, _task.c.status == status), now)
+        ended = connection.execute(
+            update(_task)
+            .where(which, _task.c.status == status)
+            .values(
+                status=lifecycle.Status.CANCELED,
+                reason=lifecycle.Reason.CANCELED,
+                holds=False,
+                ended_at=now,
+                push_due_at=None,
+                deadline_at=None,
+                claim_epoch=None,
+            )
+        ).rowcount
+        canceled = (run.id, lifecycle.Status.CANCELED, lifecycle.Reason.CANCELED)
+        moves.move((run.id, status, None), canceled, ended)
+    moves.write(connection)
+
+
+def _log_canceled(connection: Connection, which: ColumnElement[bool], now: datetime) -> None:
     lines = select(
         literal(now, tables.Moment()),
-        literal("task"),
+        literal(str(events.Type.TASK)),
         _task.c.run_id,
         _task.c.id,
         _task.c.device_id,
@@ -124,7 +177,7 @@ def _cancel_tasks(connection: Connection, which: object, now: datetime) -> int:
         _task.c.status,
         literal(str(lifecycle.Status.CANCELED)),
         literal(str(lifecycle.Reason.CANCELED)),
-    ).where(which)  # type: ignore[arg-type]
+    ).where(which)
     columns = [
         "at",
         "type",
@@ -136,20 +189,7 @@ def _cancel_tasks(connection: Connection, which: object, now: datetime) -> int:
         "to_status",
         "reason",
     ]
-    connection.execute(insert(event).from_select(columns, lines))
-    return connection.execute(
-        update(_task)
-        .where(which)  # type: ignore[arg-type]
-        .values(
-            status=lifecycle.Status.CANCELED,
-            reason=lifecycle.Reason.CANCELED,
-            holds=False,
-            ended_at=now,
-            push_due_at=None,
-            deadline_at=None,
-            claim_epoch=None,
-        )
-    ).rowcount
+    connection.execute(insert(tables.event).from_select(columns, lines))
 
 
 def finish(connection: Connection, run_ids: Iterable[int], now: datetime) -> None:

@@ -278,7 +278,10 @@ run = Table(
     Column("tags", JSON, nullable=False),
     # The name of the last device whose task was decided; NULL when all are.
     Column("cursor", String(32)),
-    Column("canceled_by", String(16)),
+    Column("canceled_by", Text),
+    # Of a cancellation that is not through yet: the statuses whose tasks end, and the last device that was looked at.
+    Column("cancel_statuses", JSON(none_as_null=True)),
+    Column("cancel_cursor", BigInteger),
     Column("created_at", Moment, nullable=False),
     Column("ended_at", Moment),
     UniqueConstraint("object_id", "number"),

@@ -56,9 +56,9 @@ class Due:
 
 def runs_due(connection: Connection, now: datetime) -> list[Due]:
     """The runs with a push due now, oldest first."""
-    waiting = select(_task.c.id).where(_task.c.run_id == _run.c.id, _task.c.push_due_at <= now)
-    query = select(_run.c.id, _run.c.push_rate).where(waiting.exists()).order_by(_run.c.id)
-    return [Due(row.id, row.push_rate) for row in connection.execute(query)]
+    waiting = exists().where(_task.c.run_id == _run.c.id, _task.c.push_due_at <= now)
+    query = select(_run.c.id, _run.c.push_rate).where(_run.c.cancel_statuses.is_(None), waiting)
+    return [Due(row.id, row.push_rate) for row in connection.execute(query.order_by(_run.c.id))]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -258,10 +258,14 @@ def active(connection: Connection, device_ids: Iterable[int]) -> dict[int, lifec
 
 
 def latest_ended(connection: Connection, device_ids: Iterable[int]) -> dict[tuple[int, str], lifecycle.Task]:
-    """Each device's newest task of each module, where that has ended: late messages are recorded there."""
+    """Each device's newest task of each module, where that has ended: late messages are recorded there.
+
+    A conflict doesn't count: the device never heard of that task, so nothing that it says can be about it.
+    """
     newest = (
         select(func.max(_task.c.id))
         .where(_task.c.device_id.in_(dialects.members(device_ids)))
+        .where(_task.c.reason.is_distinct_from(str(lifecycle.Reason.CONFLICT)))
         .group_by(_task.c.device_id, _task.c.module)
     )
     query = _views().where(_task.c.id.in_(newest), _task.c.ended_at.is_not(None))
@@ -270,7 +274,12 @@ def latest_ended(connection: Connection, device_ids: Iterable[int]) -> dict[tupl
 
 def _views() -> Select[Any]:
     return select(
-        _task, _run.c.target_version, _run.c.source_versions, _run.c.timeout, _run.c.push_delivery
+        _task,
+        _run.c.target_version,
+        _run.c.source_versions,
+        _run.c.timeout,
+        _run.c.push_delivery,
+        _run.c.cancel_statuses,
     ).join(_run, _run.c.id == _task.c.run_id)
 
 
@@ -297,6 +306,7 @@ def _task_of(row: Row[Any]) -> lifecycle.Task:
         step_description=row.step_description,
         late_at=row.late_at,
         late_success=row.late_success,
+        withdrawn=row.status in (row.cancel_statuses or ()),
     )
 
 
