@@ -1,0 +1,286 @@
+"""The engine without its daemon: every service over a real database, devices in memory, and time moved by hand.
+
+A test commits manifests, plays the devices, moves the clock, and asks for one round of the service it is about.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import func, select
+
+from reconciler.artifacts.store import FileStore
+from reconciler.domain import limits, plan
+from reconciler.protocol import topics
+from reconciler.protocol.topics import Address
+from reconciler.services import apply, burst, materialize, observe, sweep
+from reconciler.services.dispatch import Dispatch
+from reconciler.services.ingest import Ingest
+from reconciler.services.offers import Offers
+from reconciler.services.sweep import Sweep
+from reconciler.source import tree, validate
+from reconciler.store import devices, events, materialization, objects, tables
+from reconciler.store.database import Database
+from reconciler.store.tasks import Claimant
+from reconciler.transport.base import Health, Intake, PresenceKind
+from reconciler.transport.memory import MemoryTransport
+
+START = datetime(2026, 11, 1, 12, tzinfo=UTC)
+SETTLE = timedelta(seconds=10)
+PRODUCT_KEY = "lampkey"
+SOURCE, TARGET = "1.0.0", "2.0.0"
+
+
+class ManualClock:
+    """A clock that stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self._now, self._steady = START, 1000.0
+
+    def now(self) -> datetime:
+        return self._now
+
+    def monotonic(self) -> float:
+        return self._steady
+
+    def advance(self, seconds: float) -> None:
+        self._now += timedelta(seconds=seconds)
+        self._steady += seconds
+
+    def jump(self, seconds: float) -> None:
+        """Somebody sets the wall clock."""
+        self._now += timedelta(seconds=seconds)
+
+
+class Wire(MemoryTransport):
+    """Devices in memory, on a connection that is as old and as well as the test says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.connected = 3600.0
+        self.well = True
+
+    def connected_for(self) -> float:
+        return self.connected
+
+    def health(self) -> Health:
+        return super().health() if self.well else Health(ok=False, message="away")
+
+
+class BrokerWire(Wire):
+    """The same, as a broker's client sees it: who is there is only assumed."""
+
+    presence = PresenceKind.ASSUMED
+
+
+def address(name: str) -> Address:
+    return Address(PRODUCT_KEY, name)
+
+
+def document(kind: str, name: str, **spec: object) -> bytes:
+    data = {"apiVersion": "ota/v1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+    return json.dumps(data).encode()
+
+
+def base(*names: str, **product: object) -> dict[str, bytes]:
+    """A product with a package, and an inventory of the named devices."""
+    files = [{"name": "app.bin", "source": "app.bin"}]
+    found = {
+        "app.bin": b"firmware " * 10,
+        "product.yaml": document("Product", "lamp", productKey=PRODUCT_KEY, **product),
+        "package.yaml": document("Package", "lamp-2", product="lamp", version=TARGET, files=files),
+    }
+    if names:
+        listed = [{"name": name} for name in names]
+        found["inventory.yaml"] = document("DeviceInventory", "berlin", product="lamp", devices=listed)
+    return found
+
+
+def batch(name: str = "all", **spec: object) -> dict[str, bytes]:
+    """A manifest of a batch for everybody, unless it says otherwise."""
+    return {f"{name}.yaml": document("Batch", name, **{"package": "lamp-2", "target": {"all": {}}, **spec})}
+
+
+class Rig:
+    """One database and one daemon's services over it; `boot` again is a restart."""
+
+    def __init__(self, root, database: Database, wire: Wire | None = None, **policy: object) -> None:
+        self.clock = ManualClock()
+        self.database = database
+        self.files = FileStore(root / "files")
+        self.files.prepare()
+        self.wire = wire or Wire()
+        self.policy = plan.Policy(**{"hold_first_sight": False, **policy})
+        self.stage = apply.Stage(database, self.files, limits.DEFAULT)
+        self._root = root
+        self._commits = 0
+        self._serving: asyncio.Task[None] | None = None
+
+    async def boot(self) -> int:
+        """A daemon starts; the epoch."""
+        exact = self.wire.presence is PresenceKind.EXACT
+        epoch = await self.database.write(sweep.take_over, self.clock.now(), push_at_once=not exact)
+        presence = epoch if exact else devices.ASSUMED_EPOCH
+        offers = Offers(b"k" * 32, "http://download.example")
+        self.intake = Intake()
+        host = burst.Host(presence, SETTLE, assumed_presence=not exact)
+        self.ingest = Ingest(self.database, self.wire, self.clock, host, offers)
+        claimant = Claimant(epoch, presence, SETTLE)
+        self.dispatch = Dispatch(self.database, self.wire, self.clock, claimant, offers)
+        self.sweep = Sweep(self.database, self.wire, self.intake, self.clock)
+        self.presence = materialization.Presence(presence, SETTLE)
+        self._serving = asyncio.create_task(self.wire.serve(self.intake))
+        await asyncio.sleep(0)
+        return epoch
+
+    async def kill(self) -> None:
+        """The daemon is gone; every connection with it. What nobody acknowledged will be sent again."""
+        if self._serving is not None:
+            self._serving.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._serving
+        self.wire.forget() if hasattr(self.wire, "forget") else None
+
+    def read_tree(self, files: dict[str, bytes], confirmed: int | None = None) -> observe.Commit:
+        """A commit of just these files."""
+        self._commits += 1
+        revision = objects.Revision(f"{self._commits:040d}", "main", f"commit {self._commits}")
+        found = tree.FolderTree(self._root / "nothing", texts=dict(files))
+        checked = validate.check(found, limits.DEFAULT)
+        return observe.Commit(revision, found, checked.desired, tuple(checked.diagnostics), confirmed)
+
+    async def commit(self, *parts: dict[str, bytes], confirmed: int | None = None) -> apply.Applied:
+        """A pass over a new commit, and everything that follows from it."""
+        found = self.read_tree({name: text for part in parts for name, text in part.items()}, confirmed)
+        return await self.apply(found)
+
+    async def apply(self, commit: observe.Commit) -> apply.Applied:
+        seen = await self.database.read(observe.make_plan, commit, self.policy, limits.DEFAULT)
+        await asyncio.to_thread(self.stage.prepare, commit, seen.plan)
+        applied = await self.database.write(apply.apply, commit, self.policy, seen.unknown, self.clock.now())
+        self.wire.set_products(await self.database.read(devices.served_product_keys))
+        await self.materialize()
+        return applied
+
+    async def materialize(self) -> None:
+        if await materialize.everything(self.database, self.clock, self.presence):
+            await self.ingest.recognise()
+
+    async def hear(self) -> None:
+        """Everything that waits in the intake, in one burst; and the answers are out."""
+        if len(self.intake):
+            await self.ingest.process(await self.intake.take(500))
+        await turn()
+
+    async def push(self) -> int:
+        """One round of pushes, and one that settles what became of them; the number of pushes."""
+        pushed = await self.dispatch.round()
+        await turn()
+        return pushed + await self.dispatch.round()
+
+    async def wait(self, seconds: int, *, each: int = 1) -> int:
+        """Time passes, with a round of everything each second; the number of pushes."""
+        pushed = 0
+        for _ in range(0, seconds, each):
+            self.clock.advance(each)
+            await self.hear()
+            pushed += await self.push()
+            await self.sweep.round()
+        return pushed
+
+    # What a device does
+
+    def connect(self, *names: str) -> None:
+        for name in names:
+            self.wire.connect(address(name))
+
+    def inform(self, name: str, version: str, *, module: str = "", duplicate: bool = False) -> None:
+        params = {"version": version} | ({"module": module} if module else {})
+        self.say(name, topics.inform, {"id": "1", "params": params}, duplicate=duplicate)
+
+    def progress(self, name: str, step: int, *, duplicate: bool = False) -> None:
+        params = {"step": str(step), "desc": "", "module": "default"}
+        self.say(name, topics.progress, {"id": "1", "params": params}, duplicate=duplicate)
+
+    def ask(self, name: str, request: object = 7) -> None:
+        self.say(name, topics.firmware_get, {"id": request, "params": {}})
+
+    def say(self, name: str, topic, payload: object, *, duplicate: bool = False) -> None:
+        text = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+        self.wire.send(address(name), topic(address(name)), text, duplicate=duplicate)
+
+    async def arrive(self, *names: str, version: str = SOURCE) -> None:
+        """Devices connect, report, and have settled."""
+        for name in names:
+            self.connect(name)
+            self.inform(name, version)
+        await self.hear()
+        self.clock.advance(SETTLE.total_seconds())
+
+    # What is in the database
+
+    def rows(self, query) -> list:
+        with self.database.reading() as connection:
+            return list(connection.execute(query))
+
+    def task(self, device: str, name: str = "all"):
+        """A device's newest task in a batch."""
+        task, run, named = tables.task, tables.run, tables.device
+        query = (
+            select(task)
+            .join(run, run.c.id == task.c.run_id)
+            .join(named, named.c.id == task.c.device_id)
+            .where(run.c.batch == name, named.c.name == device)
+            .order_by(task.c.id.desc())
+        )
+        return self.rows(query)[0]
+
+    def status(self, device: str, name: str = "all") -> str:
+        found = self.task(device, name)
+        return f"{found.status} {found.reason}" if found.reason else found.status
+
+    def run(self, name: str = "all"):
+        """A batch's newest run."""
+        query = select(tables.run).where(tables.run.c.batch == name).order_by(tables.run.c.id.desc())
+        return self.rows(query)[0]
+
+    def object(self, name: str):
+        return self.rows(select(tables.object_).where(tables.object_.c.name == name))[0]
+
+    def events(self, type_: str = "") -> list[events.Line]:
+        with self.database.reading() as connection:
+            found = events.read(connection, events.Filter(), 100_000)
+        return [line for line in found if type_ in {"", line.type}]
+
+    def dump(self, *but: str) -> dict[str, list]:
+        """Every row of every table, to compare before and after."""
+        left = {table: table for table in tables.metadata.sorted_tables if table.name not in but}
+        return {table.name: self.rows(select(table).order_by(*table.primary_key)) for table in left}
+
+    def pushed(self, name: str) -> list[dict]:
+        """What a device was pushed or answered."""
+        return [json.loads(push.payload) for push in self.wire.published if push.address == address(name)]
+
+    def check(self) -> None:
+        """What must hold at every moment, whatever happened."""
+        task, count = tables.task, tables.task_count
+        real = select(task.c.run_id, task.c.status, func.coalesce(task.c.reason, ""), func.count())
+        counted = self.rows(real.group_by(task.c.run_id, task.c.status, task.c.reason))
+        kept = self.rows(select(count).where(count.c.count > 0))
+        assert sorted(map(tuple, counted)) == sorted(map(tuple, kept))
+        for row in self.rows(select(task)):
+            unfinished = row.status in {"QUEUED", "NOTIFIED", "IN_PROGRESS"}
+            assert row.holds == unfinished
+            if not unfinished:
+                assert (row.push_due_at, row.deadline_at, row.claim_epoch) == (None, None, None)
+        holding = [row.device_id for row in self.rows(select(task).where(task.c.holds))]
+        assert len(holding) == len(set(holding))
+
+
+async def turn() -> None:
+    """Lets what was started on the loop come to its end."""
+    for _ in range(5):
+        await asyncio.sleep(0)
