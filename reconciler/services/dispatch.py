@@ -22,7 +22,7 @@ from reconciler.services.offers import Offers
 from reconciler.store import products, rates, tasks
 from reconciler.store.database import Connection, Database
 from reconciler.store.tasks import Claim, Outcome
-from reconciler.transport.base import Delivery, Transport
+from reconciler.transport.base import Delivery, PresenceKind, Transport
 
 MOST_UNCONFIRMED = 200
 """Pushes on their way, at most; those that are unacknowledged for long don't count, or a few would stop all."""
@@ -50,6 +50,10 @@ class Dispatch:
         self._offers = offers
         self._outcomes: list[tuple[Claim, Outcome]] = []
         self._pushing: dict[asyncio.Task[None], float] = {}
+        self._bell = Bell()
+        exact = transport.presence is PresenceKind.EXACT
+        # Whom a broker's client could not reach never "comes back": nobody would say so.
+        self._outcome_of = _OUTCOMES if exact else {**_OUTCOMES, Delivery.OFFLINE: Outcome.LATER}
         self.counted: collections.Counter[str] = collections.Counter()
         """Pushes by how they ended, for the metrics."""
 
@@ -98,7 +102,7 @@ class Dispatch:
     async def _push(self, claim: Claim, payload: bytes) -> None:
         delivery = await self._transport.publish(claim.address, topics.upgrade(claim.address), payload)
         self.counted[delivery.value] += 1
-        self._outcomes.append((claim, _OUTCOMES[delivery]))
+        self._outcomes.append((claim, self._outcome_of[delivery]))
 
     def _pushed(self, pushing: asyncio.Task[None]) -> None:
         del self._pushing[pushing]

@@ -1,0 +1,376 @@
+"""Pushes: at the rate, to who is there, once a minute at most, and again until somebody says that it arrived."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+from rig import SOURCE, TARGET, BrokerWire, Rig, address, base, batch, document, turn
+from sqlalchemy import func, select, text
+
+from reconciler import errors
+from reconciler.services.dispatch import MOST_UNCONFIRMED
+from reconciler.store import tables
+from reconciler.transport.base import Delivery
+
+ONE = "dev-1"
+CROWD = [f"dev-{number:03}" for number in range(120)]
+
+
+@pytest.fixture
+async def ready(rig):
+    """A device that is there, and a batch that waits for it."""
+    await rig.commit(base(ONE))
+    await rig.arrive(ONE)
+    await rig.commit(base(ONE), batch(timeout="60m"))
+    return rig
+
+
+class Meter:
+    """When pushes went out, second by second."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.at: list[float] = []
+        rig.wire.on_push = lambda _push: self.at.append(rig.clock.monotonic())
+
+    def most(self, seconds: float = 60.0) -> int:
+        """The most pushes in any window that is this long."""
+        return max((sum(0 <= at - first < seconds for at in self.at) for first in self.at), default=0)
+
+
+# --- who is pushed ---
+
+
+async def test_a_device_that_is_there_is_pushed_its_package(ready):
+    assert await ready.push() == 1
+    (push,) = ready.wire.published
+    assert (push.address, push.topic) == (address(ONE), f"/ota/device/upgrade/lampkey/{ONE}")
+    (said,) = ready.pushed(ONE)
+    assert said["data"]["version"] == TARGET
+    assert said["data"]["url"].startswith("http://download.example/")
+    task = ready.task(ONE)
+    now = ready.clock.now()
+    assert (task.status, task.pushes, task.claim_epoch, task.push_due_at) == ("NOTIFIED", 1, None, None)
+    assert (task.first_pushed_at, task.last_pushed_at) == (now, now)
+    assert [line.message for line in ready.events("task")] == ["push 1"]
+    assert await ready.wait(120) == 0
+    ready.check()
+
+
+async def test_devices_that_are_not_there_are_not_pushed_until_they_come(rig):
+    await rig.commit(base(ONE), batch())
+    assert await rig.wait(30) == 0
+    rig.connect(ONE)
+    assert await rig.wait(10) == 0
+    assert await rig.wait(1) == 1
+    assert rig.task(ONE).source_version is None
+
+
+async def test_a_device_that_went_is_not_pushed(ready):
+    ready.wire.disconnect(address(ONE))
+    await ready.hear()
+    assert await ready.wait(30) == 0
+    assert ready.status(ONE) == "QUEUED"
+
+
+async def test_a_batch_with_delivery_pull_is_never_pushed_but_answered(rig):
+    await rig.commit(base(ONE))
+    await rig.arrive(ONE)
+    await rig.commit(base(ONE), batch(delivery="Pull"))
+    rig.inform(ONE, SOURCE)
+    assert await rig.wait(90) == 0
+    rig.wire.disconnect(address(ONE))
+    await rig.arrive(ONE)
+    assert await rig.wait(90) == 0
+    rig.ask(ONE)
+    await rig.hear()
+    assert [said["data"]["version"] for said in rig.pushed(ONE)] == [TARGET]
+    rig.inform(ONE, SOURCE)
+    assert await rig.wait(90) == 0
+
+
+async def test_nothing_is_claimed_while_devices_cannot_be_reached(ready):
+    ready.wire.well = False
+    assert await ready.wait(10) == 0
+    assert ready.status(ONE) == "QUEUED"
+    ready.wire.well = True
+    assert await ready.wait(1) == 1
+
+
+async def test_a_round_without_anything_to_do_writes_nothing(ready):
+    await ready.push()
+    before = ready.dump()
+    await ready.push()
+    assert ready.dump() == before
+
+
+# --- how often ---
+
+
+async def test_a_device_that_comes_back_is_pushed_again_after_a_minute(ready):
+    await ready.push()
+    ready.clock.advance(5)
+    ready.wire.disconnect(address(ONE))
+    ready.connect(ONE)
+    assert await ready.wait(54) == 0
+    assert await ready.wait(2) == 1
+    assert ready.task(ONE).pushes == 2
+
+
+@pytest.mark.parametrize("away", [75, 600])
+async def test_a_device_that_comes_back_later_is_pushed_after_it_settled(ready, away):
+    await ready.push()
+    ready.wire.disconnect(address(ONE))
+    await ready.wait(away)
+    ready.connect(ONE)
+    assert await ready.wait(10) == 0
+    assert await ready.wait(1) == 1
+
+
+async def test_a_device_that_flaps_is_pushed_once_a_minute_at_most(ready):
+    meter = Meter(ready)
+    for _ in range(40):
+        ready.wire.disconnect(address(ONE))
+        ready.connect(ONE)
+        ready.inform(ONE, SOURCE)
+        await ready.wait(15)
+    assert len(meter.at) > 5
+    assert meter.most() == 1
+
+
+async def test_a_device_that_reports_its_source_again_is_pushed_again_but_not_within_a_minute(ready):
+    meter = Meter(ready)
+    for _ in range(30):
+        ready.inform(ONE, SOURCE)
+        await ready.wait(7)
+    assert len(meter.at) == 4
+    assert meter.most() == 1
+
+
+async def test_after_the_end_nobody_is_pushed(ready):
+    await ready.push()
+    ready.inform(ONE, SOURCE)
+    ready.inform(ONE, TARGET)
+    assert await ready.wait(90) == 0
+
+
+# --- what becomes of a push ---
+
+
+async def test_a_push_that_is_not_acknowledged_comes_again_after_a_minute(ready):
+    ready.wire.delivery = Delivery.TIMED_OUT
+    assert await ready.push() == 1
+    assert ready.task(ONE).claim_epoch is None
+    ready.wire.delivery = Delivery.CONFIRMED
+    assert await ready.wait(59) == 0
+    assert await ready.wait(1) == 1
+    assert await ready.wait(90) == 0
+    assert ready.dispatch.counted == {"timed_out": 1, "confirmed": 1}
+
+
+async def test_a_connection_that_is_busy_is_tried_again_after_a_minute(ready):
+    ready.wire.delivery = Delivery.BUSY
+    assert await ready.push() == 1
+    ready.wire.delivery = Delivery.CONFIRMED
+    assert await ready.wait(60) == 1
+
+
+async def test_a_push_that_found_nobody_waits_for_the_device_to_come_back(ready):
+    ready.wire.disconnect(address(ONE))  # nobody has heard of it yet
+    assert await ready.push() == 1
+    assert ready.dispatch.counted == {"offline": 1}
+    assert await ready.wait(120) == 0
+    ready.connect(ONE)
+    assert await ready.wait(11) == 1
+
+
+async def test_a_push_that_found_nobody_does_not_keep_a_device_waiting_that_is_back_already(ready):
+    ready.wire.disconnect(address(ONE))
+    await ready.dispatch.round()
+    await turn()
+    ready.connect(ONE)
+    await ready.hear()
+    assert await ready.wait(11) == 1
+
+
+async def test_a_broker_that_was_away_gets_the_push_again(tmp_path, database):
+    rig = Rig(tmp_path, database, BrokerWire())
+    await rig.boot()
+    await rig.commit(base(ONE))
+    await rig.arrive(ONE)
+    await rig.commit(base(ONE), batch())
+    rig.wire.delivery = Delivery.OFFLINE
+    assert await rig.push() == 1
+    rig.wire.delivery = Delivery.CONFIRMED
+    assert await rig.wait(60) == 1
+    assert await rig.wait(90) == 0
+    await rig.kill()
+
+
+async def test_what_was_acknowledged_is_settled_although_the_database_was_away(ready):
+    await ready.dispatch.round()
+    await turn()
+    with ready.database.writing() as connection:
+        connection.execute(text("ALTER TABLE task RENAME TO elsewhere"))
+    with pytest.raises(errors.TransientError):
+        await ready.dispatch.round()
+    with ready.database.writing() as connection:
+        connection.execute(text("ALTER TABLE elsewhere RENAME TO task"))
+    assert ready.task(ONE).claim_epoch is not None
+    await ready.dispatch.round()
+    assert ready.task(ONE).claim_epoch is None
+
+
+# --- restarts ---
+
+
+async def test_what_a_dead_daemon_claimed_is_pushed_again_when_the_device_comes_back(ready):
+    await ready.dispatch.round()  # claimed and published, but never settled
+    await ready.kill()
+    ready.clock.advance(90)
+    await ready.boot()
+    assert await ready.wait(20) == 0
+    await ready.arrive(ONE)
+    assert await ready.wait(1) == 1
+    assert ready.task(ONE).pushes == 2
+    ready.check()
+
+
+async def test_what_was_acknowledged_before_the_restart_is_pushed_on_reconnect_only_after_a_minute(ready):
+    await ready.push()
+    await ready.kill()
+    await ready.boot()
+    ready.connect(ONE)
+    assert await ready.wait(59) == 0
+    assert await ready.wait(2) == 1
+
+
+async def test_a_push_that_was_due_before_a_restart_waits_for_its_device(ready):
+    await ready.kill()
+    await ready.boot()
+    assert await ready.wait(5) == 0
+    assert ready.task(ONE).push_due_at is None
+    await ready.arrive(ONE)
+    assert await ready.wait(1) == 1
+
+
+async def test_with_a_broker_what_a_dead_daemon_claimed_is_due_at_once(tmp_path, database):
+    rig = Rig(tmp_path, database, BrokerWire())
+    await rig.boot()
+    await rig.commit(base(ONE))
+    await rig.arrive(ONE)
+    await rig.commit(base(ONE), batch())
+    await rig.dispatch.round()
+    await rig.kill()
+    rig.clock.advance(61)
+    await rig.boot()
+    assert await rig.wait(1) == 1
+    await rig.kill()
+
+
+# --- the rate ---
+
+
+@pytest.mark.parametrize("rate", [10, 60, 100])
+async def test_never_more_than_the_rate_goes_out_in_any_minute(rig, rate):
+    await rig.commit(base(*CROWD))
+    await rig.arrive(*CROWD)
+    meter = Meter(rig)
+    await rig.commit(base(*CROWD), batch(pushRatePerMinute=rate))
+    await rig.wait(70)
+    assert meter.most() == rate
+    assert meter.most(1) == -(-rate // 60)
+    assert len(meter.at) == rate + 9 * -(-rate // 60)  # from second 62 on, a new minute
+
+
+async def test_the_rate_holds_across_restarts_and_changes(rig):
+    await rig.commit(base(*CROWD))
+    await rig.arrive(*CROWD)
+    meter = Meter(rig)
+    await rig.commit(base(*CROWD), batch(pushRatePerMinute=60))
+    await rig.wait(25)
+    await rig.commit(base(*CROWD), batch(pushRatePerMinute=30))
+    for name in CROWD:
+        rig.wire.disconnect(address(name))
+    await rig.kill()
+    await rig.boot()
+    await rig.arrive(*CROWD)
+    await rig.wait(20)
+    assert meter.most() <= 30
+    await rig.wait(30)
+    await rig.commit(base(*CROWD), batch(pushRatePerMinute=120))
+    await rig.wait(60)
+    assert meter.most() <= 120
+    slots = rig.rows(select(func.sum(tables.rate_slot.c.pushed)))
+    assert slots[0][0] <= len(meter.at)
+
+
+async def test_answers_count_against_the_rate(rig):
+    names = CROWD[:15]
+    await rig.commit(base(*names))
+    await rig.arrive(*names)
+    await rig.commit(base(*names), batch(pushRatePerMinute=10))
+    for name in names[:12]:
+        rig.ask(name)
+    await rig.hear()
+    assert len(rig.wire.published) == 12
+    assert await rig.wait(55) == 0
+    assert await rig.wait(10) == 3
+
+
+async def test_each_batch_has_its_own_rate(rig):
+    names = CROWD[:20]
+    await rig.commit(base(*names))
+    await rig.arrive(*names)
+    two = [
+        batch(f"part-{part}", pushRatePerMinute=10, target={"devices": names[part::2]}) for part in range(2)
+    ]
+    await rig.commit(base(*names), *two)
+    assert await rig.wait(10) == 20
+
+
+async def test_pushes_on_their_way_are_bounded_but_slow_ones_do_not_stop_all(rig):
+    crowd = [f"dev-{number:04}" for number in range(MOST_UNCONFIRMED * 2 + 20)]
+    await rig.commit(base(*crowd[:0]), _list(crowd))
+    await rig.arrive(*crowd[:450])
+    await rig.arrive(*crowd[450:])
+    stuck = asyncio.Event()
+    publish = rig.wire.publish
+
+    async def slow(*message):
+        await stuck.wait()
+        return await publish(*message)
+
+    rig.wire.publish = slow
+    await rig.commit(_list(crowd), base(), batch(pushRatePerMinute=10_000))
+    for _ in range(2):
+        await rig.dispatch.round()
+    assert len(rig.dispatch._pushing) == 167  # one second's share of the rate
+    rig.clock.advance(1)
+    await rig.dispatch.round()
+    assert len(rig.dispatch._pushing) == MOST_UNCONFIRMED
+    rig.clock.advance(1)
+    await rig.dispatch.round()
+    assert len(rig.dispatch._pushing) == MOST_UNCONFIRMED
+    rig.clock.advance(5)
+    await rig.dispatch.round()
+    assert len(rig.dispatch._pushing) == MOST_UNCONFIRMED + 167
+    stuck.set()
+
+
+def _list(names):
+    text_ = "name\n" + "\n".join(names) + "\n"
+    manifest = document("DeviceInventory", "crowd", product="lamp", devicesFrom={"file": "crowd.csv"})
+    return {"crowd.csv": text_.encode(), "crowd.yaml": manifest}
+
+
+async def test_the_daemon_s_loop_pushes_when_it_is_rung(ready):
+    running = asyncio.create_task(ready.dispatch.run(ready.ingest.pushes_due))
+    ready.ingest.pushes_due.ring()
+    async with asyncio.timeout(10):
+        while ready.task(ONE).status != "NOTIFIED" or ready.task(ONE).claim_epoch is not None:  # noqa: ASYNC110 - its own waiting
+            await asyncio.sleep(0.01)
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
