@@ -148,6 +148,16 @@ def materialize(database, *, now=NOW, epoch=1, chunk=materialization.CHUNK):
         chunks += 1
 
 
+def settle(database, *, now=NOW, chunk=runs.CHUNK):
+    """Every cancellation that is under way comes to its end; the number of transactions."""
+    chunks = 0
+    while True:
+        with database.writing() as connection:
+            if not runs.continue_cancel(connection, now, chunk=chunk):
+                return chunks
+        chunks += 1
+
+
 def find(connection, names, epoch=1):
     """Devices by name."""
     found = devices.find(connection, [Address(KEY, name) for name in names], epoch)
