@@ -195,6 +195,7 @@ class Stage:
         names: Iterable[str] | None = None,
         version: str | None = None,
         seed: int = 0,
+        connects_a_second: float = 1000.0,
         on_change: Callable[[Device], None] | None = None,
     ) -> Devices:
         """Devices that connect now, all or some of the declared."""
@@ -202,7 +203,7 @@ class Stage:
             DeviceSpec(PRODUCT_KEY, name, version or VERSIONS[index % 2], self.secrets.get(name))
             for index, name in enumerate(self.names if names is None else names)
         ]
-        options = FleetOptions(seed=seed, digest_once=True, connects_a_second=1000.0)
+        options = FleetOptions(seed=seed, digest_once=True, connects_a_second=connects_a_second)
         found = Devices(Fleet(specs, self.url, behaviour or quick(), options, on_change))
         self.present.append(found)
         return found.come()
