@@ -80,16 +80,23 @@ def reconciler(ctx: click.Context, color: str, log_level: str, log_format: str) 
 
 def main() -> None:
     """The entry point of the `reconciler` program."""
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read our output, `grep -q` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:  # noqa: PLR0911 - one for each exit code
     """Runs one command line; its exit code."""
     try:
-        result = reconciler.main(arguments, prog_name="reconciler", standalone_mode=False)
-    except click.exceptions.Abort:
-        return 130
-    except KeyboardInterrupt:
+        # not `reconciler.main`: it turns a closed pipe into exit code 1
+        with reconciler.make_context("reconciler", list(arguments)) as context:
+            result = reconciler.invoke(context)
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except (click.exceptions.Abort, KeyboardInterrupt):
         return 130
     except click.ClickException as error:
         error.show()
@@ -99,7 +106,6 @@ def run(arguments: list[str]) -> int:  # noqa: PLR0911 - one for each exit code
     except errors.ReconcilerError as error:
         return _complain(error, 1)
     except BrokenPipeError:
-        sys.stderr.close()  # whoever read our output has seen enough
         return 0
     except Exception:  # noqa: BLE001 - the last place before the exit code
         traceback.print_exc()

@@ -115,14 +115,18 @@ def _explain(reach: Reach | None) -> list[str]:
             else []
         )
     offline = f", {reach.offline} of them not connected now" if reach.offline else ""
-    lines = [f"{reach.upgraded} devices to upgrade{offline}"]
+    lines = [f"{_devices(reach.upgraded)} to upgrade{offline}"]
     if reach.declared_here:
-        lines.append(f"{reach.declared_here} devices are declared by this same commit")
+        lines.append(f"of them {_devices(reach.declared_here)} that this same commit declares")
     lines += [f"{count} left out: {reason}" for reason, count in sorted(reach.left_out.items())]
     size = _size(reach.bytes_to_ship)
     minutes = "minute" if reach.minutes == 1 else "minutes"
     lines.append(f"{size} to ship, at least {reach.minutes} {minutes} at its push rate")
     return lines
+
+
+def _devices(count: int) -> str:
+    return f"{count} device" if count == 1 else f"{count} devices"
 
 
 def _size(count: float) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, insert, or_, select
+from sqlalchemy import Connection, Row, and_, func, insert, or_, select
 
 from reconciler.domain import lifecycle
 from reconciler.store import revisions, tables
@@ -98,6 +98,9 @@ class Filter:
 def read(connection: Connection, wanted: Filter, limit: int) -> list[Line]:
     """The newest `limit` lines that fit, oldest first."""
     event, run, device, revision = tables.event, tables.run, tables.device, tables.revision
+    commit = func.coalesce(
+        event.c.revision_id, tables.task.c.revision_id
+    )  # a task's own, where no other is named
     query = (
         select(
             event.c.id,
@@ -117,7 +120,8 @@ def read(connection: Connection, wanted: Filter, limit: int) -> list[Line]:
         .select_from(
             event.outerjoin(run, run.c.id == event.c.run_id)
             .outerjoin(device, device.c.id == event.c.device_id)
-            .outerjoin(revision, revision.c.id == event.c.revision_id)
+            .outerjoin(tables.task, tables.task.c.id == event.c.task_id)
+            .outerjoin(revision, revision.c.id == commit)
         )
         .where(event.c.id > wanted.after)
         .order_by(event.c.id.desc())
