@@ -150,8 +150,10 @@ def _notes(commit: Commit, planned: Plan, state: actual.ActualState) -> Iterator
     verdicts = {verdict.key: verdict for verdict in planned.verdicts}
     for key in sorted({*commit.desired.declarations, *verdicts} - acted):
         declaration, stored = commit.desired.declarations.get(key), state.objects.get(key)
-        path = declaration.path if declaration else stored.path if stored else ""
-        note = objects.Note(key, path, declaration.digest if declaration else "", verdicts.get(key))
+        path, digest = (stored.path, stored.declared_digest) if stored else ("", "")
+        if declaration is not None:
+            path, digest = declaration.path, declaration.digest
+        note = objects.Note(key, path, digest, verdicts.get(key))
         if stored is None or _status(stored) != _noted(note):
             yield note
 

@@ -33,9 +33,12 @@ class Revision:
 
 
 def record_revision(connection: Connection, revision: Revision, now: datetime) -> int:
-    """The id of a commit's row, made when the commit is new here."""
+    """The id of a commit's row, made when the commit is new here. It is the newest now, also when it is back."""
     row = dataclasses.asdict(revision) | {"observed_at": now}
-    connection.execute(upsert(tables.revision).on_conflict_do_nothing(index_elements=["sha"]), [row])
+    statement = upsert(tables.revision).on_conflict_do_update(
+        index_elements=["sha"], set_={"observed_at": now}
+    )
+    connection.execute(statement, [row])
     found = select(tables.revision.c.id).where(tables.revision.c.sha == revision.sha)
     return int(connection.execute(found).scalar_one())
 
@@ -43,7 +46,9 @@ def record_revision(connection: Connection, revision: Revision, now: datetime) -
 def newest_revision(connection: Connection) -> Revision | None:
     """The commit that was applied last; None before the first."""
     revision = tables.revision
-    row = connection.execute(select(revision).order_by(revision.c.id.desc()).limit(1)).first()
+    row = connection.execute(
+        select(revision).order_by(revision.c.observed_at.desc(), revision.c.id.desc()).limit(1)
+    ).first()
     return Revision(row.sha, row.ref, row.subject, row.author) if row else None
 
 
@@ -165,6 +170,9 @@ class Note:
     verdict: plan.Verdict | None
 
 
+_UNREAD = frozenset({plan.Reason.INVALID, plan.Reason.UNREADABLE})
+
+
 def note(
     connection: Connection, notes: Iterable[Note], revision_id: int, now: datetime
 ) -> list[events.Event]:
@@ -172,16 +180,19 @@ def note(
     lines = []
     for noted in notes:
         verdict = noted.verdict
-        held = verdict is not None and verdict.reason is plan.Reason.FIRST_SIGHT
-        values = {
+        values: dict[str, Any] = {
             "path": noted.path,
             "declared_digest": noted.declared_digest,
-            "held": verdict.reason if verdict and held else None,
             "sync": "OutOfSync" if verdict else "Synced",
             "reason": verdict.reason if verdict else "",
             "message": verdict.message if verdict else "",
             "updated_at": now,
         }
+        if (
+            verdict is None or verdict.reason not in _UNREAD
+        ):  # what was held is so still when it can be read again
+            held = verdict is not None and verdict.reason is plan.Reason.FIRST_SIGHT
+            values["held"] = plan.Reason.FIRST_SIGHT if held else None
         statement = upsert(_object).values(
             source="default",
             kind=noted.key.kind,
