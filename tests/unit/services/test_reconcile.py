@@ -1,0 +1,199 @@
+"""Passes over a real repository: which commit, when, and what happens to what fails."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import pathlib
+import subprocess
+
+import pytest
+from rig import base, batch
+from sqlalchemy import select, text
+
+from reconciler import errors
+from reconciler.domain import limits
+from reconciler.domain.plan import Policy, Reason
+from reconciler.services.reconcile import Reconcile, Rules, summary
+from reconciler.source.repository import Repository
+from reconciler.store import tables
+
+ONE, TWO, THREE = "dev-1", "dev-2", "dev-3"
+
+
+class Fleet:
+    """A team's repository."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self.path = path
+        path.mkdir()
+        self.git("init", "--quiet", "--initial-branch=main")
+
+    def git(self, *arguments: str) -> str:
+        env = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "GIT_CONFIG_NOSYSTEM": "1"}
+        who = ("-c", "user.name=Ann", "-c", "user.email=ann@example.com", "-c", "commit.gpgsign=false")
+        ran = subprocess.run(
+            ["git", *who, *arguments], cwd=self.path, env=env, check=True, capture_output=True, text=True
+        )
+        return ran.stdout.strip()
+
+    def commit(self, *parts: dict[str, bytes], message: str = "change") -> str:
+        """A commit that holds just these files."""
+        for old in self.path.iterdir():
+            if old.name != ".git":
+                old.unlink()
+        for part in parts:
+            for name, content in part.items():
+                (self.path / name).write_bytes(content)
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--allow-empty", f"--message={message}")
+        return self.git("rev-parse", "HEAD")
+
+
+@pytest.fixture
+def fleet(tmp_path):
+    return Fleet(tmp_path / "fleet")
+
+
+@pytest.fixture
+def passes(rig, fleet, tmp_path):
+    repository = Repository(str(fleet.path), tmp_path / "mirror", "main")
+    rules = Rules(Policy(hold_first_sight=False), limits.DEFAULT)
+    yield Reconcile(rig.database, repository, rig.stage, rig.clock, rules)
+    repository.close()
+
+
+async def test_a_pass_applies_the_commit_that_the_ref_names(rig, fleet, passes):
+    sha = fleet.commit(base(ONE), batch(), message="upgrade everybody")
+    applied = await passes.run_pass()
+    assert applied.changed
+    (revision,) = rig.rows(select(tables.revision))
+    assert (revision.sha, revision.ref, revision.subject) == (sha, "main", "upgrade everybody")
+    assert revision.author.startswith("Ann")
+    await rig.materialize()
+    assert rig.status(ONE) == "QUEUED"
+    state = passes.state
+    assert (state.failing, state.passes, state.failures, state.last_success) == (None, 1, 0, rig.clock.now())
+    assert state.commit.revision.sha == sha
+    assert summary(state.plan) == "Plan: 4 to create, 0 to change, 0 to cancel."
+
+
+async def test_the_next_pass_over_the_same_commit_writes_nothing(rig, fleet, passes):
+    fleet.commit(base(ONE), batch())
+    await passes.run_pass()
+    await rig.materialize()
+    before = rig.dump()
+    rig.clock.advance(60)
+    applied = await passes.run_pass()
+    assert (applied.changed, rig.dump()) == (False, before)
+    assert summary(passes.state.plan) == "No changes."
+
+
+async def test_a_pass_looks_at_the_newest_commit_only(rig, fleet, passes):
+    fleet.commit(base(ONE))
+    await passes.run_pass()
+    fleet.commit(base(ONE), batch(), message="never seen")
+    fleet.commit(base(ONE), batch("other"))
+    await passes.run_pass()
+    assert [row.batch for row in rig.rows(select(tables.run))] == ["other"]
+
+
+async def test_a_repository_without_a_commit_is_waited_for(rig, fleet, passes):
+    assert await passes.run_pass() is None
+    assert passes.state.failing == "the repository has no commit yet"
+    fleet.commit(base(ONE))
+    await passes.run_pass()
+    assert passes.state.failing is None
+
+
+async def test_a_commit_s_trailer_confirms_its_cancellations(rig, fleet, passes):
+    many = [batch(f"b{i}", target={"devices": [name]}) for i, name in enumerate((ONE, TWO, THREE))]
+    fleet.commit(base(ONE, TWO, THREE), *many)
+    await passes.run_pass()
+    fleet.commit(base(ONE, TWO, THREE))
+    applied = await passes.run_pass()
+    assert {verdict.reason for verdict in applied.plan.held} == {Reason.MASS_CANCEL}
+    fleet.commit(base(ONE, TWO, THREE), message="stop them\n\nConfirm-Cancel: many")
+    assert (await passes.run_pass()).plan.actions == ()
+    fleet.commit(base(ONE, TWO, THREE), message="stop them\n\nConfirm-Cancel: 3")
+    assert len((await passes.run_pass()).plan.actions) == 3
+
+
+async def test_whoever_waits_for_a_pass_hears_of_changes_only(rig, fleet, passes):
+    heard = []
+
+    async def after() -> None:
+        heard.append(passes.state.passes)
+
+    passes.after_apply = after
+    fleet.commit(base(ONE))
+    await passes.run_pass()
+    await passes.run_pass()
+    fleet.commit(base(ONE), batch())
+    await passes.run_pass()
+    assert heard == [1, 3]
+
+
+async def test_a_repository_that_is_gone_changes_nothing(rig, fleet, passes):
+    fleet.commit(base(ONE), batch())
+    await passes.run_pass()
+    await rig.materialize()
+    before = rig.dump()
+    fleet.path.rename(fleet.path.with_name("away"))
+    with pytest.raises(errors.ReconcilerError):
+        await passes.run_pass()
+    assert rig.dump() == before
+    fleet.path.with_name("away").rename(fleet.path)
+    assert not (await passes.run_pass()).changed
+
+
+async def test_findings_are_logged_once_for_a_commit(rig, fleet, passes, caplog):
+    fleet.commit(base(ONE), {"bad.yaml": b"kind: Batch\n"})
+    await passes.run_pass()
+    found = [record for record in caplog.records if "bad.yaml" in record.message]
+    assert found
+    await passes.run_pass()
+    assert [record for record in caplog.records if "bad.yaml" in record.message] == found
+
+
+@contextlib.asynccontextmanager
+async def running(passes: Reconcile, interval: float = 600.0):
+    task = asyncio.create_task(passes.run(interval))
+    yield
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def until(condition) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - watches the loop's own waiting
+            await asyncio.sleep(0.02)
+
+
+async def test_the_daemon_s_loop_follows_every_commit_and_a_wake(rig, fleet, passes):
+    async with running(passes):
+        await until(lambda: passes.state.failing is not None)
+        first = fleet.commit(base(ONE))
+        await until(lambda: passes.state.commit is not None and passes.state.commit.revision.sha == first)
+        second = fleet.commit(base(ONE), batch())
+        await until(lambda: passes.state.commit.revision.sha == second)
+        count = passes.state.passes
+        passes.wake()
+        await until(lambda: passes.state.passes > count)
+
+
+async def test_the_daemon_s_loop_says_what_fails_and_tries_again(rig, fleet, passes):
+    fleet.commit(base(ONE))
+    with rig.database.writing() as connection:
+        connection.execute(text("ALTER TABLE object RENAME TO elsewhere"))
+    async with running(passes):
+        await until(lambda: passes.state.failures > 0)
+        assert "the database" in passes.state.failing
+        with rig.database.writing() as connection:
+            connection.execute(text("ALTER TABLE elsewhere RENAME TO object"))
+        passes.wake()
+        await until(lambda: passes.state.failing is None)
+    assert dataclasses.replace(passes.state).commit is not None

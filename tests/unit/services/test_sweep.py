@@ -1,0 +1,184 @@
+"""Time: timeouts count only while we could have heard, and nothing is decided by our own absence."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+from rig import SOURCE, Rig, base, batch
+
+from reconciler.services.sweep import Sweep
+from reconciler.transport.base import Intake
+
+ONE, TWO = "dev-1", "dev-2"
+
+
+class StaleIntake(Intake):
+    """An intake whose oldest message has waited for as long as the test says."""
+
+    waited = 0.0
+
+    def age(self) -> float:
+        return self.waited
+
+
+@pytest.fixture
+async def ready(rig):
+    """A device in progress and one that was only notified; the timeout is ten minutes."""
+    await rig.commit(base(ONE, TWO))
+    await rig.arrive(ONE, TWO)
+    await rig.commit(base(ONE, TWO), batch(timeout="10m"))
+    await rig.wait(2)
+    rig.progress(ONE, 10)
+    await rig.hear()
+    await rig.sweep.round()
+    return rig
+
+
+async def later(rig: Rig, seconds: int) -> int:
+    """Time passes as it does for a daemon, in steps; how many tasks expired."""
+    expired = 0
+    for _ in range(0, seconds, 20):
+        rig.clock.advance(20)
+        expired += await rig.sweep.round()
+    return expired
+
+
+async def test_a_task_fails_after_its_timeout_and_not_before(ready):
+    assert await later(ready, 580) == 0
+    assert await later(ready, 20) == 1
+    assert ready.status(ONE) == "FAILED timeout"
+    assert ready.status(TWO) == "NOTIFIED"
+    line = ready.events("task")[-1]
+    assert (line.device, line.from_status, line.to_status) == (ONE, "IN_PROGRESS", "FAILED")
+    assert line.message == "no version was reported in time"
+    ready.check()
+
+
+async def test_the_clock_runs_from_the_first_progress(ready):
+    assert await later(ready, 300) == 0
+    ready.progress(ONE, 90)
+    ready.inform(ONE, SOURCE)
+    ready.progress(TWO, 0)
+    await ready.hear()
+    assert await later(ready, 300) == 1
+    assert [ready.status(ONE), ready.status(TWO)] == ["FAILED timeout", "IN_PROGRESS"]
+    assert await later(ready, 300) == 1
+    assert ready.run().phase == "COMPLETED"
+    ready.check()
+
+
+async def test_a_notified_task_never_times_out(ready):
+    await later(ready, 3600)
+    assert ready.status(TWO) == "NOTIFIED"
+
+
+async def test_at_a_hundred_percent_the_log_says_that_the_version_is_missing(ready):
+    ready.progress(ONE, 100)
+    await ready.hear()
+    await later(ready, 600)
+    assert ready.events("task")[-1].message == "100 %, but no version was reported"
+
+
+async def test_many_timeouts_go_in_one_round(rig):
+    names = [f"dev-{number:03}" for number in range(60)]
+    await rig.commit(base(*names))
+    await rig.arrive(*names)
+    await rig.commit(base(*names), batch(timeout="1m"))
+    for name in names:
+        rig.progress(name, 1)
+    await rig.hear()
+    assert await later(rig, 60) == 60
+    assert rig.run().phase == "COMPLETED"
+    rig.check()
+
+
+@pytest.mark.parametrize("connected", [0.0, 59.9])
+async def test_nothing_expires_before_the_connection_is_a_minute_old(ready, connected):
+    ready.wire.connected = connected
+    assert await later(ready, 1200) == 0
+    ready.wire.connected = 60.0
+    assert await later(ready, 20) == 1
+
+
+async def test_nothing_expires_while_messages_wait_that_may_be_what_a_deadline_waits_for(ready):
+    intake = StaleIntake()
+    sweep = Sweep(ready.database, ready.wire, intake, ready.clock)
+    intake.waited = 5.0
+    for _ in range(40):
+        ready.clock.advance(20)
+        assert await sweep.round() == 0
+    intake.waited = 4.9
+    assert await sweep.round() == 1
+
+
+@pytest.mark.parametrize("jump", [-3600, -31, 31, 3600])
+async def test_a_clock_that_jumps_stops_expiry_for_a_minute_and_is_an_event(ready, jump):
+    await later(ready, 580)
+    ready.clock.jump(jump)
+    ready.clock.advance(20)
+    assert await ready.sweep.round() == 0
+    (line,) = ready.events("clock-jump")
+    assert line.message == f"the clock jumped by {jump:+} s; timeouts wait for 60 s"
+    assert await later(ready, 40) == 0
+    assert await later(ready, 20) == (1 if jump > 0 or jump == -31 else 0)
+
+
+@pytest.mark.parametrize("drift", [-30, 30])
+async def test_a_clock_that_drifts_is_no_jump(ready, drift):
+    ready.clock.jump(drift)
+    await ready.sweep.round()
+    assert ready.events("clock-jump") == []
+
+
+async def test_the_time_that_we_were_away_is_given_back(ready):
+    before = ready.task(ONE).deadline_at
+    ready.clock.advance(4)
+    await ready.kill()
+    ready.clock.advance(3600)
+    await ready.boot()
+    given = (ready.task(ONE).deadline_at - before).total_seconds()
+    assert 3600 <= given <= 3605
+    assert ready.task(TWO).deadline_at is None
+    assert await later(ready, 580) == 0
+    assert await later(ready, 40) == 1
+
+
+async def test_a_clock_that_went_back_while_we_were_away_takes_nothing(ready):
+    before = ready.task(ONE).deadline_at
+    await ready.kill()
+    ready.clock.jump(-3600)
+    await ready.boot()
+    assert ready.task(ONE).deadline_at == before
+
+
+async def test_every_start_is_an_event_with_its_epoch(ready):
+    await ready.kill()
+    assert await ready.boot() == 2
+    assert [line.message for line in ready.events("started")] == ["epoch 1", "epoch 2"]
+
+
+async def test_the_heartbeat_is_written_every_five_seconds(ready):
+    ready.clock.advance(5)
+    await ready.sweep.round()
+    before = ready.dump()
+    ready.clock.advance(4)
+    await ready.sweep.round()
+    assert ready.dump() == before
+    ready.clock.advance(1)
+    await ready.sweep.round()
+    (row,) = ready.dump()["daemon"]
+    assert row.heartbeat_at == ready.clock.now()
+
+
+async def test_the_daemon_s_loop_goes_round_at_once(ready):
+    running = asyncio.create_task(ready.sweep.run())
+    ready.clock.advance(7)
+    async with asyncio.timeout(10):
+        while ready.dump()["daemon"][0].heartbeat_at != ready.clock.now():  # noqa: ASYNC110 - its own pace
+            await asyncio.sleep(0.01)
+    assert ready.sweep.heartbeat == ready.clock.monotonic()
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
