@@ -69,7 +69,7 @@ class World:
                 tasks.settle_pushes(connection, 1, [(claim, given[0]) for claim in claims], self.now)
         elif what == "batch":
             self.batches += 1
-            seed.batch(connection, f"batch-{self.batches}", timeout=timedelta(minutes=2))
+            seed.batch(connection, f"batch-{self.batches}", timeout=timedelta(minutes=1))
         elif what == "chunk":
             materialization.run(connection, self.now, PRESENCE, chunk=2)
         elif what == "cancel" and newest is not None:
@@ -104,16 +104,19 @@ class World:
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory):
-    """A declared fleet, made once."""
+    """A fleet in the middle of a batch, made once."""
     file = tmp_path_factory.mktemp("template") / "state.db"
     database = Database.open(f"sqlite:///{file}", upgrade=True)
-    seed.world(database, FLEET)
+    seed.world(database, FLEET, timeout=timedelta(minutes=1))
+    with database.writing() as connection:
+        for name in FLEET[:2]:
+            seed.send(connection, name, lifecycle.progressed(1, ""))
     database.close()
     return file
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(happened=st.lists(operations, max_size=25))
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(happened=st.lists(operations, min_size=10, max_size=40))
 def test_counters_are_what_counting_gives(template, tmp_path, happened):
     file = tmp_path / "state.db"
     file.with_name("state.db-wal").unlink(missing_ok=True)
