@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from reconciler import bootstrap, errors
-from reconciler.cli import logs, options
+from reconciler.cli import findings, logs, options
 from reconciler.services import materialize, operate, reconcile
 from reconciler.services.clock import SystemClock
 from reconciler.store import devices, materialization, objects
@@ -38,14 +38,15 @@ async def _apply(base: bootstrap.Base) -> int:
             raise errors.UserError(f"{repository.url} has no commit yet")
         nobody = materialization.Presence(devices.NO_EPOCH, bootstrap.settle_of(base.settings))
         await materialize.everything(base.database, clock, nobody)
+        commit = service.state.commit
+        assert commit is not None
+        wrong = findings.show(commit)
     finally:
         repository.close()
-    commit = service.state.commit
-    assert commit is not None
     for verdict in applied.plan.verdicts:
         click.echo(f"  ! {verdict.key}: {verdict.reason}: {verdict.message}")
     click.echo(f"{commit.revision}: {reconcile.summary(applied.plan)}")
-    return 1 if any(found.severity == "error" for found in commit.diagnostics) else 0
+    return 1 if wrong else 0
 
 
 def _prepare(connection: Connection) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from reconciler import bootstrap
-from reconciler.cli import options
+from reconciler.cli import findings, options, render
 from reconciler.domain import plan
 from reconciler.domain.plan import Plan, Verb
 from reconciler.services import observe, preview, reconcile
@@ -37,17 +37,17 @@ FORMAT_VERSION = "1.0"
 def command(*, output: str, detailed_exitcode: bool, **flags: Any) -> int:
     """What the daemon would do with the newest commit of the ref, against the state in the data directory."""
     settings = options.load(flags)
-    commit, planned, reaches = _plan(settings)
+    commit, planned, reaches, wrong = _plan(settings)
     if output == "json":
         _print_json(commit, planned, reaches)
     else:
         _print_text(commit, planned, reaches)
-    if any(found.severity == "error" for found in commit.diagnostics):
+    if wrong:
         return 1
     return 2 if detailed_exitcode and planned.actions else 0
 
 
-def _plan(settings: Settings) -> tuple[Commit, Plan, dict[Any, Reach]]:
+def _plan(settings: Settings) -> tuple[Commit, Plan, dict[Any, Reach], bool]:
     """Reads the commit through a mirror of its own, so that a running daemon notices nothing."""
     rules = bootstrap.rules_of(settings)
     with tempfile.TemporaryDirectory(prefix="reconciler-plan-") as folder:
@@ -63,9 +63,10 @@ def _plan(settings: Settings) -> tuple[Commit, Plan, dict[Any, Reach]]:
                 return planned, list(preview.reaches(connection, commit, planned, rules.limits))
 
             planned, reaches = _look(settings, look)
+            wrong = findings.show(commit)
         finally:
             repository.close()
-    return commit, planned, {reach.key: reach for reach in reaches}
+    return commit, planned, {reach.key: reach for reach in reaches}, wrong
 
 
 def _look(settings: Settings, look: Any) -> tuple[Plan, list[Reach]]:
@@ -117,7 +118,9 @@ def _explain(reach: Reach | None) -> list[str]:
     offline = f", {reach.offline} of them not connected now" if reach.offline else ""
     lines = [f"{_devices(reach.upgraded)} to upgrade{offline}"]
     if reach.declared_here:
-        lines.append(f"of them {_devices(reach.declared_here)} that this same commit declares")
+        lines.append(
+            f"this same commit declares {_devices(reach.declared_here)}, which reported no version yet"
+        )
     lines += [f"{count} left out: {reason}" for reason, count in sorted(reach.left_out.items())]
     size = _size(reach.bytes_to_ship)
     minutes = "minute" if reach.minutes == 1 else "minutes"
@@ -160,6 +163,7 @@ def _print_json(commit: Commit, planned: Plan, reaches: Mapping[Any, Reach]) -> 
         "actions": actions,
         "refused": verdicts,
         "summary": reconcile.summary(planned),
+        "diagnostics": [render.plain(found, str) for found in commit.diagnostics],
     }
     click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
 
