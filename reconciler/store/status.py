@@ -204,7 +204,8 @@ def tasks(connection: Connection, wanted: TaskFilter, limit: int) -> list[Task]:
     else:
         query = query.order_by(_task.c.id.desc())
     if wanted.device is not None:
-        query = query.where(_device.c.name == wanted.device)
+        named = select(_device.c.id).where(_device.c.name == wanted.device)
+        query = query.where(_task.c.device_id.in_(named))
     if wanted.status is not None:
         query = query.where(_task.c.status == wanted.status)
     presence = _presence(connection)
