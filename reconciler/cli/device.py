@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from reconciler import bootstrap, errors
+from reconciler import errors
 from reconciler.cli import looking, names, options, secret_file, tables
 from reconciler.domain import limits, resources
 from reconciler.store import about, devices, identities, status
@@ -37,6 +37,8 @@ class _Desk:
 
 @contextlib.contextmanager
 def _desk(flags: dict[str, Any]) -> Iterator[_Desk]:
+    from reconciler import bootstrap  # all of the daemon: not for --help
+
     settings = options.load(dict(flags))
     with looking.opened(flags) as database:
         yield _Desk(database, bootstrap.vault_of(settings), looking.now())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import subprocess
+import sys
 
 import pytest
 import seed
@@ -14,7 +16,7 @@ from sqlalchemy import insert, text, update
 
 from reconciler import errors
 from reconciler.domain import lifecycle
-from reconciler.store import events, tables
+from reconciler.store import events, migrate, tables
 from reconciler.store.database import Database
 
 
@@ -174,3 +176,22 @@ def test_a_database_that_stays_locked_is_away_for_now(database, database_url, mo
 async def test_statements_run_on_threads_of_their_own(database):
     await database.write(seed.revision)
     assert await database.read(lambda c: c.execute(text("SELECT count(*) FROM revision")).scalar_one()) == 1
+
+
+def test_the_newest_schema_is_known_without_asking_the_migrations():
+    import alembic.config
+    import alembic.script
+
+    config = alembic.config.Config()
+    config.set_main_option("script_location", str(migrate._SCRIPTS))
+    assert migrate.head() == alembic.script.ScriptDirectory.from_config(config).get_current_head()
+
+
+def test_a_look_at_a_current_database_needs_no_migrations(database, database_url):
+    program = f"""
+import sys
+from reconciler.store.database import Database
+Database.open({database_url!r}, upgrade=False).close()
+assert "alembic" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
