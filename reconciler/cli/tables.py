@@ -47,15 +47,22 @@ class Table:
             max(pair) for pair in zip(widths, self._widths or widths, strict=True)
         ] or self._widths
         for number, row in enumerate(shown):
-            click.echo(self._line(row, bold=first and number == 0))
+            click.echo(self._line(row, heading=first and number == 0))
 
-    def _line(self, row: Sequence[str], *, bold: bool) -> str:
+    def _line(self, row: Sequence[str], *, heading: bool) -> str:
         last = len(row) - 1
         cells = []
         for number, (cell, wide) in enumerate(zip(row, self._widths, strict=True)):
             padding = " " * (wide - width(cell)) if number != last else ""
-            cells.append(click.style(cell, fg=_COLORS.get(cell), bold=bold or None) + padding)
+            cells.append(_styled(cell, heading=heading) + padding)
         return _GAP.join(cells).rstrip()
+
+
+def _styled(cell: str, *, heading: bool) -> str:
+    if heading:
+        return click.style(cell, bold=True)
+    color = _COLORS.get(cell)
+    return click.style(cell, fg=color) if color else cell
 
 
 def printable(value: str) -> str:

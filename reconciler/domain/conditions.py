@@ -129,6 +129,12 @@ def _outcome(work: Work) -> tuple[bool, str, str]:
     total = sum(work.counts.values())
     if work.phase is Phase.IN_PROGRESS:
         return False, "Progressing", f"{total - work.unfinished} of {total} tasks have ended"
+    if work.phase is Phase.COMPLETED and not total:
+        return (
+            True,
+            "NoDevices",
+            "no device fitted it: all are on the target, or none reports a source version",
+        )
     if work.phase is Phase.COMPLETED:
         done = f"{work.counts.get(lifecycle.Status.SUCCEEDED, 0)} of {total} succeeded"
         return not work.failed, "TasksFailed" if work.failed else "Completed", done

@@ -65,7 +65,10 @@ def test_a_wide_table_says_more(fleet, reconciler):
 
 def test_nothing_is_coloured_in_a_pipe(fleet, reconciler):
     assert "\x1b" not in reconciler("get", "batches").out
-    assert "\x1b[" in reconciler("--color", "always", "get", "batches").out
+    heading, held, _ = reconciler("--color", "always", "get", "batches").lines
+    assert "\x1b[31m" not in heading
+    assert held.startswith("held  ")
+    assert "\x1b[33mSuspended\x1b[0m" in held
     assert "\x1b" not in reconciler("--color", "never", "get", "batches").out
 
 

@@ -103,6 +103,10 @@ def test_a_batch_is_ready_when_all_of_its_devices_are_upgraded():
     assert conditions.health(given) is Health.HEALTHY
 
 
+def test_a_batch_that_fitted_nobody_says_so():
+    assert found(batch(Phase.COMPLETED, ended=True))["Ready"] == (True, "NoDevices")
+
+
 def test_a_batch_with_failed_tasks_is_degraded_also_while_it_runs():
     ended = batch(Phase.COMPLETED, ended=True, counts={Status.SUCCEEDED: 2, Status.FAILED: 1})
     assert found(ended)["Ready"] == (False, "TasksFailed")
