@@ -66,6 +66,11 @@ class Wire(MemoryTransport):
     def connected_for(self) -> float:
         return self.connected
 
+    def cut(self) -> None:
+        """Every connection breaks, and nobody is left to hear of it."""
+        self._sessions.clear()
+        self._backlog.clear()
+
     def health(self) -> Health:
         return super().health() if self.well else Health(ok=False, message="away")
 
@@ -142,7 +147,7 @@ class Rig:
             self._serving.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._serving
-        self.wire.forget() if hasattr(self.wire, "forget") else None
+        self.wire.cut()
 
     def read_tree(self, files: dict[str, bytes], confirmed: int | None = None) -> observe.Commit:
         """A commit of just these files."""
