@@ -9,19 +9,24 @@ import signal
 
 import proofs
 import pytest
+from stage import quick
+
+from reconciler.simulator.faults import Faults
 
 RATE = 480  # 8 a second: the batch takes longer than all the kills
+MESSY = Faults(repeat=0.3, reorder=0.3)
+"""Devices repeat what they say, and say it late. That must not matter."""
 SEED = int(os.environ.get("ACCEPTANCE_SEED", "1"))
 
 
-async def under_way(stage, count: int, **batch: object):
+async def under_way(stage, count: int):
     """A fleet in the middle of a batch: some devices were told, most were not."""
     stage.declare(count)
     stage.daemon.start()
     await stage.daemon.ready()
-    devices = stage.devices()
+    devices = stage.devices(quick(faults=MESSY))
     await stage.until(lambda: stage.reported() == count)
-    stage.batch(pushRatePerMinute=RATE, **batch)
+    stage.batch(pushRatePerMinute=RATE)
     stage.commit("Upgrade every thermostat to 1.4.0")
     return devices
 
