@@ -21,7 +21,7 @@ from pathlib import Path
 from reconciler import errors
 from reconciler.artifacts.store import FileStore
 from reconciler.domain import limits, plan
-from reconciler.protocol import urls
+from reconciler.protocol import broker_url, urls
 from reconciler.services import apply, burst, materialize, operate, sweep
 from reconciler.services.authenticate import DatabaseAuthenticator
 from reconciler.services.bell import Bell
@@ -168,6 +168,11 @@ class Daemon:
         self.http_port = self._server.bind()
         self.public_url = urls.check_base(settings.public_url or self._own_url())
         self._repository = repository_of(settings)
+        self.follows = f"{self._repository.url} {self._repository.ref}"
+        """The repository and its ref, as logs may show them."""
+        embedded = settings.mqtt == "embedded"
+        self.devices_at = settings.mqtt if embedded else str(broker_url.parse(settings.mqtt))
+        """The way to the devices, as logs may show it."""
         self.reconcile = reconcile_of(base, self._repository, self._clock)
         self._metrics: Metrics | None = None
         self._sweep: Sweep | None = None

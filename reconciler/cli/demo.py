@@ -182,7 +182,7 @@ def _where(settings: Settings, daemon: bootstrap.Daemon, fleet: Fleet) -> str:
     first = fleet.devices[0].address.device_name
     return f"""
 Everything is left running; Ctrl-C ends it. Where to look:
-  the repository      {settings.repo}      (commit to it: the daemon follows)
+  the repository      {daemon.follows}      (commit to it: the daemon follows)
   batches             reconciler get batches {at}
   one device          reconciler describe device {first} {at}
   what happened       reconciler events {at}

@@ -33,8 +33,8 @@ async def _run(base: bootstrap.Base) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, running.cancel)
-    _log.info("following %s %s", base.settings.repo, base.settings.ref)
-    _log.info("devices: %s; downloads: %s", base.settings.mqtt, daemon.public_url)
+    _log.info("following %s", daemon.follows)
+    _log.info("devices: %s; downloads: %s", daemon.devices_at, daemon.public_url)
     with contextlib.suppress(asyncio.CancelledError):
         await running
     _log.info("stopped")
