@@ -147,7 +147,7 @@ def went(connection: Connection, sessions: Mapping[int, int], epoch: int, now: d
             _device.c.id.in_(dialects.members(sessions)), _device.c.online_epoch == epoch
         )
     )
-    gone = [row.id for row in rows if row.session == sessions[row.id]]
+    gone = [row.id for row in rows if row.session <= sessions[row.id]]  # they grow within an epoch
     connection.execute(
         update(_device)
         .where(_device.c.id.in_(dialects.members(gone)))

@@ -126,3 +126,10 @@ def test_versions_are_the_newest_report_of_each_module(database):
         assert devices.reported_versions(connection, 1, "default") == ["1.2.0"]
         assert devices.reported_versions(connection, 1, "none") == []
         assert devices.distribution(connection, 1) == [("default", "1.2.0", 2), ("mcu", "9", 1)]
+
+
+def test_the_end_of_a_connection_that_was_never_written_ends_the_one_before_it_too(database):
+    world(database, ["dev-1"])
+    came(database, 3)
+    assert went(database, 4) == [1]  # 4 replaced 3, and both were told in one burst
+    assert not online(database, "dev-1")
