@@ -307,6 +307,7 @@ async def test_the_ring_of_messages_outlives_a_restart(ready):
     await ready.hear()
     await ready.kill()
     await ready.boot()
+    ready.connect(ONE)
     ready.inform(ONE, "1.0.1", duplicate=True)
     await ready.hear()
     assert ready.ingest.counted[Route.INFORM, "repeated"] == 1
