@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import enum
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from reconciler.domain import lifecycle, resources
@@ -88,6 +88,7 @@ class Burst:
         self._devices: dict[Address, devices.Device] = {}
         self._versions: dict[tuple[int, str], str] = {}
         self._reports: dict[tuple[int, str], devices.Report] = {}
+        self._repeated: set[bytes] = set()
         self._active: dict[int, lifecycle.Task] = {}
         self._ended: dict[tuple[int, str], lifecycle.Task] = {}
         self._before: dict[int, lifecycle.Task] = {}
@@ -97,28 +98,38 @@ class Burst:
         self._asked: list[tuple[Address, int | str, lifecycle.Task | None]] = []
 
     def process(self, heard: Sequence[Heard], presence: Sequence[Presence]) -> Outcome:
-        """Applies messages, then presence: who left in the same burst was still heard."""
-        repeated = seen.among(
-            self._connection, [message.fingerprint for message in heard if message.duplicate]
-        )
-        fresh = [m for m in heard if not (m.duplicate and m.fingerprint in repeated)]
-        self._read(fresh, presence)
-        results = [
-            Result.REPEATED if m.duplicate and m.fingerprint in repeated else self._hear(m) for m in heard
-        ]
+        """Applies who came, then messages, then who left.
+
+        A message may undo the push that coming made due, and who left in the same burst was still heard.
+        """
+        last = self._meet(heard, presence)
+        due = self._come(heard, last)
+        self._read(heard)
+        results = [Result.REPEATED if self._is_redelivery(m) else self._hear(m) for m in heard]
         replies = self._replies()
-        self._write(fresh)
-        due = self._attend(fresh, presence)
+        self._write([m for m, result in zip(heard, results, strict=True) if result is not Result.REPEATED])
+        self._go(last)
+        due = due or bool(replies) or any(task.push_due_at is not None for task in self._after.values())
         named = {message.address for message in heard} | {item.address for item in presence}
-        unknown = frozenset(named - self._devices.keys())
-        return Outcome(tuple(results), tuple(replies), due or bool(replies), unknown)
+        return Outcome(tuple(results), tuple(replies), due, frozenset(named - self._devices.keys()))
 
     # ------------------------------------------------------------------------------------------ reading
 
-    def _read(self, heard: Sequence[Heard], presence: Sequence[Presence]) -> None:
+    def _meet(self, heard: Sequence[Heard], presence: Sequence[Presence]) -> dict[Address, Presence]:
+        """Finds or registers the devices; what was said last of the presence of each."""
         addresses = {message.address for message in heard} | {item.address for item in presence}
         self._devices = devices.find(self._connection, addresses, self._host.presence_epoch)
         self._register(message.address for message in heard)
+        last: dict[Address, Presence] = {}
+        for item in presence:
+            # a late 'gone' of a connection that was replaced says nothing about the new one
+            if item.address in self._devices and item.session >= last.get(item.address, item).session:
+                last[item.address] = item
+        return last
+
+    def _read(self, heard: Sequence[Heard]) -> None:
+        duplicates = [message.fingerprint for message in heard if message.duplicate]
+        self._repeated = seen.among(self._connection, duplicates)
         ids = {self._devices[message.address].id for message in heard if message.address in self._devices}
         if ids:
             self._versions = devices.versions(self._connection, ids)
@@ -148,6 +159,9 @@ class Burst:
         ]
 
     # ----------------------------------------------------------------------------------------- stepping
+
+    def _is_redelivery(self, message: Heard) -> bool:
+        return message.duplicate and message.fingerprint in self._repeated
 
     def _hear(self, message: Heard) -> Result:
         device = self._devices.get(message.address)
@@ -243,30 +257,28 @@ class Burst:
             tasks.save(connection, changes, now)
         seen.remember(connection, [message.fingerprint for message in heard])
 
-    def _attend(self, heard: Sequence[Heard], presence: Sequence[Presence]) -> bool:
-        """Who came, who went, who was heard; True when a push became due."""
-        last: dict[Address, Presence] = {}
-        for (
-            item
-        ) in presence:  # a late 'gone' of a connection that was replaced says nothing about the new one
-            if item.address in self._devices and item.session >= last.get(item.address, item).session:
-                last[item.address] = item
+    # ----------------------------------------------------------------------------------------- presence
+
+    def _come(self, heard: Sequence[Heard], last: Mapping[Address, Presence]) -> bool:
+        """Who came, and who was heard; True when a push became due."""
         came = {self._devices[a].id: item.session for a, item in last.items() if item.online}
-        went = {self._devices[a].id: item.session for a, item in last.items() if not item.online}
         known = [self._devices[m.address] for m in heard if m.address in self._devices]
         if self._host.assumed_presence:
             came |= {device.id: 0 for device in known if not device.online}
         if came:
             devices.came(self._connection, came, self._host.presence_epoch, self._now)
             tasks.due_again(self._connection, came, self._now + self._host.settle)
-        if went:
-            tasks.not_due(
-                self._connection, devices.went(self._connection, went, self._host.presence_epoch, self._now)
-            )
         stale = self._now - devices.LAST_SEEN_GRAIN
         old = {d.id for d in known if d.id not in came and (d.last_seen_at is None or d.last_seen_at < stale)}
         devices.touch(self._connection, old, self._now)
-        return bool(came) or any(task.push_due_at is not None for task in self._after.values())
+        return bool(came)
+
+    def _go(self, last: Mapping[Address, Presence]) -> None:
+        """Who left: nothing is due for them."""
+        went = {self._devices[a].id: item.session for a, item in last.items() if not item.online}
+        if went:
+            gone = devices.went(self._connection, went, self._host.presence_epoch, self._now)
+            tasks.not_due(self._connection, gone)
 
 
 def _line(task: lifecycle.Task, step: lifecycle.Step) -> events.Event:
