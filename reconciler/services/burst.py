@@ -89,6 +89,7 @@ class Burst:
         self._versions: dict[tuple[int, str], str] = {}
         self._reports: dict[tuple[int, str], devices.Report] = {}
         self._repeated: set[bytes] = set()
+        self._newest: dict[tuple[int, str], Heard] = {}
         self._active: dict[int, lifecycle.Task] = {}
         self._ended: dict[tuple[int, str], lifecycle.Task] = {}
         self._before: dict[int, lifecycle.Task] = {}
@@ -105,7 +106,7 @@ class Burst:
         last = self._meet(heard, presence)
         due = self._come(heard, last)
         self._read(heard)
-        results = [Result.REPEATED if self._is_redelivery(m) else self._hear(m) for m in heard]
+        results = [self._hear(message) for message in heard]
         replies = self._replies()
         self._write([m for m, result in zip(heard, results, strict=True) if result is not Result.REPEATED])
         self._go(last)
@@ -130,7 +131,9 @@ class Burst:
     def _read(self, heard: Sequence[Heard]) -> None:
         duplicates = [message.fingerprint for message in heard if message.duplicate]
         self._repeated = seen.among(self._connection, duplicates)
-        ids = {self._devices[message.address].id for message in heard if message.address in self._devices}
+        known = [(self._devices[m.address].id, m) for m in heard if m.address in self._devices]
+        self._newest = {(i, m.said.module): m for i, m in known if isinstance(m.said, messages.Inform)}
+        ids = {device_id for device_id, _ in known}
         if ids:
             self._versions = devices.versions(self._connection, ids)
             self._active = tasks.active(self._connection, ids)
@@ -160,13 +163,27 @@ class Burst:
 
     # ----------------------------------------------------------------------------------------- stepping
 
-    def _is_redelivery(self, message: Heard) -> bool:
-        return message.duplicate and message.fingerprint in self._repeated
+    def _is_redelivery(self, message: Heard, device: devices.Device) -> bool:
+        """A progress that was committed. A report of a version only when it is no news, or when news follow.
+
+        Ids start again at each boot, so what looks like an old report may be a new one whose first copy was lost:
+        to miss that a device is back on its old version is worse than to note a version twice. A question is
+        answered again.
+        """
+        said = message.said
+        if not message.duplicate or message.fingerprint not in self._repeated:
+            return False
+        if isinstance(said, messages.Inform):
+            place = (device.id, said.module)
+            return self._versions.get(place) == said.version or self._newest[place] is not message
+        return isinstance(said, messages.Progress)
 
     def _hear(self, message: Heard) -> Result:
         device = self._devices.get(message.address)
         if device is None:
             return Result.UNKNOWN
+        if self._is_redelivery(message, device):
+            return Result.REPEATED
         said = message.said
         if said.module != messages.DEFAULT_MODULE and said.module not in device.modules:
             return Result.MALFORMED
