@@ -326,16 +326,21 @@ _MOVED = (
 _PROGRESSED = ("step", "step_description")
 
 _same = and_(_task.c.id == bindparam("task"), _task.c.status == bindparam("was"))
-_save_progress = update(_task).where(_same).values({name: bindparam(f"new_{name}") for name in _PROGRESSED})
+_save_progress = (
+    update(_task)
+    .where(_same)
+    .values({name: bindparam(f"new_{name}") for name in _PROGRESSED} | {"claim_epoch": None})
+)
 _save_move = (
     update(_task).where(_same).values({name: bindparam(f"new_{name}") for name in (*_MOVED, "holds")})
 )
-_save_end = _save_move.values(claim_epoch=None)
+# Who was pushed and says something after which no push is due has its push: its acknowledgement is waited for no more.
+_save_settled = _save_move.values(claim_epoch=None)
 
 
 def save(connection: Connection, changes: Sequence[Change], now: datetime) -> None:
     """Writes what a burst did to tasks: rows, events, counters, and the runs that ended with them."""
-    kinds: dict[Any, list[dict[str, Any]]] = {_save_progress: [], _save_move: [], _save_end: []}
+    kinds: dict[Any, list[dict[str, Any]]] = {_save_progress: [], _save_move: [], _save_settled: []}
     moves = counts.Moves()
     for change in changes:
         statement, names = _statement(change)
@@ -353,7 +358,7 @@ def _statement(change: Change) -> tuple[Any, tuple[str, ...]]:
     before, after = change.before, change.after
     if all(getattr(before, name) == getattr(after, name) for name in _MOVED if name not in _PROGRESSED):
         return _save_progress, _PROGRESSED
-    return (_save_end if after.status in lifecycle.ENDED else _save_move), (*_MOVED, "holds")
+    return (_save_settled if after.push_due_at is None else _save_move), (*_MOVED, "holds")
 
 
 def _parameters(change: Change, names: tuple[str, ...]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from sqlalchemy import select
 from reconciler.protocol import topics
 from reconciler.protocol.topics import Route
 from reconciler.store import tables
+from reconciler.transport.base import Delivery
 
 ONE = "dev-1"
 
@@ -87,3 +88,46 @@ async def test_a_question_that_comes_again_is_answered_again(rig):
         rig.say(ONE, topics.firmware_get, {"id": 7, "params": {}}, duplicate=duplicate)
         await rig.hear()
     assert len(rig.pushed(ONE)) == 2
+
+
+# --- what a device says of its task is as good as the acknowledgement of its push ---
+
+
+async def pushed_in_vain(rig) -> None:
+    """A push that the device got, and whose acknowledgement never comes."""
+    await rig.commit(base(ONE))
+    await rig.arrive(ONE)
+    await rig.commit(base(ONE), batch(timeout="60m"))
+    rig.wire.delivery = Delivery.TIMED_OUT
+    assert await rig.dispatch.round() == 1
+    rig.clock.advance(1)
+
+
+async def test_a_device_that_works_on_its_push_is_not_pushed_again_for_want_of_an_acknowledgement(rig):
+    await pushed_in_vain(rig)
+    rig.progress(ONE, 5)
+    await rig.hear()
+    assert await rig.wait(300) == 0
+    assert rig.status(ONE) == "IN_PROGRESS"
+
+
+async def test_a_device_that_asked_after_its_push_is_not_pushed_again_for_want_of_an_acknowledgement(rig):
+    await pushed_in_vain(rig)
+    rig.ask(ONE)
+    await rig.hear()
+    assert await rig.wait(300) == 0
+
+
+async def test_a_device_that_came_back_to_its_source_is_pushed_again_until_it_is_heard_of(rig):
+    await rig.commit(base(ONE))
+    await rig.arrive(ONE)
+    await rig.commit(base(ONE), batch(timeout="60m"))
+    await rig.push()
+    rig.progress(ONE, 5)
+    rig.inform(ONE, SOURCE)
+    rig.wire.delivery = Delivery.TIMED_OUT
+    assert await rig.wait(130) == 2
+    rig.progress(ONE, 6)
+    assert await rig.wait(1) == 0
+    assert rig.task(ONE).claim_epoch is None
+    rig.check()
