@@ -8,106 +8,17 @@ What is refused is not an action: the object goes on as it was, OutOfSync, with 
 from __future__ import annotations
 
 import dataclasses
-import enum
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from reconciler.domain import desired as desires
-from reconciler.domain import lifecycle, resources
+from reconciler.domain import guards, lifecycle, resources
+from reconciler.domain.actions import HOLDS, Action, Plan, Policy, Reason, Verb, Verdict
 from reconciler.domain.actual import ActualState, Phase, Run, Stored
 from reconciler.domain.desired import Declaration, DesiredState, Key
 from reconciler.domain.resources import CancelScope, Kind, State
 
-
-class Verb(enum.StrEnum):
-    """What an action does."""
-
-    CREATE = "create"
-    CHANGE = "change"
-    CANCEL = "cancel"
-    REMOVE = "remove"
-
-
-class Reason(enum.StrEnum):
-    """Why an object is not what Git says."""
-
-    INVALID = "Invalid"
-    UNREADABLE = "Unreadable"
-    IMMUTABLE = "Immutable"
-    IN_USE = "InUse"
-    TAKEN = "Taken"
-    REFERENCE = "Reference"
-    UNKNOWN_DEVICES = "UnknownDevices"
-    DRAINING = "Draining"
-    FIRST_SIGHT = "FirstSight"
-    MASS_CANCEL = "MassCancel"
-
-
-HOLDS = frozenset({Reason.FIRST_SIGHT, Reason.MASS_CANCEL})
-"""Reasons that wait for somebody's word, where others wait for a change in Git."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Action:
-    """One thing to do to one object."""
-
-    verb: Verb
-    key: Key
-    why: str
-    declaration: Declaration | None = None
-    starts_run: bool = False
-    cancels_run: bool = False
-    statuses: tuple[lifecycle.Status, ...] = ()
-    """Of a cancellation: unfinished tasks in these statuses end, the others go on."""
-    changed: tuple[str, ...] = ()
-    """Of a change: the fields of the spec."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Verdict:
-    """An object that is not what Git says, and why."""
-
-    key: Key
-    reason: Reason
-    message: str
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Plan:
-    """What a pass does. Empty when there are no actions, whatever is refused or held."""
-
-    actions: tuple[Action, ...] = ()
-    verdicts: tuple[Verdict, ...] = ()
-
-    @property
-    def refused(self) -> tuple[Verdict, ...]:
-        """What somebody must change in Git."""
-        return tuple(verdict for verdict in self.verdicts if verdict.reason not in HOLDS)
-
-    @property
-    def held(self) -> tuple[Verdict, ...]:
-        """What waits for somebody's word."""
-        return tuple(verdict for verdict in self.verdicts if verdict.reason in HOLDS)
-
-    def count(self, *verbs: Verb) -> int:
-        """How many actions have one of the verbs."""
-        return sum(action.verb in verbs for action in self.actions)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Policy:
-    """How careful to be.
-
-    Attributes:
-        hold_first_sight: batches that an empty database finds in Git touch nobody until confirmed.
-        mass_cancel_least: fewer cancellations in one commit than this are never held…
-        mass_cancel_share: …and neither are those of at most this share of the running batches.
-    """
-
-    hold_first_sight: bool = True
-    mass_cancel_least: int = 3
-    mass_cancel_share: float = 0.5
-
+__all__ = ["HOLDS", "Action", "Plan", "Policy", "Reason", "Verb", "Verdict", "diff", "statuses_on_cancel"]
 
 MUTABLE: Mapping[Kind, frozenset[str]] = {
     Kind.PRODUCT: frozenset({"description", "modules", "versionFormat", "registration"}),
@@ -127,24 +38,20 @@ _VERBS = [Verb.CANCEL, Verb.CREATE, Verb.CHANGE, Verb.REMOVE]
 _KINDS = list(Kind)
 
 
-def diff(desired: DesiredState, actual: ActualState, policy: Policy = Policy()) -> Plan:
+def diff(desired: DesiredState, actual: ActualState, policy: Policy) -> Plan:
     """What makes the database what Git says."""
     found = [*_declared(desired, actual, policy), *_broken(desired, actual), *_gone(desired, actual)]
     actions = [item for item in found if isinstance(item, Action)]
     verdicts = [item for item in found if isinstance(item, Verdict)]
-    held = _guard(actions, desired, actual, policy)
-    actions = _without(actions, held)
-    verdicts += held
-    for rule in (_baseless, _still_used):
-        while found_now := rule(actions, actual):  # what is refused may leave another without its reason
-            actions = _without(actions, found_now)
-            verdicts += found_now
+    look = guards.Look(desired, actual, policy)
+    for rule in guards.RULES:
+        while refused := rule(
+            actions, verdicts, look
+        ):  # what is refused may leave another without its reason
+            keys = {verdict.key for verdict in refused}
+            actions = [action for action in actions if action.key not in keys]
+            verdicts += refused
     return Plan(tuple(sorted(actions, key=_order)), tuple(sorted(verdicts, key=_by_key)))
-
-
-def _without(actions: list[Action], refused: Iterable[Verdict]) -> list[Action]:
-    keys = {verdict.key for verdict in refused}
-    return [action for action in actions if action.key not in keys]
 
 
 def statuses_on_cancel(scopes: Iterable[str]) -> tuple[lifecycle.Status, ...]:
@@ -318,82 +225,3 @@ def _gone(desired: DesiredState, actual: ActualState) -> Iterable[Action]:
             yield Action(Verb.CANCEL, key, "deleted from Git", cancels_run=True, statuses=statuses)
         else:
             yield Action(Verb.REMOVE, key, "deleted from Git")
-
-
-def _guard(
-    actions: list[Action], desired: DesiredState, actual: ActualState, policy: Policy
-) -> list[Verdict]:
-    """A missing folder or a commit that cancels most of what runs is more often a mistake than a wish."""
-    cancels = [action for action in actions if action.cancels_run]
-    running = sum(s.run is not None and s.run.phase is Phase.IN_PROGRESS for s in actual.objects.values())
-    emptied = (
-        not desired.declarations and not desired.broken and any(s.in_force for s in actual.objects.values())
-    )
-    many = len(cancels) >= policy.mass_cancel_least and len(cancels) > policy.mass_cancel_share * running
-    if not (emptied or many) or actual.confirmed_cancels == len(cancels):
-        return []
-    affected = [action for action in actions if action.verb is Verb.REMOVE] * emptied + cancels
-    message = (
-        f"this commit cancels {len(cancels)} of {running} running batches"
-        + (" and leaves nothing declared" if emptied else "")
-        + f": confirm with `reconciler confirm --cancel {len(cancels)}` or a commit trailer "
-        f"`Confirm-Cancel: {len(cancels)}`"
-    )
-    return [Verdict(action.key, Reason.MASS_CANCEL, message) for action in affected]
-
-
-def _baseless(actions: list[Action], actual: ActualState) -> list[Verdict]:
-    """What would be new, but refers to something that is not in force and does not become so."""
-    known = {key for key, stored in actual.objects.items() if stored.in_force}
-    known |= {action.key for action in actions if action.declaration is not None}
-    return [
-        Verdict(action.key, Reason.REFERENCE, f"{missing[0]}, which it refers to, is refused")
-        for action in actions
-        if action.verb is Verb.CREATE
-        and action.declaration is not None
-        and (missing := [key for key in _refers(action.declaration) if key not in known])
-    ]
-
-
-def _refers(declaration: Declaration) -> Iterable[Key]:
-    return _references(declaration.kind, resources.normalised(declaration.resource))
-
-
-def _still_used(actions: list[Action], actual: ActualState) -> list[Verdict]:
-    """Removals that something in force, or an unfinished task, still needs."""
-    leaving = {action.key: action for action in actions if action.declaration is None}
-    users: dict[Key, str] = {}
-    for key, stored in actual.objects.items():
-        if stored.in_force and key not in leaving:
-            used = set(_references(key.kind, stored.spec or {}))
-            if stored.run is not None:
-                used.add(Key(Kind.PRODUCT, stored.run.product))
-            users.update(dict.fromkeys(used, f"{key} refers to it"))
-    for key, stored in actual.objects.items():
-        left = _left_after(stored.run, actions, key)
-        if stored.run is not None and left:
-            message = f"{left} unfinished tasks of {key} need it"
-            users[Key(Kind.PACKAGE, stored.run.package)] = message
-            users[Key(Kind.PRODUCT, stored.run.product)] = message
-    return [
-        Verdict(key, Reason.IN_USE, f"can't be removed: {users[key]}")
-        for key, action in leaving.items()
-        if key in users and action.verb is Verb.REMOVE
-    ]
-
-
-def _references(kind: Kind, spec: Mapping[str, Any]) -> Iterable[Key]:
-    if kind is Kind.BATCH:
-        yield Key(Kind.PACKAGE, spec["package"])
-    elif "product" in spec:
-        yield Key(Kind.PRODUCT, spec["product"])
-
-
-def _left_after(run: Run | None, actions: list[Action], key: Key) -> int:
-    """Unfinished tasks of a run once the plan's own cancellation has been carried out."""
-    if run is None:
-        return 0
-    ended = {
-        status for action in actions if action.key == key and action.cancels_run for status in action.statuses
-    }
-    return sum(count for status, count in run.unfinished.items() if status not in ended)

@@ -1,0 +1,102 @@
+"""The words of a plan: what it does and why, what it refuses or holds and why, and how careful it is.
+
+Made by `plan` and `guards`; printed by the CLI and carried out by `services.apply`. Nothing is decided here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+
+from reconciler.domain import lifecycle
+from reconciler.domain.desired import Declaration, Key
+
+
+class Verb(enum.StrEnum):
+    """What an action does."""
+
+    CREATE = "create"
+    CHANGE = "change"
+    CANCEL = "cancel"
+    REMOVE = "remove"
+
+
+class Reason(enum.StrEnum):
+    """Why an object is not what Git says."""
+
+    INVALID = "Invalid"
+    UNREADABLE = "Unreadable"
+    IMMUTABLE = "Immutable"
+    IN_USE = "InUse"
+    TAKEN = "Taken"
+    REFERENCE = "Reference"
+    UNKNOWN_DEVICES = "UnknownDevices"
+    DRAINING = "Draining"
+    FIRST_SIGHT = "FirstSight"
+    MASS_CANCEL = "MassCancel"
+
+
+HOLDS = frozenset({Reason.FIRST_SIGHT, Reason.MASS_CANCEL})
+"""Reasons that wait for somebody's word, where others wait for a change in Git."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Action:
+    """One thing to do to one object."""
+
+    verb: Verb
+    key: Key
+    why: str
+    declaration: Declaration | None = None
+    starts_run: bool = False
+    cancels_run: bool = False
+    statuses: tuple[lifecycle.Status, ...] = ()
+    """Of a cancellation: unfinished tasks in these statuses end, the others go on."""
+    changed: tuple[str, ...] = ()
+    """Of a change: the fields of the spec."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Verdict:
+    """An object that is not what Git says, and why."""
+
+    key: Key
+    reason: Reason
+    message: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plan:
+    """What a pass does. Empty when there are no actions, whatever is refused or held."""
+
+    actions: tuple[Action, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+
+    @property
+    def refused(self) -> tuple[Verdict, ...]:
+        """What somebody must change in Git."""
+        return tuple(verdict for verdict in self.verdicts if verdict.reason not in HOLDS)
+
+    @property
+    def held(self) -> tuple[Verdict, ...]:
+        """What waits for somebody's word."""
+        return tuple(verdict for verdict in self.verdicts if verdict.reason in HOLDS)
+
+    def count(self, *verbs: Verb) -> int:
+        """How many actions have one of the verbs."""
+        return sum(action.verb in verbs for action in self.actions)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Policy:
+    """How careful to be.
+
+    Attributes:
+        hold_first_sight: batches that an empty database finds in Git touch nobody until confirmed.
+        mass_cancel_least: fewer cancellations in one commit than this are never held…
+        mass_cancel_share: …and neither are those of at most this share of the running batches.
+    """
+
+    hold_first_sight: bool = True
+    mass_cancel_least: int = 3
+    mass_cancel_share: float = 0.5

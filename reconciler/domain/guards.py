@@ -1,0 +1,115 @@
+"""What keeps an action from being carried out, whatever it is on: rules over a plan's actions, one after the other.
+
+`plan.diff` asks each rule until it has nothing more to say. A rule answers with verdicts; their actions are
+dropped, and the objects stay as they are. No rule makes an action.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from reconciler.domain import resources
+from reconciler.domain.actions import Action, Policy, Reason, Verb, Verdict
+from reconciler.domain.actual import ActualState, Phase, Run
+from reconciler.domain.desired import Declaration, DesiredState, Key
+from reconciler.domain.resources import Kind
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Look:
+    """What a plan compares."""
+
+    desired: DesiredState
+    actual: ActualState
+    policy: Policy
+
+
+Rule = Callable[[Sequence[Action], Sequence[Verdict], Look], list[Verdict]]
+"""What of the actions may not be, given what is refused or held already."""
+
+
+def _mass_cancel(actions: Sequence[Action], verdicts: Sequence[Verdict], look: Look) -> list[Verdict]:
+    """A missing folder or a commit that cancels most of what runs is more often a mistake than a wish."""
+    del verdicts
+    desired, actual, policy = look.desired, look.actual, look.policy
+    cancels = [action for action in actions if action.cancels_run]
+    running = sum(s.run is not None and s.run.phase is Phase.IN_PROGRESS for s in actual.objects.values())
+    emptied = (
+        not desired.declarations and not desired.broken and any(s.in_force for s in actual.objects.values())
+    )
+    many = len(cancels) >= policy.mass_cancel_least and len(cancels) > policy.mass_cancel_share * running
+    if not (emptied or many) or actual.confirmed_cancels == len(cancels):
+        return []
+    affected = [action for action in actions if action.verb is Verb.REMOVE] * emptied + cancels
+    message = (
+        f"this commit cancels {len(cancels)} of {running} running batches"
+        + (" and leaves nothing declared" if emptied else "")
+        + f": confirm with `reconciler confirm --cancel {len(cancels)}` or a commit trailer "
+        f"`Confirm-Cancel: {len(cancels)}`"
+    )
+    return [Verdict(action.key, Reason.MASS_CANCEL, message) for action in affected]
+
+
+def _baseless(actions: Sequence[Action], verdicts: Sequence[Verdict], look: Look) -> list[Verdict]:
+    """What would be new, but refers to something that is not in force and does not become so."""
+    del verdicts
+    known = {key for key, stored in look.actual.objects.items() if stored.in_force}
+    known |= {action.key for action in actions if action.declaration is not None}
+    return [
+        Verdict(action.key, Reason.REFERENCE, f"{missing[0]}, which it refers to, is refused")
+        for action in actions
+        if action.verb is Verb.CREATE
+        and action.declaration is not None
+        and (missing := [key for key in _refers(action.declaration) if key not in known])
+    ]
+
+
+def _refers(declaration: Declaration) -> Iterable[Key]:
+    return _references(declaration.kind, resources.normalised(declaration.resource))
+
+
+def _still_used(actions: Sequence[Action], verdicts: Sequence[Verdict], look: Look) -> list[Verdict]:
+    """Removals that something in force, or an unfinished task, still needs."""
+    del verdicts
+    leaving = {action.key: action for action in actions if action.declaration is None}
+    users: dict[Key, str] = {}
+    for key, stored in look.actual.objects.items():
+        if stored.in_force and key not in leaving:
+            used = set(_references(key.kind, stored.spec or {}))
+            if stored.run is not None:
+                used.add(Key(Kind.PRODUCT, stored.run.product))
+            users.update(dict.fromkeys(used, f"{key} refers to it"))
+    for key, stored in look.actual.objects.items():
+        left = _left_after(stored.run, actions, key)
+        if stored.run is not None and left:
+            message = f"{left} unfinished tasks of {key} need it"
+            users[Key(Kind.PACKAGE, stored.run.package)] = message
+            users[Key(Kind.PRODUCT, stored.run.product)] = message
+    return [
+        Verdict(key, Reason.IN_USE, f"can't be removed: {users[key]}")
+        for key, action in leaving.items()
+        if key in users and action.verb is Verb.REMOVE
+    ]
+
+
+def _references(kind: Kind, spec: Mapping[str, Any]) -> Iterable[Key]:
+    if kind is Kind.BATCH:
+        yield Key(Kind.PACKAGE, spec["package"])
+    elif "product" in spec:
+        yield Key(Kind.PRODUCT, spec["product"])
+
+
+def _left_after(run: Run | None, actions: Sequence[Action], key: Key) -> int:
+    """Unfinished tasks of a run once the plan's own cancellation has been carried out."""
+    if run is None:
+        return 0
+    ended = {
+        status for action in actions if action.key == key and action.cancels_run for status in action.statuses
+    }
+    return sum(count for status, count in run.unfinished.items() if status not in ended)
+
+
+RULES: Sequence[Rule] = (_mass_cancel, _still_used, _baseless)
+"""In their order: who waits for somebody's word is told that first."""
