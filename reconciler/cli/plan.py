@@ -109,7 +109,11 @@ def _print_text(commit: Commit, planned: Plan, reaches: Mapping[Any, Reach]) -> 
 def _explain(reach: Reach | None) -> list[str]:
     if reach is None:
         return []
-    if reach.canceled or reach.draining or not (reach.upgraded or reach.left_out or reach.declared_here):
+    if (
+        reach.canceled
+        or reach.draining
+        or not (reach.upgraded or reach.conflicts or reach.left_out or reach.declared_here)
+    ):
         return (
             [f"{reach.canceled} tasks end, {reach.draining} go on"]
             if reach.canceled or reach.draining
@@ -121,6 +125,8 @@ def _explain(reach: Reach | None) -> list[str]:
         lines.append(
             f"this same commit declares {_devices(reach.declared_here)}, which reported no version yet"
         )
+    if reach.conflicts:
+        lines.append(f"{_devices(reach.conflicts)} more fail at once: conflict with another batch")
     lines += [f"{count} left out: {reason}" for reason, count in sorted(reach.left_out.items())]
     size = _size(reach.bytes_to_ship)
     minutes = "minute" if reach.minutes == 1 else "minutes"
@@ -174,6 +180,7 @@ def _reach_json(reach: Reach | None) -> dict[str, Any] | None:
     return {
         "devices": reach.upgraded,
         "offline": reach.offline,
+        "conflicts": reach.conflicts,
         "leftOut": dict(reach.left_out),
         "declaredByThisCommit": reach.declared_here,
         "bytes": reach.bytes_to_ship,

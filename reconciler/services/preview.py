@@ -9,7 +9,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 
-from reconciler.domain import limits, plan, resources
+from reconciler.domain import limits, plan, resources, targeting
 from reconciler.domain.desired import Key
 from reconciler.domain.resources import Kind
 from reconciler.services import apply, observe
@@ -26,6 +26,8 @@ class Reach:
     upgraded: int = 0
     offline: int = 0
     """Of the upgraded: not connected now."""
+    conflicts: int = 0
+    """Fail at once: their devices are in another unfinished task, or in a batch of this commit that comes first."""
     left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
     declared_here: int = 0
     """Devices that the same commit declares: their versions are not known yet."""
@@ -41,8 +43,9 @@ class Reach:
 def reaches(
     connection: Connection, commit: Commit, planned: plan.Plan, allowed: limits.Limits
 ) -> Iterator[Reach]:
-    """The reach of each action that starts or cancels a run."""
+    """The reach of each action that starts or cancels a run, in the order in which they are carried out."""
     known = objects.load(connection, commit.revision.sha).objects
+    earlier: list[materialization.Wanted] = []
     for action in planned.actions:
         if action.cancels_run:
             run = known[action.key].run
@@ -50,10 +53,27 @@ def reaches(
             ended = sum(count for status, count in run.unfinished.items() if status in action.statuses)
             yield Reach(action.key, canceled=ended, draining=run.draining - ended)
         elif action.starts_run:
-            yield _reach(connection, commit, action, allowed)
+            asked = _asked(connection, commit, action, allowed)
+            yield _reach(connection, commit, asked, earlier, allowed)
+            if asked.wanted is not None:
+                earlier.append(asked.wanted)
 
 
-def _reach(connection: Connection, commit: Commit, action: plan.Action, allowed: limits.Limits) -> Reach:
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Asked:
+    """A new batch, with what it refers to."""
+
+    key: Key
+    product: str
+    conditions: targeting.Conditions
+    names: tuple[str, ...] | None
+    file_size: int
+    push_rate: int
+    wanted: materialization.Wanted | None
+    """None while the database doesn't know the product."""
+
+
+def _asked(connection: Connection, commit: Commit, action: plan.Action, allowed: limits.Limits) -> _Asked:
     assert action.declaration is not None
     batch = action.declaration.resource
     assert isinstance(batch, resources.Batch)
@@ -62,37 +82,52 @@ def _reach(connection: Connection, commit: Commit, action: plan.Action, allowed:
     assert declared.file is not None
     package = declared.resource.spec
     listed = observe.lists_devices(action.declaration)
-    names = list(observe.names(commit, action.declaration, allowed)) if listed else None
+    names = tuple(observe.names(commit, action.declaration, allowed)) if listed else None
     conditions = apply.conditions(batch.spec, package.module, package.version)
     product_id = products.product_id(connection, package.product)
-    counted = (
-        materialization.preview(connection, product_id, conditions, names)
-        if product_id
-        else materialization.Preview()
+    return _Asked(
+        key=action.key,
+        product=package.product,
+        conditions=conditions,
+        names=names,
+        file_size=declared.file.size,
+        push_rate=batch.spec.push_rate_per_minute,
+        wanted=materialization.Wanted(product_id, conditions, names) if product_id is not None else None,
     )
-    here = _declared_here(connection, commit, package.product, names, allowed)
-    fitting = here if not conditions.source_versions else 0
+
+
+def _reach(
+    connection: Connection,
+    commit: Commit,
+    asked: _Asked,
+    earlier: list[materialization.Wanted],
+    allowed: limits.Limits,
+) -> Reach:
+    counted = materialization.Preview()
+    if asked.wanted is not None:
+        counted = materialization.preview(connection, asked.wanted, earlier)
+    here = _declared_here(connection, commit, asked, allowed)
+    fitting = here if targeting.judge(asked.conditions, None) is None else 0
     upgraded = counted.fits + fitting
     return Reach(
-        action.key,
+        asked.key,
         upgraded=upgraded,
         offline=counted.offline + fitting,
+        conflicts=counted.conflicts,
         left_out=counted.left_out,
         declared_here=here,
-        bytes_to_ship=upgraded * declared.file.size,
-        minutes=math.ceil(upgraded / batch.spec.push_rate_per_minute),
+        bytes_to_ship=upgraded * asked.file_size,
+        minutes=math.ceil(upgraded / asked.push_rate),
     )
 
 
-def _declared_here(
-    connection: Connection, commit: Commit, product: str, names: list[str] | None, allowed: limits.Limits
-) -> int:
+def _declared_here(connection: Connection, commit: Commit, asked: _Asked, allowed: limits.Limits) -> int:
     """How many of the targeted devices exist in this commit's inventories only."""
-    product_id = products.product_id(connection, product)
-    wanted = None if names is None else set(names)
+    product_id = asked.wanted.product_id if asked.wanted is not None else None
+    chosen = None if asked.names is None else set(asked.names)
     count = 0
     for declaration, inventory in commit.desired.of(resources.DeviceInventory):
-        if inventory.spec.product == product:
-            listed = [n for n in observe.names(commit, declaration, allowed) if wanted is None or n in wanted]
+        if inventory.spec.product == asked.product:
+            listed = (n for n in observe.names(commit, declaration, allowed) if chosen is None or n in chosen)
             count += len(observe.absent(connection, product_id, listed))
     return count

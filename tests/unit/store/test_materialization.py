@@ -299,9 +299,14 @@ def test_a_preview_says_what_a_run_would_do(declared):
     with declared.writing() as connection:
         seed.online(connection, ["dev-2"], epoch=0)
         asked = targeting.Conditions("default", "1.4.0")
-        whole = materialization.preview(connection, 1, asked, None)
-        some = materialization.preview(connection, 1, asked, ["dev-0", "dev-2"])
-    assert whole == materialization.Preview(
-        fits=5, offline=4, left_out={"already-on-target": 1, "downgrade": 1, "conflict": 1}
-    )
-    assert (some.fits, some.offline, some.left_out) == (1, 0, {"already-on-target": 1})
+        everyone = materialization.Wanted(1, asked)
+        two = materialization.Wanted(1, asked, ("dev-0", "dev-2"))
+        whole = materialization.preview(connection, everyone)
+        some = materialization.preview(connection, two)
+        later = materialization.preview(connection, everyone, earlier=[two])
+        elsewhere = materialization.preview(connection, everyone, earlier=[materialization.Wanted(2, asked)])
+    left_out = {"already-on-target": 1, "downgrade": 1}
+    assert whole == materialization.Preview(fits=5, offline=4, conflicts=1, left_out=left_out)
+    assert some == materialization.Preview(fits=1, offline=0, left_out={"already-on-target": 1})
+    assert later == materialization.Preview(fits=4, offline=4, conflicts=2, left_out=left_out)
+    assert elsewhere == whole
