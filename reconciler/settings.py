@@ -2,6 +2,7 @@
 
 Every setting is a flag of `run` and `demo`, and an environment variable `RECONCILER_…`; secrets also as
 `RECONCILER_…_FILE`. Wrong values are refused with the setting's name; unknown variables are warned about.
+What is wrong with a setting is a `UsageError`, in our words: nobody has to know pydantic.
 """
 
 from __future__ import annotations
@@ -9,20 +10,44 @@ from __future__ import annotations
 import difflib
 import enum
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import pydantic
 from pydantic import Field
 
 from reconciler import errors
+from reconciler.domain import resources
 
 PREFIX = "RECONCILER_"
 SECRETS = frozenset({"secret_key", "mqtt_password"})
 """Settings that may be read from a file named by `RECONCILER_…_FILE`."""
 _ELSEWHERE = frozenset({"config", "color", "output", "log_level", "log_format", "who"})
 """Variables of the command line that are no settings of the daemon."""
+
+
+_NEAR = 0.75
+"""How alike names must be for the one to be meant by the other."""
+
+
+_NO_TIME = "{given} is not a time: write 30s, 5m, or a number of seconds"
+_NO_NUMBER = "{given} is not a whole number"
+_NO_BOOLEAN = "{given} is neither true nor false"
+_WORDS = {
+    "greater_than_equal": "it is at least {ge:g}",
+    "less_than_equal": "it is at most {le:g}",
+    "enum": "{given} is none of {choices}",
+    "float_parsing": _NO_TIME,
+    "float_type": _NO_TIME,
+    "int_parsing": _NO_NUMBER,
+    "int_type": _NO_NUMBER,
+    "int_from_float": _NO_NUMBER,
+    "bool_parsing": _NO_BOOLEAN,
+    "bool_type": _NO_BOOLEAN,
+    "string_too_short": "it can't be empty",
+}
+"""What pydantic's complaints mean."""
 
 
 class Bootstrap(enum.StrEnum):
@@ -32,6 +57,16 @@ class Bootstrap(enum.StrEnum):
     START = "start"
 
 
+def _seconds(value: object) -> object:
+    """A duration as manifests write it, in seconds; anything else as it is."""
+    span = resources.duration(value) if isinstance(value, str) else None
+    return value if span is None else span.total_seconds()
+
+
+Seconds = Annotated[float, pydantic.BeforeValidator(_seconds)]
+"""A time span: written `30s` or `5m`, or as a number of seconds."""
+
+
 class Settings(pydantic.BaseModel):
     """All settings, with their defaults. Durations are seconds."""
 
@@ -39,8 +74,8 @@ class Settings(pydantic.BaseModel):
 
     repo: str = Field("", description="The repository with the manifests: a folder or a URL.")
     ref: str = Field("main", description="The branch, tag or full ref to follow.")
-    interval: float = Field(
-        30.0, ge=0.1, le=86400, description="Seconds between two looks at the repository."
+    interval: Seconds = Field(
+        30.0, ge=0.1, le=86400, description="Time between two looks at the repository: 30s, 5m, or seconds."
     )
     data_dir: Path = Field(Path("data"), description="Database, files, mirror and keys.")
     database: str = Field("", description="Database URL; default: SQLite in the data directory.")
@@ -62,7 +97,10 @@ class Settings(pydantic.BaseModel):
         default=False,
         description="Devices log in without a password. For demos only: anybody can be any device.",
     )
-    http_bind: str = Field("127.0.0.1:8080", description="Downloads, health and metrics.")
+    http_bind: str = Field(
+        "127.0.0.1:8080",
+        description="Where downloads, health and metrics are: HOST:PORT, such as 0.0.0.0:8080.",
+    )
     http_certificate: Path | None = Field(None, description="Certificate (PEM) for HTTPS.")
     http_key: Path | None = Field(None, description="The certificate's private key (PEM).")
     public_url: str = Field("", description="Where devices reach the downloads; default: the HTTP address.")
@@ -70,11 +108,11 @@ class Settings(pydantic.BaseModel):
     bootstrap: Bootstrap = Field(
         Bootstrap.HOLD, description="Batches that an empty database finds in Git: hold them, or start them."
     )
-    settle_time: float = Field(
+    settle_time: Seconds = Field(
         10.0,
         ge=0,
         le=3600,
-        description="Seconds after a device came until it is pushed: its report is heard first.",
+        description="Time after a device came until it is pushed: its report is heard first. 10s, or seconds.",
     )
     max_push_rate: int = Field(
         10_000, ge=10, le=1_000_000, description="The highest push rate a batch may ask for."
@@ -85,19 +123,17 @@ class Settings(pydantic.BaseModel):
         """Settings by precedence: flags, then environment, then file, then defaults.
 
         Raises:
-            UserError: a value is wrong, or a file can't be read.
+            UsageError: a value is wrong.
+            UserError: a file can't be read.
         """
         values = {**_of_file(file), **_of_environment(environ, cls)}
         values.update({name: value for name, value in flags.items() if value is not None})
         try:
             return cls.model_validate(values)
         except pydantic.ValidationError as error:
-            first = error.errors()[0]
-            name = ".".join(map(str, first["loc"]))
-            raise errors.UserError(
-                f"the setting {name} is wrong: {first['msg']}",
-                remedy=f"It is --{name.replace('_', '-')}, or {PREFIX}{name.upper()}.",
-            ) from error
+            raise _complaint(
+                error.errors()[0], file
+            ) from None  # its text would hold the value, a secret maybe
 
     @property
     def database_url(self) -> str:
@@ -107,24 +143,57 @@ class Settings(pydantic.BaseModel):
 
 def unknown_variables(environ: Mapping[str, str]) -> dict[str, str]:
     """Variables that look like settings but are none, each with the nearest name (or nothing)."""
-    known = {PREFIX + name.upper() for name in (*Settings.model_fields, *_ELSEWHERE)}
-    known |= {f"{PREFIX}{name.upper()}_FILE" for name in SECRETS}
-    found = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
-    return {name: next(iter(difflib.get_close_matches(name, known, 1)), "") for name in found}
+    known = {name.upper() for name in (*Settings.model_fields, *_ELSEWHERE)}
+    known |= {f"{name.upper()}_FILE" for name in SECRETS}
+    given = sorted(name.removeprefix(PREFIX) for name in environ if name.startswith(PREFIX))
+    nearest = {name: _nearest(name, known) for name in given if name not in known}
+    return {PREFIX + name: near and PREFIX + near for name, near in nearest.items()}
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    return next(iter(difflib.get_close_matches(name, list(known), 1, _NEAR)), "")
 
 
 def address(bind: str, setting: str) -> tuple[str, int]:
     """Host and port of a setting such as `127.0.0.1:1883` or `[::1]:1883`.
 
     Raises:
-        UserError: it is not of that form.
+        UsageError: it is not of that form.
     """
     host, colon, port = bind.rpartition(":")
     if not colon or not port.isdecimal() or not 0 <= int(port) <= 65535:
-        raise errors.UserError(
-            f"the setting {setting} is wrong: {bind!r}", remedy="Write HOST:PORT, such as 0.0.0.0:1883."
+        raise errors.UsageError(
+            f"{_flag(setting)} is wrong: {bind!r} is no address",
+            remedy=f"Write HOST:PORT, such as {Settings.model_fields[setting].default or '0.0.0.0:8883'}.",
         )
     return host.strip("[]"), int(port)
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _complaint(found: Any, file: Path | None) -> errors.UsageError:
+    """What is wrong with a value, and how its setting is called."""
+    name = str(found["loc"][0])
+    if found["type"] == "extra_forbidden":
+        nearest = _nearest(name, Settings.model_fields)
+        hint = (
+            f"Did you mean {nearest.replace('_', '-')}?" if nearest else "The reference lists all settings."
+        )
+        return errors.UsageError(f"{file}: there is no setting {name.replace('_', '-')}", remedy=hint)
+    return errors.UsageError(
+        f"{_flag(name)} is wrong: {_wrong(found)}",
+        remedy=f"It is also read from {PREFIX}{name.upper()}, and from the file of --config.",
+    )
+
+
+def _wrong(found: Any) -> str:
+    """What is wrong with a value, in words. A text, which may hold a secret, is of none of these types."""
+    said = _WORDS.get(
+        found["type"], "it must be a text in quotes"
+    )  # in a file, something else may stand there
+    return said.format(given=repr(found["input"]), choices=", ".join(Bootstrap), **found.get("ctx", {}))
 
 
 def _of_environment(environ: Mapping[str, str], model: type[Settings]) -> dict[str, Any]:
@@ -151,7 +220,10 @@ def _of_file(file: Path | None) -> dict[str, Any]:
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
         raise errors.UserError(
-            f"{path} can't be read: {error}", remedy="Mend the path or its permissions."
+            f"{path} can't be read: {why}", remedy="Mend the path or its permissions."
         ) from error
+    except UnicodeDecodeError as error:
+        raise errors.UserError(f"{path} can't be read: it is not UTF-8 text") from error

@@ -36,19 +36,19 @@ def parse(text: str) -> BrokerUrl:
     """The parts of a broker's address; user and password are percent-decoded.
 
     Raises:
-        UserError: it is no such address. The message never repeats the text, which may hold a password.
+        UsageError: it is no such address. The message never repeats the text, which may hold a password.
     """
     try:
         parts = urllib.parse.urlsplit(text)
         port = parts.port
     except ValueError as error:
-        raise errors.UserError("the broker's address can't be read", remedy=_REMEDY) from error
+        raise errors.UsageError("the broker's address can't be read", remedy=_REMEDY) from error
     if parts.scheme not in _PORTS:
-        raise errors.UserError("the broker's address does not start with mqtt:// or mqtts://", remedy=_REMEDY)
+        raise errors.UsageError("the broker's address does not start with mqtt:// or mqtts://", remedy=_REMEDY)
     if not parts.hostname:
-        raise errors.UserError("the broker's address names no host", remedy=_REMEDY)
+        raise errors.UsageError("the broker's address names no host", remedy=_REMEDY)
     if parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise errors.UserError("the broker's address goes on after host and port", remedy=_REMEDY)
+        raise errors.UsageError("the broker's address goes on after host and port", remedy=_REMEDY)
     return BrokerUrl(
         host=parts.hostname,
         port=_PORTS[parts.scheme] if port is None else port,
