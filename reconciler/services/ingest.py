@@ -79,6 +79,7 @@ class Ingest:
                     _log.warning("messages wait: %s", error.message)
                     await asyncio.sleep(retry.failed())
                 else:
+                    intake.committed()
                     self.away = None
                     retry.succeeded()
                     break

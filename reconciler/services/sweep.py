@@ -19,7 +19,7 @@ from reconciler.transport.base import Intake, Transport
 JUMP = timedelta(seconds=30)
 """A difference between wall clock and monotonic clock that is no drift."""
 PAUSE_SECONDS = 60.0
-"""How long expiry waits after a jump, and after the connection to devices came back."""
+"""How long expiry waits after a jump, and after the devices' connection, the database or ingest came back."""
 INTAKE_SECONDS = 5.0
 """Older messages than this wait: they may be what a deadline waits for."""
 _BEAT_SECONDS = 5.0
@@ -50,33 +50,42 @@ class Sweep:
             try:
                 await self.round()
             except errors.ReconcilerError as error:
+                self._pause()
                 _log.warning("timeouts wait: %s", error.message)
             await asyncio.sleep(1.0)
 
     async def round(self) -> int:
-        """Looks at the clocks and expires what is due; the number of expired tasks."""
+        """Looks at the clocks and expires what is due; the number of expired tasks.
+
+        Raises:
+            TransientError: the database is away; what devices said meanwhile is heard before anything expires.
+        """
         now, steady = self._clock.now(), self._clock.monotonic()
         jump = (now - self._wall) - timedelta(seconds=steady - self._steady)
         self._wall, self._steady = now, steady
         if abs(jump) > JUMP:
-            self._paused_until = steady + PAUSE_SECONDS
+            self._pause()
             await self._database.write(_note_jump, jump, now)
         if steady - self._beaten >= _BEAT_SECONDS:
             await self._database.write(objects.beat, now)
             self._beaten = steady
-        if not self._could_have_heard(steady):
+        if not self._could_have_heard():
             return 0
+        # A message that is not committed yet came after this moment: too late for a deadline that passed before.
+        heard_until = now - timedelta(seconds=self._intake.age())
         expired = 0
-        while more := await self._database.write(tasks.expire, now):
+        while more := await self._database.write(tasks.expire, now, heard_until):
             expired += more
         return expired
 
-    def _could_have_heard(self, steady: float) -> bool:
-        return (
-            steady >= self._paused_until
-            and self._transport.connected_for() >= PAUSE_SECONDS
-            and self._intake.age() < INTAKE_SECONDS
-        )
+    def _could_have_heard(self) -> bool:
+        if self._intake.age() >= INTAKE_SECONDS:
+            self._pause()
+        connected = self._transport.connected_for() >= PAUSE_SECONDS
+        return connected and self._clock.monotonic() >= self._paused_until
+
+    def _pause(self) -> None:
+        self._paused_until = self._clock.monotonic() + PAUSE_SECONDS
 
 
 def _note_jump(connection: Connection, jump: timedelta, now: datetime) -> None:

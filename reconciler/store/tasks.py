@@ -377,14 +377,16 @@ def _place(task: lifecycle.Task) -> counts.Place:
 # ----------------------------------------------------------------------------------------------- sweep
 
 
-def expire(connection: Connection, now: datetime, limit: int = 5000) -> int:
-    """Fails up to `limit` tasks whose timeout has passed; the number of them."""
+def expire(
+    connection: Connection, now: datetime, heard_until: datetime | None = None, *, limit: int = 5000
+) -> int:
+    """Fails up to `limit` tasks whose timeout passed before `heard_until` (default: now); the number of them."""
     status, reason = lifecycle.Status.FAILED, lifecycle.Reason.TIMEOUT
     due = connection.execute(
         select(
             _task.c.id, _task.c.run_id, _task.c.device_id, _task.c.revision_id, _task.c.status, _task.c.step
         )
-        .where(_task.c.deadline_at <= now)
+        .where(_task.c.deadline_at <= (heard_until or now))
         .where(_task.c.status.in_([str(s) for s in lifecycle.sources(lifecycle.Trigger.TIMEOUT)]))
         .limit(limit)
     ).all()

@@ -85,6 +85,7 @@ class Intake:
     def __init__(self, capacity: int = 4096) -> None:
         self.capacity = capacity
         self._items: collections.deque[tuple[float, Message | Presence]] = collections.deque()
+        self._taken_since: float | None = None
         self._filled = asyncio.Event()
         self._waiting_for_room: list[Callable[[], None]] = []
 
@@ -106,10 +107,14 @@ class Intake:
             self._waiting_for_room.append(callback)
 
     async def take(self, limit: int) -> list[Message | Presence]:
-        """The oldest items, at least one, at most `limit`; waits until there is one."""
+        """The oldest items, at least one, at most `limit`; waits until there is one.
+
+        They count as waiting until `committed` is called.
+        """
         while not self._items:
             self._filled.clear()
             await self._filled.wait()
+        self._taken_since = self._items[0][0]
         burst = [self._items.popleft()[1] for _ in range(min(limit, len(self._items)))]
         if self._waiting_for_room and len(self._items) * 2 < self.capacity:
             callbacks, self._waiting_for_room = self._waiting_for_room, []
@@ -117,12 +122,18 @@ class Intake:
                 callback()
         return burst
 
+    def committed(self) -> None:
+        """What was taken is in the database."""
+        self._taken_since = None
+
     def __len__(self) -> int:
-        """How many items wait."""
+        """How many items wait to be taken."""
         return len(self._items)
 
     def age(self) -> float:
-        """Seconds since the oldest waiting item came in; 0.0 when nothing waits."""
+        """Seconds since the oldest item came in that is not committed; 0.0 when there is none."""
+        if self._taken_since is not None:
+            return time.monotonic() - self._taken_since
         return time.monotonic() - self._items[0][0] if self._items else 0.0
 
 

@@ -178,6 +178,7 @@ class Rig:
         """Everything that waits in the intake, in one burst; and the answers are out."""
         if len(self.intake):
             await self.ingest.process(await self.intake.take(500))
+            self.intake.committed()
         await turn()
 
     async def push(self) -> int:

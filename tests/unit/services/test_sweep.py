@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 
 import pytest
-from rig import SOURCE, Rig, base, batch
+from rig import SOURCE, TARGET, Rig, base, batch, turn
+from sqlalchemy import text
 
+from reconciler import errors
 from reconciler.services.sweep import Sweep
 from reconciler.transport.base import Intake
 
@@ -110,7 +112,51 @@ async def test_nothing_expires_while_messages_wait_that_may_be_what_a_deadline_w
         ready.clock.advance(20)
         assert await sweep.round() == 0
     intake.waited = 4.9
+    assert await sweep.round() == 0
+    ready.clock.advance(60)  # more may be on its way than had room here
     assert await sweep.round() == 1
+
+
+async def test_nothing_expires_while_ingest_can_not_commit_what_a_deadline_waits_for(ready):
+    store = ready.ingest._store
+    tries = []
+
+    async def fails(taken):
+        tries.append(taken)
+        raise errors.TransientError("away")
+
+    ready.ingest._store = fails
+    consuming = asyncio.create_task(ready.ingest.run(ready.intake))
+    await later(ready, 580)
+    ready.inform(ONE, TARGET)
+    while not tries:  # noqa: ASYNC110 - its own pace
+        await asyncio.sleep(0)
+    assert len(ready.intake) == 0
+    assert await later(ready, 20) == 0  # its deadline, but the message came before it
+    ready.ingest._store = store
+    async with asyncio.timeout(10):
+        while ready.intake.age():  # noqa: ASYNC110 - its own pace
+            await asyncio.sleep(0.01)
+    assert await later(ready, 100) == 0
+    assert ready.status(ONE) == "SUCCEEDED"
+    consuming.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await consuming
+
+
+async def test_nothing_expires_for_a_minute_after_the_database_was_away(ready):
+    await later(ready, 580)
+    with ready.database.writing() as connection:
+        connection.execute(text("ALTER TABLE daemon RENAME TO elsewhere"))
+    running = asyncio.create_task(ready.sweep.run())
+    ready.clock.advance(20)
+    await ready.database.write(lambda _connection: None)
+    await turn()
+    running.cancel()
+    with ready.database.writing() as connection:
+        connection.execute(text("ALTER TABLE elsewhere RENAME TO daemon"))
+    assert await later(ready, 40) == 0
+    assert await later(ready, 20) == 1
 
 
 @pytest.mark.parametrize("jump", [-3600, -31, 31, 3600])

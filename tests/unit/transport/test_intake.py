@@ -84,6 +84,8 @@ async def test_age_is_that_of_the_oldest_and_zero_when_nothing_waits():
     intake.offer(message())
     assert intake.age() >= first >= 0.01
     await intake.take(2)
+    assert intake.age() >= first  # it is on its way
+    intake.committed()
     assert intake.age() == 0.0
 
 
