@@ -14,6 +14,7 @@ from reconciler import errors
 from reconciler.domain import actual, plan, resources
 from reconciler.domain.desired import Key
 from reconciler.domain.resources import Kind
+from reconciler.services import backoff
 from reconciler.services.clock import Clock
 from reconciler.store import commands, events, objects, runs
 from reconciler.store.commands import Command
@@ -24,6 +25,7 @@ _log = logging.getLogger(__name__)
 
 async def run(database: Database, clock: Clock, changed: Callable[[], None]) -> None:
     """Carries out commands as they come, until cancelled. `changed` is called after each."""
+    retry = backoff.Backoff(1.0, 10.0)
     while True:
         try:
             if await database.read(commands.waiting):
@@ -31,7 +33,10 @@ async def run(database: Database, clock: Clock, changed: Callable[[], None]) -> 
                 changed()
         except errors.ReconcilerError as error:
             _log.warning("commands wait: %s", error.message)
-        await asyncio.sleep(1.0)
+            await asyncio.sleep(retry.failed())
+        else:
+            retry.succeeded()
+            await asyncio.sleep(1.0)
 
 
 def carry_out_all(connection: Connection, now: datetime) -> int:
