@@ -217,6 +217,7 @@ class Daemon:
                 start(self.transport.serve(intake), name="transport")
                 start(ingest.run(intake), name="ingest")
                 start(dispatch.run(ingest.pushes_due), name="dispatch")
+                start(self._sweep.live(), name="heartbeat")
                 start(self._sweep.run(), name="sweep")
                 start(
                     materialize.run(base.database, clock, presence, applied, self._materialised),
@@ -266,7 +267,7 @@ class Daemon:
         state = self.reconcile.state
         fetched = state.commit.revision if state.commit else "nothing was applied yet"
         yield "git", state.failing is None and state.commit is not None, state.failing or f"applied {fetched}"
-        away = self._ingest.away if self._sweep else "not started"
+        away = self._ingest.away or self._sweep.away if self._sweep else "not started"
         yield "database", away is None, away or "commits"
         health = self.transport.health()
         yield "devices", health.ok, health.message

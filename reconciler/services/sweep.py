@@ -11,6 +11,7 @@ import logging
 from datetime import datetime, timedelta
 
 from reconciler import errors
+from reconciler.services import backoff
 from reconciler.services.clock import Clock
 from reconciler.store import events, objects, tasks
 from reconciler.store.database import Connection, Database
@@ -39,20 +40,33 @@ class Sweep:
         self._paused_until = self._steady
         self._beaten = -_BEAT_SECONDS
         self.heartbeat = self._steady
-        """Monotonic time of the last round: the event loop lived then."""
+        """Monotonic time at which the event loop lived."""
         self.seen_at = clock.now()
         """The same as wall time."""
+        self.away: str | None = None
+        """What keeps the database from being written, as the last round found it."""
 
-    async def run(self) -> None:
-        """One round a second, until cancelled."""
+    async def live(self) -> None:
+        """Notes each second that the event loop lives, until cancelled. It waits for nothing else."""
         while True:
             self.heartbeat, self.seen_at = self._clock.monotonic(), self._clock.now()
+            await asyncio.sleep(1.0)
+
+    async def run(self) -> None:
+        """One round a second, until cancelled; fewer while the database is away."""
+        retry = backoff.Backoff(1.0, 10.0)
+        while True:
             try:
                 await self.round()
             except errors.ReconcilerError as error:
                 self._pause()
+                self.away = error.message
                 _log.warning("timeouts wait: %s", error.message)
-            await asyncio.sleep(1.0)
+                await asyncio.sleep(retry.failed())
+            else:
+                self.away = None
+                retry.succeeded()
+                await asyncio.sleep(1.0)
 
     async def round(self) -> int:
         """Looks at the clocks and expires what is due; the number of expired tasks.

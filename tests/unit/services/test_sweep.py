@@ -224,7 +224,35 @@ async def test_the_daemon_s_loop_goes_round_at_once(ready):
     async with asyncio.timeout(10):
         while ready.dump()["daemon"][0].heartbeat_at != ready.clock.now():  # noqa: ASYNC110 - its own pace
             await asyncio.sleep(0.01)
-    assert ready.sweep.heartbeat == ready.clock.monotonic()
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
+async def test_the_loop_is_known_to_live_while_the_database_keeps_a_round_waiting(ready):
+    with ready.database.writing():
+        ready.clock.advance(7)
+        running = [asyncio.create_task(ready.sweep.run()), asyncio.create_task(ready.sweep.live())]
+        await turn()
+        assert ready.sweep.heartbeat == ready.clock.monotonic()
+        assert ready.sweep.seen_at == ready.clock.now()
+    for each in running:
+        each.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+
+
+async def test_a_database_that_cannot_be_written_is_known_although_no_device_says_anything(ready):
+    with ready.database.writing() as connection:
+        connection.execute(text("ALTER TABLE daemon RENAME TO elsewhere"))
+    ready.clock.advance(7)
+    running = asyncio.create_task(ready.sweep.run())
+    async with asyncio.timeout(10):
+        while ready.sweep.away is None:  # noqa: ASYNC110 - its own pace
+            await asyncio.sleep(0.01)
+        with ready.database.writing() as connection:
+            connection.execute(text("ALTER TABLE elsewhere RENAME TO daemon"))
+        while ready.sweep.away is not None:  # noqa: ASYNC110 - its own pace
+            await asyncio.sleep(0.01)
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
