@@ -34,10 +34,11 @@ def declare(connection, kind, name, spec=None, now=NOW):
 
 def refuse(connection, kind, name, reason, message="because"):
     """An object that is not what Git says."""
-    from reconciler.domain.plan import Verdict
+    from reconciler.domain.plan import Reason, Verdict
 
     key = Key(kind, name)
-    note = objects.Note(key, f"{name}.yaml", "other-digest", Verdict(key, reason, message))
+    verdict = Verdict(key, reason, message, holds=reason is Reason.FIRST_SIGHT)
+    note = objects.Note(key, f"{name}.yaml", "other-digest", verdict)
     events.append(connection, NOW, objects.note(connection, [note], revision(connection), NOW))
 
 

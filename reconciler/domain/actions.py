@@ -63,6 +63,8 @@ class Verdict:
     key: Key
     reason: Reason
     message: str
+    holds: bool = False
+    """What it says, as soon as it can be read, waits for somebody's word."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

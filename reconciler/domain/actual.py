@@ -46,7 +46,7 @@ class Held:
 
     reason: str
     digest: str
-    """What was held; another digest is another matter."""
+    """What was held; another digest is another matter. Empty: it could not be read, so it may be anything."""
     confirmed: bool = False
 
 
@@ -78,7 +78,7 @@ class ActualState:
 
     objects: Mapping[Key, Stored] = dataclasses.field(default_factory=dict)
     first_sight: bool = False
-    """True while no commit was ever applied to this database."""
+    """True until a commit was taken over whole: one in which nothing was left that nobody can name."""
     confirmed_cancels: int | None = None
     """How many cancellations somebody confirmed for the commit that is planned."""
     unknown_devices: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)

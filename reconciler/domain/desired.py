@@ -108,11 +108,13 @@ class DesiredState:
         declarations: the valid objects.
         broken: objects that are named but not valid, or that refer to one that is not; with the reasons.
         broken_paths: files that cannot be read, or hold a document that is not valid.
+        unnamed: those of them that hold something of which nobody can say what it is: it may be any object.
     """
 
     declarations: Mapping[Key, Declaration] = dataclasses.field(default_factory=dict)
     broken: Mapping[Key, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     broken_paths: frozenset[str] = frozenset()
+    unnamed: frozenset[str] = frozenset()
 
     def is_gone(self, key: Key, last_path: str) -> bool:
         """True when Git no longer holds an object that was last declared in `last_path`.

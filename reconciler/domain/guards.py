@@ -30,6 +30,33 @@ Rule = Callable[[Sequence[Action], Sequence[Verdict], Look], list[Verdict]]
 """What of the actions may not be, given what is refused or held already."""
 
 
+def is_first_seen(key: Key, look: Look) -> bool:
+    """True for what Git held before this database followed it, as far as anybody can tell."""
+    stored = look.actual.objects.get(key)
+    accepted = stored is not None and stored.digest is not None
+    return look.policy.hold_first_sight and look.actual.first_sight and not accepted
+
+
+def _unconfirmed(actions: Sequence[Action], verdicts: Sequence[Verdict], look: Look) -> list[Verdict]:
+    """Nothing that an empty database finds in Git touches a device until somebody says so."""
+    del verdicts
+    message = "was in Git before this database: confirm it with `reconciler confirm`, or change its spec"
+    return [
+        Verdict(action.key, Reason.FIRST_SIGHT, message, holds=True)
+        for action in actions
+        if action.starts_run and _waits(action, look)
+    ]
+
+
+def _waits(action: Action, look: Look) -> bool:
+    assert action.declaration is not None
+    stored = look.actual.objects.get(action.key)
+    held = stored.held if stored is not None else None
+    if held is None:
+        return is_first_seen(action.key, look)
+    return held.digest in {"", action.declaration.digest} and not held.confirmed
+
+
 def _mass_cancel(actions: Sequence[Action], verdicts: Sequence[Verdict], look: Look) -> list[Verdict]:
     """A missing folder or a commit that cancels most of what runs is more often a mistake than a wish."""
     del verdicts
@@ -50,6 +77,22 @@ def _mass_cancel(actions: Sequence[Action], verdicts: Sequence[Verdict], look: L
         f"`Confirm-Cancel: {len(cancels)}`"
     )
     return [Verdict(action.key, Reason.MASS_CANCEL, message) for action in affected]
+
+
+def _unknown_devices(actions: Sequence[Action], verdicts: Sequence[Verdict], look: Look) -> list[Verdict]:
+    """Runs over a list of devices some of which do not exist, also when it is not the batch's first run."""
+    del verdicts
+    unknown = look.actual.unknown_devices
+    return [
+        Verdict(action.key, Reason.UNKNOWN_DEVICES, _unknown(unknown[action.key.name]))
+        for action in actions
+        if action.starts_run and unknown.get(action.key.name)
+    ]
+
+
+def _unknown(names: Sequence[str]) -> str:
+    listed = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+    return f"no device has the name {listed}: declare it, correct it, or set skipUnknown"
 
 
 def _baseless(actions: Sequence[Action], verdicts: Sequence[Verdict], look: Look) -> list[Verdict]:
@@ -111,5 +154,5 @@ def _left_after(run: Run | None, actions: Sequence[Action], key: Key) -> int:
     return sum(count for status, count in run.unfinished.items() if status not in ended)
 
 
-RULES: Sequence[Rule] = (_mass_cancel, _still_used, _baseless)
+RULES: Sequence[Rule] = (_unconfirmed, _mass_cancel, _unknown_devices, _still_used, _baseless)
 """In their order: who waits for somebody's word is told that first."""

@@ -40,10 +40,10 @@ _KINDS = list(Kind)
 
 def diff(desired: DesiredState, actual: ActualState, policy: Policy) -> Plan:
     """What makes the database what Git says."""
-    found = [*_declared(desired, actual, policy), *_broken(desired, actual), *_gone(desired, actual)]
+    look = guards.Look(desired, actual, policy)
+    found = [*_declared(desired, actual), *_broken(look), *_gone(desired, actual)]
     actions = [item for item in found if isinstance(item, Action)]
     verdicts = [item for item in found if isinstance(item, Verdict)]
-    look = guards.Look(desired, actual, policy)
     for rule in guards.RULES:
         while refused := rule(
             actions, verdicts, look
@@ -70,20 +70,18 @@ def _by_key(verdict: Verdict) -> tuple[int, str]:
     return _KINDS.index(verdict.key.kind), verdict.key.name
 
 
-def _declared(desired: DesiredState, actual: ActualState, policy: Policy) -> Iterable[Action | Verdict]:
+def _declared(desired: DesiredState, actual: ActualState) -> Iterable[Action | Verdict]:
     for key, declaration in desired.declarations.items():
         stored = actual.objects.get(key)
         if stored is None or not stored.in_force:
-            yield _new(declaration, stored, actual, policy)
+            yield _new(declaration, stored, actual)
             continue
         item = _existing(declaration, stored)
         if item is not None:
             yield item
 
 
-def _new(
-    declaration: Declaration, stored: Stored | None, actual: ActualState, policy: Policy
-) -> Action | Verdict:
+def _new(declaration: Declaration, stored: Stored | None, actual: ActualState) -> Action | Verdict:
     """An object that was never accepted, or that was removed and is back."""
     key = declaration.key
     create = Action(Verb.CREATE, key, "new in Git", declaration)
@@ -95,10 +93,7 @@ def _new(
         return dataclasses.replace(create, why="new in Git, cancelled from the start")
     if stored is not None and stored.run is not None:
         return _again(declaration, stored, create)
-    unknown = actual.unknown_devices.get(key.name, ())
-    refused = Verdict(key, Reason.UNKNOWN_DEVICES, _unknown(unknown)) if unknown else None
-    held = _hold(declaration, stored, actual, policy)
-    return held or refused or dataclasses.replace(create, starts_run=True)
+    return dataclasses.replace(create, starts_run=True)
 
 
 def _product_key(product: resources.Product, key: Key, actual: ActualState) -> Verdict | None:
@@ -132,26 +127,6 @@ def _another_run(run: Run, action: Action) -> Action | Verdict:
         )
         return Verdict(action.key, Reason.DRAINING, message)
     return dataclasses.replace(action, starts_run=True)
-
-
-def _hold(
-    declaration: Declaration, stored: Stored | None, actual: ActualState, policy: Policy
-) -> Verdict | None:
-    """Nothing that an empty database finds in Git touches a device until somebody says so."""
-    held = stored.held if stored is not None else None
-    if held is None:
-        waits = actual.first_sight and policy.hold_first_sight
-    else:
-        waits = held.digest == declaration.digest and not held.confirmed
-    if not waits:
-        return None
-    message = "was in Git before this database: confirm it with `reconciler confirm`, or change its spec"
-    return Verdict(declaration.key, Reason.FIRST_SIGHT, message)
-
-
-def _unknown(names: tuple[str, ...]) -> str:
-    listed = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
-    return f"no device has the name {listed}: declare it, correct it, or set skipUnknown"
 
 
 def _existing(declaration: Declaration, stored: Stored) -> Action | Verdict | None:
@@ -205,10 +180,14 @@ def _immutable(kind: Kind, fields: list[str]) -> str:
     return f"{', '.join(fields)}: {what} that can't change once accepted; {remedy}, or revert the change"
 
 
-def _broken(desired: DesiredState, actual: ActualState) -> Iterable[Verdict]:
+def _broken(look: guards.Look) -> Iterable[Verdict]:
     """Invalid is never absent: these objects stay as they are, and say why."""
+    desired, actual = look.desired, look.actual
     for key, messages in desired.broken.items():
-        yield Verdict(key, Reason.INVALID, messages[0] if messages else "not valid")
+        message = messages[0] if messages else "not valid"
+        yield Verdict(
+            key, Reason.INVALID, message, holds=key.kind is Kind.BATCH and guards.is_first_seen(key, look)
+        )
     for key, stored in actual.objects.items():
         named = key in desired.declarations or key in desired.broken
         if not named and stored.in_force and stored.path in desired.broken_paths:

@@ -121,7 +121,8 @@ def apply(
     planned = plan.diff(commit.desired, state, policy)
     notes = list(_notes(commit, planned, state))
     newest = objects.newest_revision(connection)
-    if not planned.actions and not notes and newest is not None and newest.sha == commit.revision.sha:
+    whole = state.first_sight and not commit.desired.unnamed
+    if not (planned.actions or notes or whole) and newest is not None and newest.sha == commit.revision.sha:
         return Applied(planned, changed=False)
     revision_id = objects.record_revision(connection, commit.revision, now)
     lines = objects.note(connection, notes, revision_id, now)
@@ -129,6 +130,8 @@ def apply(
     for action in planned.actions:
         carrier.carry_out(action)
         lines.append(_line(action, revision_id))
+    if whole:
+        objects.take_over(connection)
     events.append(connection, now, lines)
     return Applied(planned, changed=True)
 
@@ -154,18 +157,16 @@ def _notes(commit: Commit, planned: Plan, state: actual.ActualState) -> Iterator
         if declaration is not None:
             path, digest = declaration.path, declaration.digest
         note = objects.Note(key, path, digest, verdicts.get(key))
-        if stored is None or _status(stored) != _noted(note):
+        if stored is None or _differs(stored, note):
             yield note
 
 
-def _status(stored: actual.Stored) -> tuple[str, str, str, str]:
-    return stored.path, stored.declared_digest, stored.reason, stored.message
-
-
-def _noted(note: objects.Note) -> tuple[str, str, str, str]:
+def _differs(stored: actual.Stored, note: objects.Note) -> bool:
     verdict = note.verdict
     reason, message = (str(verdict.reason), verdict.message) if verdict else ("", "")
-    return note.path, note.declared_digest, reason, message
+    is_new_hold = verdict is not None and verdict.holds and stored.held is None
+    have = stored.path, stored.declared_digest, stored.reason, stored.message
+    return is_new_hold or have != (note.path, note.declared_digest, reason, message)
 
 
 class _Carrier:

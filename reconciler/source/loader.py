@@ -27,16 +27,21 @@ _NOT_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\ufff
 _DOCUMENT_START = re.compile(r"^---(?=\s|$)", re.MULTILINE)
 _KIND = re.compile(r"^kind:[ \t]*[\"']?([A-Za-z]+)", re.MULTILINE)
 _METADATA = re.compile(r"^metadata:.*(?:\n(?:[ \t].*|#.*|\r?))*", re.MULTILINE)
+_CONTENT = re.compile(r"^[ \t]*[^\s#%]", re.MULTILINE)
 _NAME = re.compile(r"[\s{,]name:[ \t]*[\"']?([^\s\"'#,}]+)")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Parsed:
-    """A file: its documents, what is wrong between them, and the kinds and names in its unreadable parts."""
+    """A file: its documents, what is wrong between them, and the kinds and names in its unreadable parts.
+
+    `unnamed`: some unreadable part does not show whom it is about.
+    """
 
     documents: tuple[Document, ...] = ()
     problems: tuple[Problem, ...] = ()
     names: tuple[tuple[str, str], ...] = ()
+    unnamed: bool = False
 
 
 def load(content: bytes) -> Parsed:
@@ -44,23 +49,32 @@ def load(content: bytes) -> Parsed:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as mistake:
-        rough = content.decode("utf-8", "replace")
-        return Parsed(problems=(_not_utf8(content, mistake.start),), names=names_in(rough))
+        return _unreadable(content.decode("utf-8", "replace"), _not_utf8(content, mistake.start))
     strange = _NOT_TEXT.search(text)
     if strange is not None:
-        return Parsed(problems=(_control_character(text, strange.start()),), names=names_in(text))
+        return _unreadable(text, _control_character(text, strange.start()))
     return _documents(text)
 
 
+def _unreadable(text: str, problem: Problem) -> Parsed:
+    names = names_in(text)
+    return Parsed(problems=(problem,), names=names, unnamed=len(names) != _parts(text))
+
+
 def names_in(text: str) -> tuple[tuple[str, str], ...]:
-    """The kind and name of each manifest in text that is not valid YAML, as far as they can be made out."""
+    """The kind and name of each manifest in text that is not valid YAML, where there is no doubt about them."""
     found = []
     for part in _DOCUMENT_START.split(text):
         kind, metadata = _KIND.search(part), _METADATA.search(part)
-        name = _NAME.search(metadata[0]) if metadata else None
-        if kind and name:
-            found.append((kind[1], name[1]))
+        names = _NAME.findall(metadata[0]) if metadata else []
+        if kind and len(names) == 1:
+            found.append((kind[1], names[0]))
     return tuple(found)
+
+
+def _parts(text: str) -> int:
+    """How many documents text may hold."""
+    return sum(_CONTENT.search(part) is not None for part in _DOCUMENT_START.split(text))
 
 
 def _not_utf8(content: bytes, index: int) -> Problem:
@@ -86,6 +100,7 @@ def _documents(text: str) -> Parsed:
     documents: list[Document] = []
     problems: list[Problem] = []
     names: list[tuple[str, str]] = []
+    unnamed = False
     start: int | None = 0
     while start is not None:
         found, problem = _read(text[start:], text.count("\n", 0, start), DOCUMENTS - len(documents))
@@ -94,12 +109,13 @@ def _documents(text: str) -> Parsed:
             break
         documents += [document for document in found if isinstance(document.data, dict)]
         problems.append(problem)
-        following = _next_document(text, start, problem)
-        names += _without(names_in(text[start:following]), found)
-        start = following if len(problems) < PROBLEMS else None
-        if start is None and following is not None:
-            names += names_in(text[following:])
-    return Parsed(tuple(documents), tuple(problems), tuple(names))
+        begin, following = start, _next_document(text, start, problem)
+        start, end = (following, following) if len(problems) < PROBLEMS else (None, None)
+        unread = text[begin:end]
+        named = _without(names_in(unread), found)
+        unnamed |= _parts(unread) - sum(document.data is not None for document in found) != len(named)
+        names += named
+    return Parsed(tuple(documents), tuple(problems), tuple(names), unnamed)
 
 
 def _without(names: Iterable[tuple[str, str]], found: Iterable[Document]) -> list[tuple[str, str]]:

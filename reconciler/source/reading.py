@@ -41,11 +41,15 @@ class Reading:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class File:
-    """The manifests of a file, what is wrong between them, and the objects that its unreadable parts name."""
+    """The manifests of a file, what is wrong between them, and the objects that its unreadable parts name.
+
+    `unnamed`: something in it may be an object, and does not show which.
+    """
 
     readings: tuple[Reading, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
     named: tuple[Key, ...] = ()
+    unnamed: bool = False
 
     @property
     def is_broken(self) -> bool:
@@ -56,10 +60,12 @@ class File:
 def read(content: bytes, limits: Limits) -> File:
     """Everything that a file's bytes say by themselves."""
     parsed = loader.load(content)
+    readings = tuple(_reading(document, limits) for document in parsed.documents if _is_ours(document))
     return File(
-        readings=tuple(_reading(document, limits) for document in parsed.documents if _is_ours(document)),
+        readings=readings,
         diagnostics=tuple(explain.yaml_problem(problem, "") for problem in parsed.problems),
         named=tuple(Key(Kind(kind), name) for kind, name in parsed.names if kind in _KINDS),
+        unnamed=parsed.unnamed or any(map(_is_unnamed, readings)),
     )
 
 
@@ -108,6 +114,12 @@ def _reading(document: Document, limits: Limits) -> Reading:
     except pydantic.ValidationError as mistake:
         found += [one for one in explain.model_problems(mistake, kind, subject) if one.field != "apiVersion"]
     return Reading(document, key, None if found else resource, tuple(found))
+
+
+def _is_unnamed(found: Reading) -> bool:
+    data = found.document.data
+    kind = data.get("kind") if isinstance(data, dict) else None
+    return found.key is None and not (isinstance(kind, str) and kind in unsupported.OTHER_KINDS)
 
 
 def _key(data: dict[str, object]) -> Key | None:

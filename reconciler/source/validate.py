@@ -100,7 +100,7 @@ def check(tree: Tree, limits: Limits = DEFAULT, cache: Cache | None = None) -> C
     broken = {key: tuple(dict.fromkeys(notes)) for key, notes in judge.broken.items()}
     errors = sum(found.severity is Severity.ERROR for found in diagnostics)
     return Checked(
-        DesiredState(declarations, broken, frozenset(survey.broken_paths)),
+        DesiredState(declarations, broken, frozenset(survey.broken_paths), frozenset(survey.unnamed)),
         diagnostics,
         Counts(survey.files, survey.manifests, len(declarations), errors, len(diagnostics) - errors),
     )
@@ -113,6 +113,7 @@ class _Survey:
         self.diagnostics: list[Diagnostic] = []
         self.broken: dict[Key, list[str]] = {}
         self.broken_paths: set[str] = set()
+        self.unnamed: set[str] = set()
         self.files = 0
         self.manifests = 0
         self._places: dict[Key, list[tuple[str, reading.Reading]]] = {}
@@ -123,6 +124,7 @@ class _Survey:
             Diagnostic(Code.UNREADABLE, problem.message, Place(path), help=problem.remedy)
         )
         self.broken_paths.add(path)
+        self.unnamed.add(path)
 
     def add(self, path: str, file: reading.File) -> None:
         """A file's manifests and findings."""
@@ -140,6 +142,8 @@ class _Survey:
                 self.broken.setdefault(found.key, []).extend(one.message for one in found.diagnostics)
         if file.is_broken:
             self.broken_paths.add(path)
+        if file.unnamed:
+            self.unnamed.add(path)
 
     def _report(self, path: str, diagnostics: Iterable[Diagnostic]) -> None:
         """Takes findings over, with the file's path in their places."""

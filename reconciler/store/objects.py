@@ -62,7 +62,7 @@ def load(
     confirmed = select(confirmation.c.cancels).where(confirmation.c.sha == sha)
     return actual.ActualState(
         objects={Key(Kind(row.kind), row.name): _stored(row, runs.get(row.id)) for row in rows},
-        first_sight=connection.execute(select(func.count()).select_from(tables.revision)).scalar_one() == 0,
+        first_sight=connection.execute(select(tables.daemon.c.origin)).scalar_one_or_none() is None,
         confirmed_cancels=connection.execute(confirmed).scalar_one_or_none(),
         unknown_devices=unknown_devices or {},
     )
@@ -188,11 +188,10 @@ def note(
             "message": verdict.message if verdict else "",
             "updated_at": now,
         }
-        if (
-            verdict is None or verdict.reason not in _UNREAD
-        ):  # what was held is so still when it can be read again
-            held = verdict is not None and verdict.reason is plan.Reason.FIRST_SIGHT
-            values["held"] = plan.Reason.FIRST_SIGHT if held else None
+        if verdict is not None and verdict.holds:
+            values["held"] = plan.Reason.FIRST_SIGHT
+        elif verdict is None or verdict.reason not in _UNREAD:  # it was released, and needs no second word
+            values["confirmed_digest"] = noted.declared_digest
         statement = upsert(_object).values(
             source="default",
             kind=noted.key.kind,
@@ -223,7 +222,7 @@ def _line(verdict: plan.Verdict, revision_id: int) -> events.Event:
 
 def confirm(connection: Connection, names: Collection[str] | None) -> list[str]:
     """Releases held batches: those named, or all (None). Returns the names of those that were held."""
-    query = select(_object.c.name).where(_object.c.held.is_not(None))
+    query = select(_object.c.name).where(_object.c.reason == plan.Reason.FIRST_SIGHT)
     if names is not None:
         query = query.where(_object.c.name.in_(list(names)))
     found = list(connection.execute(query.order_by(_object.c.name)).scalars())
@@ -238,6 +237,12 @@ def confirm_cancels(connection: Connection, sha: str, cancels: int, who: str, no
     values = {"cancels": cancels, "who": who, "created_at": now}
     statement = upsert(tables.confirmation).values(sha=sha, **values)
     connection.execute(statement.on_conflict_do_update(index_elements=["sha"], set_=values))
+
+
+def take_over(connection: Connection, origin: str = "") -> None:
+    """A commit of this repository and ref was applied, and nothing in it was unknown: what comes later is new."""
+    ensure_daemon(connection)
+    connection.execute(update(tables.daemon).values(origin=origin))
 
 
 def ensure_daemon(connection: Connection) -> None:

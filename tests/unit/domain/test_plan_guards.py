@@ -220,6 +220,24 @@ def test_a_held_batch_waits_until_it_is_confirmed():
     assert planned.actions[0].starts_run
 
 
+def test_a_batch_that_is_not_valid_at_first_sight_is_held_whatever_it_says_when_it_is():
+    planned = diff(desired(*base(), broken=[BATCH, PRODUCT]), actual(first_sight=True))
+    assert [(v.key, v.reason, v.holds) for v in planned.verdicts] == [
+        (PRODUCT, Reason.INVALID, False),
+        (BATCH, Reason.INVALID, True),
+    ]
+    unread = {"digest": None, "spec": None, "run": None, "held": Held(Reason.FIRST_SIGHT, "")}
+    have = actual(*fleet(), state={BATCH: unread})
+    assert said(diff(desired(*fleet()), have)) == ([], {"all": Reason.FIRST_SIGHT})
+    later = diff(desired(*base(), broken=[BATCH]), actual(*base()))
+    assert [v.holds for v in later.verdicts] == [False]
+
+
+def test_a_batch_that_was_accepted_once_starts_again_also_while_files_are_unreadable_since_the_first_commit():
+    have = actual(*fleet(batch(state="Canceled")), state={BATCH: {"run": None}}, first_sight=True)
+    assert diff(desired(*fleet()), have).actions[0].starts_run
+
+
 def test_a_held_batch_whose_spec_changes_starts():
     planned = diff(desired(*fleet(batch(timeout="5m"))), actual(*fleet(), state=waiting(batch())))
     assert planned.actions[0].starts_run

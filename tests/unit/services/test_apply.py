@@ -397,6 +397,51 @@ async def test_a_held_batch_is_held_also_while_its_devices_are_unknown(careful):
     assert careful.rows(select(tables.run)) == []
 
 
+async def confirmed(rig: Rig, *parts: dict[str, bytes]):
+    """Everything that is held is confirmed, and the next pass begins."""
+    assert (await command(rig, "confirm")).ok
+    await rig.commit(*parts)
+
+
+async def test_a_batch_that_the_first_commit_breaks_is_held_when_a_later_one_mends_it(careful):
+    broken = base(ONE) | {"product.yaml": document("Product", "lamp", bogus=1)}
+    await careful.commit(broken, batch())
+    assert careful.object("all").reason == "Invalid"
+    await careful.commit(broken, batch())
+    for _ in range(2):
+        applied = await careful.commit(base(ONE), batch())
+        assert [v.reason for v in applied.plan.held] == [Reason.FIRST_SIGHT]
+    assert careful.rows(select(tables.run)) == []
+    await confirmed(careful, base(ONE), batch())
+    assert careful.run().phase == "IN_PROGRESS"
+
+
+async def test_what_nobody_can_name_at_first_sight_is_held_when_it_can_be_read(careful):
+    strange = batch()["all.yaml"].decode().encode("utf-16")
+    await careful.commit(base(ONE), {"all.yaml": strange})
+    applied = await careful.commit(base(ONE), batch())
+    assert [v.reason for v in applied.plan.held] == [Reason.FIRST_SIGHT]
+    applied = await careful.commit(base(ONE), batch(), batch("later"))
+    assert [v.key.name for v in applied.plan.held] == ["all"]
+    assert careful.run("later").phase == "IN_PROGRESS"
+
+
+async def test_what_was_confirmed_or_changed_needs_no_second_word_while_a_file_is_still_unreadable(careful):
+    strange = {"strange.yaml": b"\xff\xfe"}
+    one, two = batch("one", target={"devices": [ONE]}), batch("two", target={"devices": [TWO]})
+    await careful.commit(base(ONE), strange, one, two)
+    changed = batch("two", target={"devices": [TWO]}, timeout="5m")
+    await careful.commit(base(ONE), strange, one, changed)
+    assert careful.object("two").reason == "UnknownDevices"
+    await careful.commit(base(ONE, TWO), strange, one, changed)
+    assert careful.run("two").phase == "IN_PROGRESS"
+    await confirmed(careful, base(ONE, TWO), strange, one, changed)
+    assert careful.run("one").phase == "IN_PROGRESS"
+    await careful.commit(base(ONE, TWO), strange, batch("one", target={"devices": [ONE]}, state="Canceled"))
+    await careful.commit(base(ONE, TWO), strange, one)
+    assert careful.run("one").number == 2
+
+
 async def test_confirming_what_is_not_held_is_refused(careful):
     await careful.commit(base(ONE), batch())
     done = await command(careful, "confirm", batches=["none"])

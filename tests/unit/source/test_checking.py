@@ -371,6 +371,32 @@ def test_a_manifest_that_moved_and_broke_at_once_is_still_known_by_its_name():
     assert not checked.desired.is_gone(Key(Kind.BATCH, "eu"), "b/eu.yaml")
 
 
+JSON_BATCH = '{"apiVersion": "ota/v1", "kind": "Batch", "metadata": {"name": "eu"}, "spec": {'
+
+
+@pytest.mark.parametrize(
+    ("text", "unnamed"),
+    [
+        (BATCH, False),
+        (BATCH.replace("[", "'"), False),
+        ("# a remark\n---\na: 1\n---\n" + BATCH.replace("[", "'"), False),
+        (BATCH.replace("package: ", "pakage: "), False),
+        ("apiVersion: ota/v1\nkind: DeviceGroup\nmetadata: {name: x}\nspec: {}\n", False),
+        ("apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: x\nspec: [\n", False),
+        (BATCH.encode("utf-16"), True),
+        (JSON_BATCH, True),
+        (BATCH.replace("kind: Batch", "kind: Bacth"), True),
+        ("---\n" + BATCH.replace("[", "'") + "---\n" + JSON_BATCH, True),
+        ("kind: Batch\nmetadata:\n  labels: {name: no}\n  name: eu\nspec: [\n", True),
+        ("kind: Batch\nmetadata:\n", True),
+        ("just text\n", True),
+    ],
+)
+def test_a_broken_document_that_nobody_can_name_may_be_any(text, unnamed):
+    desired = check({"b/eu.yaml": None, "new.yaml": text}).desired
+    assert desired.unnamed == ({"new.yaml"} if unnamed else set())
+
+
 def test_documents_around_a_broken_one_stay_valid():
     other = BATCH.replace("name: eu", "name: us")
     text = BATCH + "---\n" + other.replace("[", "'") + "---\n" + PACKAGE.replace("../fw.bin", "fw.bin")

@@ -214,11 +214,13 @@ def test_confirmed_cancellations_count_for_their_commit_only(database):
         assert objects.load(connection, "def").confirmed_cancels is None
 
 
-def test_only_a_database_that_saw_no_commit_sees_everything_for_the_first_time(database):
+def test_a_database_sees_everything_for_the_first_time_until_a_commit_was_taken_over_whole(database):
     with database.writing() as connection:
         assert objects.load(connection).first_sight
         assert objects.newest_revision(connection) is None
         assert seed.revision(connection) == seed.revision(connection)
+        assert objects.load(connection).first_sight
+        objects.take_over(connection)
         assert not objects.load(connection).first_sight
         assert objects.newest_revision(connection).sha == seed.SHA
 
