@@ -193,9 +193,9 @@ class Daemon:
         """Runs until cancelled."""
         base, clock = self.base, self._clock
         exact = self.transport.presence is PresenceKind.EXACT
-        epoch = await base.database.write(sweep.take_over, clock.now(), push_at_once=not exact)
+        settle, now = settle_of(base.settings), clock.now()
+        epoch = await base.database.write(sweep.take_over, now, None if exact else now + settle)
         presence_epoch = epoch if exact else devices.ASSUMED_EPOCH
-        settle = settle_of(base.settings)
         offers = Offers(base.url_key, self.public_url)
         host = burst.Host(presence_epoch, settle, assumed_presence=not exact)
         ingest = Ingest(base.database, self.transport, clock, host, offers)

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from reconciler import errors
 from reconciler.services import backoff
 from reconciler.services.clock import Clock
-from reconciler.store import events, objects, tasks
+from reconciler.store import devices, events, objects, tasks
 from reconciler.store.database import Connection, Database
 from reconciler.transport.base import Intake, Transport
 
@@ -23,6 +23,8 @@ PAUSE_SECONDS = 60.0
 """How long expiry waits after a jump, and after the devices' connection, the database or ingest came back."""
 INTAKE_SECONDS = 5.0
 """Older messages than this wait: they may be what a deadline waits for."""
+LONGEST_ABSENCE = timedelta(days=30)
+"""More than this is rather a clock that was wrong: it is not given back to deadlines."""
 _BEAT_SECONDS = 5.0
 
 _log = logging.getLogger(__name__)
@@ -104,20 +106,30 @@ class Sweep:
 
 def _note_jump(connection: Connection, jump: timedelta, now: datetime) -> None:
     message = f"the clock jumped by {jump.total_seconds():+.0f} s; timeouts wait for {PAUSE_SECONDS:.0f} s"
+    tasks.forget_future(connection, now)
     events.append(connection, now, [events.Event(type=events.Type.CLOCK_JUMP, message=message)])
 
 
-def take_over(connection: Connection, now: datetime, *, push_at_once: bool) -> int:
+def take_over(connection: Connection, now: datetime, push_at: datetime | None) -> int:
     """A daemon starts: its epoch. What an earlier one left half done is made due, and its absence is given back.
 
     Args:
         connection: a writing transaction.
         now: this moment.
-        push_at_once: the transport can't tell who comes back, so unconfirmed pushes are due now.
+        push_at: for a transport that can't tell who comes back, when unconfirmed pushes are due; else None.
     """
     epoch, heartbeat_at = objects.start_daemon(connection, now)
-    tasks.recover_claims(connection, epoch, now if push_at_once else None)
-    if heartbeat_at is not None and heartbeat_at < now:
-        tasks.extend_deadlines(connection, now - heartbeat_at)
-    events.append(connection, now, [events.Event(type=events.Type.STARTED, message=f"epoch {epoch}")])
+    tasks.recover_claims(connection, epoch, push_at)
+    if push_at is not None:
+        tasks.due_for_present(connection, devices.ASSUMED_EPOCH, push_at)
+    tasks.forget_future(connection, now)
+    message = f"epoch {epoch}"
+    absence = now - heartbeat_at if heartbeat_at else timedelta()
+    if absence > LONGEST_ABSENCE:
+        message += (
+            f"; by the clock nobody was here for {absence.days} days: {LONGEST_ABSENCE.days} are given back"
+        )
+    if absence > timedelta():
+        tasks.extend_deadlines(connection, min(absence, LONGEST_ABSENCE))
+    events.append(connection, now, [events.Event(type=events.Type.STARTED, message=message)])
     return epoch

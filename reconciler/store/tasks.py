@@ -217,7 +217,29 @@ def recover_claims(connection: Connection, epoch: int, due: datetime | None) -> 
     ).rowcount
 
 
+def forget_future(connection: Connection, now: datetime) -> None:
+    """The clock was set back: what it said before keeps no push waiting for longer than a minute."""
+    unfinished = update(_task).where(_task.c.holds)
+    soon = now + lifecycle.PUSH_INTERVAL
+    connection.execute(unfinished.where(_task.c.push_due_at > soon).values(push_due_at=soon))
+    connection.execute(unfinished.where(_task.c.last_pushed_at > now).values(last_pushed_at=None))
+
+
 # -------------------------------------------------------------------------------------------- presence
+
+
+def due_for_present(connection: Connection, epoch: int, due: datetime) -> None:
+    """Tasks that were made while no daemon knew who is there: their first push is due for who was there before."""
+    here = select(_device.c.id).where(_device.c.online_epoch == epoch)
+    pushing = select(_run.c.id).where(_run.c.push_delivery)
+    waiting = and_(
+        _task.c.holds, _task.c.status == str(lifecycle.Status.QUEUED), _task.c.push_due_at.is_(None)
+    )
+    connection.execute(
+        update(_task)
+        .where(waiting, _task.c.device_id.in_(here), _task.c.run_id.in_(pushing))
+        .values(push_due_at=due)
+    )
 
 
 def due_again(connection: Connection, device_ids: Iterable[int], earliest: datetime) -> None:

@@ -127,7 +127,8 @@ class Rig:
     async def boot(self) -> int:
         """A daemon starts; the epoch."""
         exact = self.wire.presence is PresenceKind.EXACT
-        epoch = await self.database.write(sweep.take_over, self.clock.now(), push_at_once=not exact)
+        push_at = None if exact else self.clock.now() + SETTLE
+        epoch = await self.database.write(sweep.take_over, self.clock.now(), push_at)
         presence = epoch if exact else devices.ASSUMED_EPOCH
         offers = Offers(b"k" * 32, "http://download.example")
         self.intake = Intake()

@@ -6,15 +6,15 @@ import asyncio
 import contextlib
 
 import pytest
-from rig import SOURCE, TARGET, BrokerWire, Rig, address, base, batch, document, turn
+from rig import SETTLE, SOURCE, TARGET, BrokerWire, Rig, address, base, batch, document, turn
 from sqlalchemy import func, select, text
 
 from reconciler import errors
 from reconciler.services.dispatch import MOST_UNCONFIRMED
-from reconciler.store import tables
+from reconciler.store import devices, materialization, tables
 from reconciler.transport.base import Delivery
 
-ONE = "dev-1"
+ONE, TWO = "dev-1", "dev-2"
 CROWD = [f"dev-{number:03}" for number in range(120)]
 
 
@@ -255,7 +255,9 @@ async def test_a_push_that_was_due_before_a_restart_waits_for_its_device(ready):
     assert await ready.wait(1) == 1
 
 
-async def test_with_a_broker_what_a_dead_daemon_claimed_is_due_at_once(tmp_path, database):
+async def test_with_a_broker_what_a_dead_daemon_claimed_is_due_when_the_backlog_can_be_heard(
+    tmp_path, database
+):
     rig = Rig(tmp_path, database, BrokerWire())
     await rig.boot()
     await rig.commit(base(ONE))
@@ -265,8 +267,47 @@ async def test_with_a_broker_what_a_dead_daemon_claimed_is_due_at_once(tmp_path,
     await rig.kill()
     rig.clock.advance(61)
     await rig.boot()
+    assert await rig.wait(9) == 0
     assert await rig.wait(1) == 1
     await rig.kill()
+
+
+async def test_with_a_broker_tasks_that_were_made_while_no_daemon_ran_are_pushed(tmp_path, database):
+    rig = Rig(tmp_path, database, BrokerWire())
+    await rig.boot()
+    await rig.commit(base(ONE, TWO))
+    await rig.arrive(ONE)
+    await rig.kill()
+    rig.presence = materialization.Presence(devices.NO_EPOCH, SETTLE)  # as `reconciler apply` has it
+    await rig.commit(base(ONE, TWO), batch())
+    await rig.boot()
+    rig.connect(ONE)
+    assert await rig.wait(9) == 0
+    assert await rig.wait(100) == 1
+    await rig.kill()
+    await rig.boot()  # it has its push
+    assert await rig.wait(100) == 0
+    await rig.kill()
+
+
+async def test_a_clock_that_is_set_back_keeps_no_push_waiting(rig):
+    await rig.commit(base(ONE, TWO), batch())
+    await rig.arrive(ONE)
+    await rig.push()
+    rig.inform(ONE, SOURCE)
+    rig.connect(TWO)
+    await rig.hear()
+    rig.clock.jump(-3600)
+    assert await rig.wait(61) == 2
+
+
+async def test_a_clock_that_was_set_back_between_two_daemons_keeps_no_push_waiting(ready):
+    await ready.push()
+    await ready.kill()
+    ready.clock.jump(-3600)
+    await ready.boot()
+    ready.connect(ONE)
+    assert await ready.wait(12) == 1
 
 
 # --- the rate ---

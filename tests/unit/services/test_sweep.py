@@ -10,7 +10,7 @@ from rig import SOURCE, TARGET, Rig, base, batch, turn
 from sqlalchemy import text
 
 from reconciler import errors
-from reconciler.services.sweep import Sweep
+from reconciler.services.sweep import LONGEST_ABSENCE, Sweep
 from reconciler.transport.base import Intake
 
 ONE, TWO = "dev-1", "dev-2"
@@ -197,6 +197,15 @@ async def test_a_clock_that_went_back_while_we_were_away_takes_nothing(ready):
     ready.clock.jump(-3600)
     await ready.boot()
     assert ready.task(ONE).deadline_at == before
+
+
+async def test_an_absence_that_only_a_wrong_clock_explains_is_not_given_back_whole(ready):
+    before = ready.task(ONE).deadline_at
+    await ready.kill()
+    ready.clock.jump(400 * 86_400)
+    await ready.boot()
+    assert ready.task(ONE).deadline_at - before == LONGEST_ABSENCE
+    assert "nobody was here for 400 days: 30 are given back" in ready.events("started")[-1].message
 
 
 async def test_every_start_is_an_event_with_its_epoch(ready):
