@@ -34,13 +34,17 @@ async def run(
         clock: time.
         presence: what makes a push due at once.
         applied: wakes this.
-        done: awaited after something was materialised.
+        done: awaited after something was materialised; again until it succeeds.
     """
     retry = backoff.Backoff(0.2, 10.0)
+    is_owed = False
     while True:
         try:
-            if await everything(database, clock, presence):
+            while await _chunk_of(database, clock, presence):
+                is_owed = True
+            if is_owed:
                 await done()
+                is_owed = False
         except errors.ReconcilerError as error:
             _log.warning("materialising waits: %s", error.message)
             await asyncio.sleep(retry.failed())
@@ -52,11 +56,15 @@ async def run(
 async def everything(database: Database, clock: Clock, presence: materialization.Presence) -> bool:
     """Materialises until nothing is left; True when there was anything."""
     found = False
-    while await database.read(materialization.anything_due) and await database.write(
-        _chunk, clock.now(), presence
-    ):
+    while await _chunk_of(database, clock, presence):
         found = True
     return found
+
+
+async def _chunk_of(database: Database, clock: Clock, presence: materialization.Presence) -> bool:
+    """One chunk, when there is any; an idle look writes nothing."""
+    due = await database.read(materialization.anything_due)
+    return due and await database.write(_chunk, clock.now(), presence)
 
 
 def _chunk(connection: Connection, now: datetime, presence: materialization.Presence) -> bool:

@@ -74,9 +74,10 @@ class Reconcile:
         self._rules = rules
         self._cache = validate.Cache()
         self._wake = Bell()
+        self._is_owed = False
         self.state = State()
         self.after_apply: Callable[[], Awaitable[None]] = _nothing
-        """Awaited after each pass that changed something, before the next one."""
+        """Awaited after each pass that changed something, before the next one; again until it succeeds."""
 
     def wake(self) -> None:
         """Asks for a pass now."""
@@ -127,8 +128,10 @@ class Reconcile:
             apply.apply, commit, self._rules.policy, seen.unknown, self._clock.now()
         )
         self._succeeded(commit, applied, started)
-        if applied.changed:
+        self._is_owed = self._is_owed or applied.changed
+        if self._is_owed:
             await self.after_apply()
+            self._is_owed = False
         return applied
 
     async def _read(self) -> observe.Commit | None:

@@ -136,6 +136,23 @@ async def test_whoever_waits_for_a_pass_hears_of_changes_only(rig, fleet, passes
     assert heard == [1, 3]
 
 
+async def test_what_follows_a_pass_is_tried_again_until_it_succeeds(rig, fleet, passes):
+    heard = []
+
+    async def after() -> None:
+        heard.append(passes.state.passes)
+        if len(heard) == 1:
+            raise errors.TransientError("away")
+
+    passes.after_apply = after
+    fleet.commit(base(ONE))
+    with pytest.raises(errors.TransientError):
+        await passes.run_pass()
+    for _ in range(2):
+        await passes.run_pass()
+    assert heard == [1, 2]
+
+
 async def test_a_repository_that_is_gone_changes_nothing(rig, fleet, passes):
     fleet.commit(base(ONE), batch())
     await passes.run_pass()
