@@ -151,8 +151,8 @@ def object_id(connection: Connection, key: Key) -> int:
 
 
 def remove(connection: Connection, key: Key, revision_id: int, now: datetime) -> None:
-    """The object left Git. Its row stays, for its history and for when it comes back."""
-    values = {"removed": True, "held": None, "sync": "Synced", "reason": "", "message": "", "updated_at": now}
+    """The object left Git. Its row stays, for its history and for when it comes back: held, if it was held."""
+    values = {"removed": True, "sync": "Synced", "reason": "", "message": "", "updated_at": now}
     connection.execute(
         update(_object)
         .where(_object.c.kind == key.kind, _object.c.name == key.name)
