@@ -7,7 +7,7 @@ dropped, and the objects stay as they are. No rule makes an action.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from reconciler.domain import resources
@@ -96,17 +96,38 @@ def _unknown(names: Sequence[str]) -> str:
 
 
 def _baseless(actions: Sequence[Action], verdicts: Sequence[Verdict], look: Look) -> list[Verdict]:
-    """What would be new, but refers to something that is not in force and does not become so."""
-    del verdicts
-    known = {key for key, stored in look.actual.objects.items() if stored.in_force}
-    known |= {action.key for action in actions if action.declaration is not None}
-    return [
-        Verdict(action.key, Reason.REFERENCE, f"{missing[0]}, which it refers to, is refused")
-        for action in actions
-        if action.verb is Verb.CREATE
-        and action.declaration is not None
-        and (missing := [key for key in _refers(action.declaration) if key not in known])
-    ]
+    """What is new, or runs, on the ground of something that is not as Git says: it would be another upgrade."""
+    wrong = {verdict.key: verdict.reason for verdict in verdicts}
+    found = []
+    for action in actions:
+        missing = next(_ground(action, wrong, look), None)
+        if missing is not None:
+            message = f"{missing}, which it needs, is not as Git says ({wrong[missing]}): mend that first"
+            found.append(Verdict(action.key, Reason.REFERENCE, message))
+    return found
+
+
+def _ground(action: Action, wrong: Iterable[Key], look: Look) -> Iterator[Key]:
+    """The wrong objects that an action stands on: it refers to them, or they say which devices its run has."""
+    if action.declaration is None or not (action.verb is Verb.CREATE or action.starts_run):
+        return
+    needed = list(_refers(action.declaration))
+    for key in needed:
+        if key in look.desired.declarations:
+            needed.extend(_refers(look.desired.declarations[key]))
+    for key in wrong:
+        lists_devices = action.starts_run and key.kind is Kind.DEVICE_INVENTORY
+        if key in needed or (lists_devices and _is_of(key, needed, look)):
+            yield key
+
+
+def _is_of(inventory: Key, needed: Collection[Key], look: Look) -> bool:
+    """Whether an inventory is of one of the needed products; of one that was never valid nobody knows."""
+    stored = look.actual.objects.get(inventory)
+    products = set(_references(inventory.kind, (stored.spec if stored else None) or {}))
+    if inventory in look.desired.declarations:
+        products.update(_refers(look.desired.declarations[inventory]))
+    return not products or not products.isdisjoint(needed)
 
 
 def _refers(declaration: Declaration) -> Iterable[Key]:

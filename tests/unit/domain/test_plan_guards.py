@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from plans import (
     BATCH,
+    FIRMWARE,
     INVENTORY,
     LIST,
     PACKAGE,
@@ -26,6 +29,7 @@ from plans import (
 
 from reconciler.domain import plan
 from reconciler.domain.actual import Held, Phase
+from reconciler.domain.desired import Key
 from reconciler.domain.plan import Reason, Verb
 from reconciler.domain.resources import Kind
 
@@ -112,6 +116,37 @@ def test_a_product_that_is_back_keeps_its_key():
 def test_a_product_s_name_is_its_key_unless_it_has_one():
     planned = diff(desired(product(), product("bulb", productKey="lamp")), actual(product()))
     assert said(planned) == ([], {"bulb": Reason.TAKEN})
+
+
+@pytest.mark.parametrize(
+    "other",
+    [package(file=dataclasses.replace(FIRMWARE, sha256="e" * 64)), package(version="3"), product(productKey="x")],
+)
+def test_no_run_starts_on_a_package_or_product_whose_change_is_refused(other):
+    rest = [one for one in base() if one.key != other.key]
+    planned = diff(desired(*rest, other, batch()), actual(*base()))
+    assert said(planned) == ([], {other.name: Reason.IMMUTABLE, "all": Reason.REFERENCE})
+    assert "is not as Git says (Immutable)" in planned.verdicts[-1].message
+    again = actual(*fleet(batch(state="Canceled")), state={BATCH: {"run": None}})
+    assert said(diff(desired(*rest, other, batch()), again))[1]["all"] == Reason.REFERENCE
+    stopped = diff(desired(*rest, other, batch(state="Canceled")), actual(*fleet()))
+    assert said(stopped)[0] == ["cancel all"]
+
+
+def test_no_run_starts_beside_an_inventory_of_its_product_that_is_not_valid():
+    other = inventory("munich", product="fan")
+    have = actual(*base(), product("fan"), other)
+    rest = product(), package(), product("fan")
+    planned = diff(desired(*rest, other, batch(), broken=[INVENTORY]), have)
+    assert said(planned) == ([], {"berlin": Reason.INVALID, "all": Reason.REFERENCE})
+    moved = inventory(product="fan")
+    assert said(diff(desired(*rest, other, moved, batch()), have))[1]["all"] == Reason.REFERENCE
+    assert said(diff(desired(*rest, inventory(), batch(), broken=[other.key]), have))[0] == ["create all"]
+    new = Key(Kind.DEVICE_INVENTORY, "oslo")
+    assert said(diff(desired(*rest, inventory(), other, batch(), broken=[new]), have))[1] == {
+        "oslo": Reason.INVALID,
+        "all": Reason.REFERENCE,
+    }
 
 
 # --- guards ---
@@ -221,9 +256,9 @@ def test_a_held_batch_waits_until_it_is_confirmed():
 
 
 def test_a_batch_that_is_not_valid_at_first_sight_is_held_whatever_it_says_when_it_is():
-    planned = diff(desired(*base(), broken=[BATCH, PRODUCT]), actual(first_sight=True))
+    planned = diff(desired(product(), broken=[BATCH, PACKAGE]), actual(first_sight=True))
     assert [(v.key, v.reason, v.holds) for v in planned.verdicts] == [
-        (PRODUCT, Reason.INVALID, False),
+        (PACKAGE, Reason.INVALID, False),
         (BATCH, Reason.INVALID, True),
     ]
     unread = {"digest": None, "spec": None, "run": None, "held": Held(Reason.FIRST_SIGHT, "")}

@@ -164,6 +164,19 @@ async def test_unknown_devices_refuse_a_batch_and_are_named_until_they_are_decla
     assert len(rig.rows(select(tables.task))) == 3
 
 
+async def test_a_new_batch_never_runs_with_what_a_refused_change_left_in_force(rig):
+    await rig.commit(base(ONE))
+    changed = base(ONE) | {"app.bin": b"another firmware"}
+    applied = await rig.commit(changed, batch())
+    assert {v.key.name: v.reason for v in applied.plan.refused} == {
+        "lamp-2": Reason.IMMUTABLE,
+        "all": Reason.REFERENCE,
+    }
+    assert rig.rows(select(tables.run)) == []
+    await rig.commit(base(ONE), batch())
+    assert rig.run().phase == "IN_PROGRESS"
+
+
 async def test_unknown_devices_may_be_skipped(rig):
     target = {"devicesFrom": {"file": "some.csv", "skipUnknown": True}}
     await rig.commit(base(ONE), batch("some", target=target), {"some.csv": b"dev-1\ndev-9\n"})
@@ -440,6 +453,19 @@ async def test_what_was_confirmed_or_changed_needs_no_second_word_while_a_file_i
     await careful.commit(base(ONE, TWO), strange, batch("one", target={"devices": [ONE]}, state="Canceled"))
     await careful.commit(base(ONE, TWO), strange, one)
     assert careful.run("one").number == 2
+
+
+async def test_a_held_batch_that_left_git_and_is_back_is_still_held(careful):
+    await careful.commit(base(ONE), batch())
+    await careful.commit(base(ONE))
+    assert careful.object("all").removed
+    assert (await command(careful, "confirm")).result == "nothing was held"
+    applied = await careful.commit(base(ONE), batch())
+    assert [v.reason for v in applied.plan.held] == [Reason.FIRST_SIGHT]
+    assert careful.rows(select(tables.run)) == []
+    await careful.commit(base(ONE))
+    await careful.commit(base(ONE), batch(timeout="5m"))
+    assert careful.run().phase == "IN_PROGRESS"
 
 
 async def test_confirming_what_is_not_held_is_refused(careful):
