@@ -235,7 +235,10 @@ def _queued(due: Row[Any], now: datetime, presence: Presence) -> _Values:
     }
     if not due.push_delivery:
         return values
-    settled = type_coerce(_device.c.online_since, tables.Number) + presence.settle // tables.MILLISECOND
+    since = dialects.earlier_of(  # not in the future, where a clock that was set back may have left it
+        type_coerce(_device.c.online_since, tables.Number), literal(tables.milliseconds(now))
+    )
+    settled = since + presence.settle // tables.MILLISECOND
     first = dialects.later_of(settled, literal(tables.milliseconds(now)))
     here = _device.c.online_epoch == presence.epoch
     values["push_due_at"] = type_coerce(func.iif(here, first, null()), tables.Moment())
