@@ -10,7 +10,6 @@ import asyncio
 import collections
 import dataclasses
 import logging
-from datetime import datetime
 
 from reconciler import errors
 from reconciler.domain import throttle
@@ -22,11 +21,13 @@ from reconciler.services.offers import Offers
 from reconciler.store import products, rates, tasks
 from reconciler.store.database import Connection, Database
 from reconciler.store.tasks import Claim, Outcome
-from reconciler.transport.base import Delivery, PresenceKind, Transport
+from reconciler.transport.base import Delivery, Intake, PresenceKind, Transport
 
 MOST_UNCONFIRMED = 200
 """Pushes on their way, at most; those that are unacknowledged for long don't count, or a few would stop all."""
 SLOW_SECONDS = 5.0
+BACKLOG_SECONDS = 5.0
+"""Messages that wait for longer are a backlog: it is heard before anybody is pushed (engine §5)."""
 
 _log = logging.getLogger(__name__)
 _OUTCOMES = {
@@ -41,15 +42,23 @@ class Dispatch:
     """The one who pushes."""
 
     def __init__(
-        self, database: Database, transport: Transport, clock: Clock, claimant: tasks.Claimant, offers: Offers
+        self,
+        database: Database,
+        transport: Transport,
+        clock: Clock,
+        claimant: tasks.Claimant,
+        *,
+        offers: Offers,
+        intake: Intake,
     ) -> None:
         self._database = database
         self._transport = transport
         self._clock = clock
         self._claimant = claimant
         self._offers = offers
+        self._intake = intake
         self._outcomes: list[tuple[Claim, Outcome]] = []
-        self._pushing: dict[asyncio.Task[None], float] = {}
+        self._pushing: dict[asyncio.Task[None], tuple[Claim, float]] = {}
         self._bell = Bell()
         exact = transport.presence is PresenceKind.EXACT
         # Whom a broker's client could not reach never "comes back": nobody would say so.
@@ -77,27 +86,28 @@ class Dispatch:
         Raises:
             TransientError: the database is away; what was acknowledged is settled in the next round.
         """
-        now = self._clock.now()
-        due = await self._database.read(tasks.runs_due, now) if self._reachable() else []
+        due = await self._database.read(tasks.runs_due, self._clock.now()) if self._reachable() else []
         if not due and not self._outcomes:
             return 0
         settled = self._outcomes[:]
-        round_ = _Round(self._claimant, now, tuple(settled), tuple(due), self._room())
+        round_ = _Round(self._claimant, self._clock, tuple(settled), tuple(due), self._room())
         claims, offers = await self._database.write(_cycle, round_)
         del self._outcomes[: len(settled)]
         for claim in claims:
-            payload = self._offers.push(offers[claim.run_id], claim.task_id, now)
+            payload = self._offers.push(offers[claim.run_id], claim.task_id, self._clock.now())
             pushing = asyncio.create_task(self._push(claim, payload))
-            self._pushing[pushing] = self._clock.monotonic()
+            self._pushing[pushing] = claim, self._clock.monotonic()
             pushing.add_done_callback(self._pushed)
         return len(claims)
 
     def _reachable(self) -> bool:
-        return self._transport.health().ok
+        """Devices can be pushed, and what they said before could be heard: it may make a push needless."""
+        settled = self._transport.connected_for() >= self._claimant.settle.total_seconds()
+        return settled and self._intake.age() < BACKLOG_SECONDS and self._transport.health().ok
 
     def _room(self) -> int:
         patient = self._clock.monotonic() - SLOW_SECONDS
-        return MOST_UNCONFIRMED - sum(since > patient for since in self._pushing.values())
+        return MOST_UNCONFIRMED - sum(since > patient for _, since in self._pushing.values())
 
     async def _push(self, claim: Claim, payload: bytes) -> None:
         delivery = await self._transport.publish(claim.address, topics.upgrade(claim.address), payload)
@@ -105,9 +115,10 @@ class Dispatch:
         self._outcomes.append((claim, self._outcome_of[delivery]))
 
     def _pushed(self, pushing: asyncio.Task[None]) -> None:
-        del self._pushing[pushing]
+        claim, _ = self._pushing.pop(pushing)
         if not pushing.cancelled() and pushing.exception() is not None:
             _log.error("a push failed", exc_info=pushing.exception())
+            self._outcomes.append((claim, Outcome.LATER))
         self._bell.ring()
 
 
@@ -116,20 +127,24 @@ class _Round:
     """What one transaction settles and claims."""
 
     claimant: tasks.Claimant
-    now: datetime
+    clock: Clock
     settled: tuple[tuple[Claim, Outcome], ...]
     due: tuple[tasks.Due, ...]
     room: int
 
 
 def _cycle(connection: Connection, this: _Round) -> tuple[list[Claim], dict[int, products.Offer]]:
-    """One transaction: what was acknowledged, then new claims within each run's rate."""
-    tasks.settle_pushes(connection, this.claimant.epoch, this.settled, this.now + this.claimant.settle)
+    """One transaction: what was acknowledged, then new claims within each run's rate.
+
+    The time is that of the transaction: it may have waited for the writer, and pushes count when they go out.
+    """
+    now = this.clock.now()
+    tasks.settle_pushes(connection, this.claimant.epoch, this.settled, now + this.claimant.settle)
     claims: list[Claim] = []
-    second = int(this.now.timestamp())
+    second = int(now.timestamp())
     for run in this.due:
         allowed = throttle.allowance(run.push_rate, rates.recent(connection, run.run_id, second), second)
         limit = min(allowed, this.room - len(claims))
         if limit > 0:
-            claims += tasks.claim(connection, run.run_id, this.claimant, this.now, limit)
+            claims += tasks.claim(connection, run.run_id, this.claimant, now, limit)
     return claims, products.offers(connection, sorted({claim.run_id for claim in claims}))

@@ -135,7 +135,9 @@ class Rig:
         host = burst.Host(presence, SETTLE, assumed_presence=not exact)
         self.ingest = Ingest(self.database, self.wire, self.clock, host, offers)
         claimant = Claimant(epoch, presence, SETTLE)
-        self.dispatch = Dispatch(self.database, self.wire, self.clock, claimant, offers)
+        self.dispatch = Dispatch(
+            self.database, self.wire, self.clock, claimant, offers=offers, intake=self.intake
+        )
         self.sweep = Sweep(self.database, self.wire, self.intake, self.clock)
         self.presence = materialization.Presence(presence, SETTLE)
         self._serving = asyncio.create_task(self.wire.serve(self.intake))

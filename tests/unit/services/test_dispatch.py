@@ -301,6 +301,15 @@ async def test_a_clock_that_is_set_back_keeps_no_push_waiting(rig):
     assert await rig.wait(61) == 2
 
 
+async def test_a_device_that_came_before_the_clock_was_set_back_is_pushed_a_new_batch(rig):
+    await rig.commit(base(ONE))
+    await rig.arrive(ONE)
+    rig.clock.jump(-3600)
+    await rig.wait(1)
+    await rig.commit(base(ONE), batch())
+    assert await rig.wait(11) == 1
+
+
 async def test_a_clock_that_was_set_back_between_two_daemons_keeps_no_push_waiting(ready):
     await ready.push()
     await ready.kill()
@@ -308,6 +317,41 @@ async def test_a_clock_that_was_set_back_between_two_daemons_keeps_no_push_waiti
     await ready.boot()
     ready.connect(ONE)
     assert await ready.wait(12) == 1
+
+
+async def test_nothing_is_claimed_until_what_waited_for_us_could_be_heard(ready):
+    ready.wire.connected = 9.9
+    assert await ready.wait(3) == 0
+    ready.wire.connected = 10.0
+    ready.intake.age = lambda: 5.0
+    assert await ready.wait(3) == 0
+    ready.intake.age = lambda: 4.9
+    assert await ready.wait(1) == 1
+
+
+async def test_a_push_that_breaks_is_tried_again(ready, caplog):
+    publish = ready.wire.publish
+
+    async def breaks(*message):
+        raise RuntimeError("no such thing")
+
+    ready.wire.publish = breaks
+    assert await ready.push() == 1
+    assert "a push failed" in caplog.text
+    assert ready.task(ONE).claim_epoch is None
+    ready.wire.publish = publish
+    assert await ready.wait(60) == 1
+
+
+async def test_a_claim_counts_for_the_second_in_which_it_is_made(ready):
+    with ready.database.writing():
+        claiming = asyncio.create_task(ready.dispatch.round())
+        await asyncio.sleep(0.05)
+        ready.clock.advance(7)  # somebody else had the writer for so long
+    assert await claiming == 1
+    (slot,) = ready.rows(select(tables.rate_slot))
+    assert slot.second == int(ready.clock.now().timestamp())
+    assert ready.task(ONE).last_pushed_at == ready.clock.now()
 
 
 # --- the rate ---
