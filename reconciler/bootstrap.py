@@ -75,10 +75,10 @@ def repository_of(settings: Settings, folder: Path | None = None) -> Repository:
     """The repository that is followed, through a mirror in `folder` (default: the data directory's).
 
     Raises:
-        UserError: none is set, or its URL can't be right.
+        UsageError: none is set, or its URL can't be right.
     """
     if not settings.repo:
-        raise errors.UserError(
+        raise errors.UsageError(
             "no repository is set", remedy="Give --repo PATH_OR_URL, or set RECONCILER_REPO."
         )
     return Repository(settings.repo, folder or settings.data_dir / "mirror", settings.ref)
@@ -133,7 +133,7 @@ def _locked(data_dir: Path) -> Iterator[None]:
         except OSError as error:
             raise errors.UserError(
                 f"the data directory {data_dir} belongs to a running daemon",
-                remedy="That daemon applies by itself; or choose another --data-dir.",
+                remedy="It applies by itself; stop it, or choose another --data-dir.",
             ) from error
         yield
 
@@ -170,14 +170,18 @@ class Daemon:
         self._repository = repository_of(settings)
         self.follows = f"{self._repository.url} {self._repository.ref}"
         """The repository and its ref, as logs may show them."""
-        embedded = settings.mqtt == "embedded"
-        self.devices_at = settings.mqtt if embedded else str(broker_url.parse(settings.mqtt))
-        """The way to the devices, as logs may show it."""
         self.reconcile = reconcile_of(base, self._repository, self._clock)
         self._metrics: Metrics | None = None
         self._sweep: Sweep | None = None
         self.ready = asyncio.Event()
         """Set when devices can come."""
+
+    async def devices_at(self) -> str:
+        """Where devices connect, as logs may show it; known once they can."""
+        if not isinstance(self.transport, endpoint.Endpoint):
+            return str(broker_url.parse(self.base.settings.mqtt))
+        await self.transport.listening()
+        return ", ".join(self.transport.urls) or "nowhere: neither --mqtt-bind nor --mqtt-tls-bind is set"
 
     def _own_url(self) -> str:
         host, _ = address(self.base.settings.http_bind, "http_bind")
@@ -268,7 +272,7 @@ class Daemon:
         fetched = state.commit.revision if state.commit else "nothing was applied yet"
         yield "git", state.failing is None and state.commit is not None, state.failing or f"applied {fetched}"
         away = self._ingest.away or self._sweep.away if self._sweep else "not started"
-        yield "database", away is None, away or "commits"
+        yield "database", away is None, away or "writable"
         health = self.transport.health()
         yield "devices", health.ok, health.message
 

@@ -34,8 +34,13 @@ async def _run(base: bootstrap.Base) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, running.cancel)
     _log.info("following %s", daemon.follows)
-    _log.info("devices: %s; downloads: %s", daemon.devices_at, daemon.public_url)
+    saying = asyncio.create_task(_say_where(daemon))
     with contextlib.suppress(asyncio.CancelledError):
         await running
+    saying.cancel()
     _log.info("stopped")
     return 0
+
+
+async def _say_where(daemon: bootstrap.Daemon) -> None:
+    _log.info("devices: %s; downloads: %s", await daemon.devices_at(), daemon.public_url)

@@ -66,7 +66,8 @@ class HttpServer:
         try:
             bound = socket.create_server((self._host, self._port), family=family, backlog=2048)
         except OSError as problem:
-            text = f"HTTP cannot listen on {self._host}:{self._port}: {problem.strerror or problem}"
+            why = (problem.strerror or str(problem)).partition(" (while")[0]  # it goes on with the address
+            text = f"HTTP cannot listen on {self._host}:{self._port}: {why}"
             raise errors.UserError(
                 text, remedy="stop what uses it, or choose another --http-bind"
             ) from problem

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import socket
 import subprocess
 import sys
 
@@ -37,3 +39,23 @@ def test_credentials_of_the_repository_and_the_broker_are_in_no_log(tmp_path):
     assert "https://127.0.0.1:1/fleet.git main" in logged
     assert "mqtt://ann@127.0.0.1:1" in logged
     assert "s3cret" not in logged
+
+
+def test_the_log_says_where_devices_connect_once_they_can(tmp_path):
+    with start(tmp_path, "--repo", str(tmp_path / "fleet"), "--mqtt-bind", "127.0.0.1:0") as daemon:
+        try:
+            logged = until(daemon, "devices: ")
+        finally:
+            daemon.terminate()
+    port = int(re.search(r"devices: mqtt://127\.0\.0\.1:(\d+); downloads: ", logged)[1])
+    assert port != 0
+    assert daemon.returncode == 0
+
+
+def test_a_port_that_is_taken_is_named_once(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        at = f"127.0.0.1:{taken.getsockname()[1]}"
+        with start(tmp_path, "--repo", str(tmp_path / "fleet"), "--mqtt-bind", at) as daemon:
+            _, said = daemon.communicate(timeout=60)
+    assert daemon.returncode == 1
+    assert f"can't listen for devices on {at}: Address already in use\n" in said

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Mapping, Sequence
 
 from reconciler import errors
+from reconciler.protocol import broker_url
 from reconciler.protocol.topics import Address
 from reconciler.transport import base
 from reconciler.transport.endpoint.admission import Admission
@@ -66,6 +67,14 @@ class Endpoint:
     def bound_port(self) -> int:
         """The first bind's port; 0 while not listening."""
         return self._ports[0] if self._ports else 0
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Where devices connect, in the order of the binds; empty while not listening."""
+        return tuple(
+            str(broker_url.BrokerUrl(bind.host, port, tls=bind.tls is not None))
+            for bind, port in zip(self._binds, self._ports, strict=False)
+        )
 
     @property
     def stats(self) -> EndpointStats:
@@ -170,7 +179,7 @@ class Endpoint:
                 for listener in opened:
                     listener.close()
                 raise errors.UserError(
-                    f"can't listen for devices on {bind.host}:{bind.port}: {error.strerror or error}",
+                    f"can't listen for devices on {bind.host}:{bind.port}: {(error.strerror or str(error)).partition(' (while')[0]}",
                     remedy="free that port, or give another address (--mqtt-bind)",
                 ) from error
         return opened
