@@ -7,6 +7,7 @@ file that cannot be read or is not valid is never the same as an absent one (`De
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -107,7 +108,8 @@ class DesiredState:
     Attributes:
         declarations: the valid objects.
         broken: objects that are named but not valid, or that refer to one that is not; with the reasons.
-        broken_paths: files that cannot be read, or hold a document that is not valid.
+        broken_paths: files that cannot be read, or hold a document that is not valid; and what stands in the place
+            of a file or a folder, and is neither.
         unnamed: those of them that hold something of which nobody can say what it is: it may be any object.
     """
 
@@ -119,10 +121,16 @@ class DesiredState:
     def is_gone(self, key: Key, last_path: str) -> bool:
         """True when Git no longer holds an object that was last declared in `last_path`.
 
-        False when it is declared, when it is named by a document that is not valid, and when the file that
-        last declared it is broken, because then nobody can say whether it is still meant to be.
+        False when it is declared, when it is named by a document that is not valid, when the file that last
+        declared it is broken, and when any file holds something that nobody can name: it may have moved there.
         """
-        return key not in self.declarations and key not in self.broken and last_path not in self.broken_paths
+        named = key in self.declarations or key in self.broken
+        return not (named or self.unnamed or self.is_broken(last_path))
+
+    def is_broken(self, path: str) -> bool:
+        """Whether a file, or a folder above it, is broken."""
+        above = itertools.accumulate(path.split("/"), "{}/{}".format)
+        return not self.broken_paths.isdisjoint(above)
 
     def of(self, model: type[_R]) -> Iterator[tuple[Declaration, _R]]:
         """The declarations of one model, by name, each with its resource typed."""

@@ -190,8 +190,13 @@ def _broken(look: guards.Look) -> Iterable[Verdict]:
         )
     for key, stored in actual.objects.items():
         named = key in desired.declarations or key in desired.broken
-        if not named and stored.in_force and stored.path in desired.broken_paths:
-            yield Verdict(key, Reason.UNREADABLE, f"{stored.path}, which last declared it, is not valid")
+        if named or not stored.in_force or desired.is_gone(key, stored.path):
+            continue
+        if desired.is_broken(stored.path):
+            yield Verdict(key, Reason.UNREADABLE, f"{stored.path}, which last declared it, is not valid or can't be read")
+        else:
+            message = f"{min(desired.unnamed)} can't be read, and may declare it now"
+            yield Verdict(key, Reason.UNREADABLE, message)
 
 
 def _gone(desired: DesiredState, actual: ActualState) -> Iterable[Action]:

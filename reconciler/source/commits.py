@@ -1,4 +1,4 @@
-"""Decides which files of a commit exist for us: regular ones; symbolic links and submodules are absent.
+"""Decides which files of a commit exist for us: regular ones; symbolic links and submodules are named, never read.
 
 `repository` makes a `CommitTree` for each commit; whoever reads manifests reads it as a `tree.Tree`.
 """
@@ -49,6 +49,10 @@ class CommitTree:
     def paths(self) -> Iterable[str]:
         """Every regular file, without those that are hidden or below a hidden folder (as in a folder)."""
         return tuple(path for path in self._blobs if not path.startswith(".") and "/." not in path)
+
+    def unread(self) -> Iterable[str]:
+        """The symbolic links and submodules."""
+        return tuple(self._absent)
 
     def size(self, path: str) -> int | None:
         """The file's size in bytes; None when there is no regular file at `path`."""

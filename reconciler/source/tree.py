@@ -31,6 +31,10 @@ class Tree(Protocol):
         """The files to look for manifests in, in any order. The tree may hold more that can be read."""
         ...
 
+    def unread(self) -> Iterable[str]:
+        """What stands where a file or a folder could, and is not read: symbolic links and submodules."""
+        ...
+
     def size(self, path: str) -> int | None:
         """The file's size in bytes; None when there is no regular file at `path`."""
         ...
@@ -75,18 +79,29 @@ class FolderTree:
     def paths(self) -> Iterable[str]:
         """The texts, then the regular files below the folder or its chosen parts, hidden folders left out."""
         found = dict.fromkeys(self._texts)
-        for start in ("",) if self._only is None else self._only:
+        for start in self._starts():
             place = self._root / start
-            found.update(dict.fromkeys(self._below(place) if place.is_dir() else (start,)))
+            files = (path for path in self._below(place) if not path.is_symlink() and path.is_file())
+            found.update(dict.fromkeys(map(self._name, files) if place.is_dir() else (start,)))
         return tuple(found)
 
-    def _below(self, folder: pathlib.Path) -> Iterator[str]:
+    def unread(self) -> Iterable[str]:
+        """The symbolic links below the folder or its chosen parts."""
+        for start in self._starts():
+            yield from (self._name(path) for path in self._below(self._root / start) if path.is_symlink())
+
+    def _starts(self) -> Iterable[str]:
+        return ("",) if self._only is None else self._only
+
+    def _name(self, path: pathlib.Path) -> str:
+        return path.relative_to(self._root).as_posix()
+
+    def _below(self, folder: pathlib.Path) -> Iterator[pathlib.Path]:
+        """The files, and the links to folders, which are not followed."""
         for directory, folders, files in os.walk(folder):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
-            for name in sorted(files):
-                path = pathlib.Path(directory, name)
-                if not path.is_symlink() and path.is_file():
-                    yield path.relative_to(self._root).as_posix()
+            links = [name for name in folders if pathlib.Path(directory, name).is_symlink()]
+            yield from (pathlib.Path(directory, name) for name in sorted([*files, *links]))
 
     def size(self, path: str) -> int | None:
         """The file's size in bytes; None when there is no regular file at `path`."""
@@ -127,9 +142,11 @@ class FolderTree:
 
     def _existing(self, path: str) -> pathlib.Path:
         place = self._place(path)
-        if place is None:
-            raise UnreadableError(f"there is no file {path}")
-        return place
+        if place is not None:
+            return place
+        if (self._root / path).is_symlink():
+            raise UnreadableError(f"{path} is a symbolic link: only regular files are read")
+        raise UnreadableError(f"there is no file {path}")
 
     def _place(self, path: str) -> pathlib.Path | None:
         """The file on the disk; None: there is none, a symbolic link leads there, or it is outside."""

@@ -84,8 +84,9 @@ def check(tree: Tree, limits: Limits = DEFAULT, cache: Cache | None = None) -> C
     """
     memory = cache or Cache()
     survey = _Survey()
-    paths = list(tree.paths())
-    for path in sorted(filter(is_manifest, paths)):
+    paths, unread = list(tree.paths()), list(tree.unread())
+    survey.broken_paths.update(unread)
+    for path in sorted(filter(is_manifest, {*paths, *unread})):
         try:
             survey.add(path, memory.read(tree, path, limits))
         except UnreadableError as problem:

@@ -163,6 +163,23 @@ def test_a_file_that_cannot_be_read_leaves_the_objects_it_last_declared():
     assert said(planned) == ([], {"all": Reason.UNREADABLE, "berlin": Reason.UNREADABLE})
 
 
+def test_what_lay_below_a_folder_that_can_not_be_read_stays():
+    have = actual(*base(), batch(path="batches/eu/all.yaml"))
+    for path in ("batches", "batches/eu"):
+        planned = diff(desired(*base(), broken_paths=[path]), have)
+        assert said(planned) == ([], {"all": Reason.UNREADABLE})
+    assert said(diff(desired(*base(), broken_paths=["batches/e"]), have))[0] == ["cancel all"]
+
+
+def test_nothing_is_gone_while_a_document_may_be_any_object():
+    want = dataclasses.replace(desired(*base()), unnamed=frozenset(["new.yaml"]))
+    planned = diff(want, actual(*fleet(batch("held")), state={Key(Kind.BATCH, "held"): {"digest": None}}))
+    assert planned == plan.Plan()
+    planned = diff(want, actual(*fleet()))
+    assert said(planned) == ([], {"all": Reason.UNREADABLE})
+    assert planned.verdicts[0].message == "new.yaml can't be read, and may declare it now"
+
+
 def test_a_broken_file_says_nothing_of_objects_that_moved_out_of_it_or_left_git_before():
     have = actual(*fleet(), state={INVENTORY: {"removed": True}})
     moved = batch(path="elsewhere.yaml")

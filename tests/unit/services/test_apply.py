@@ -141,6 +141,27 @@ async def test_a_broken_file_leaves_what_it_last_declared(rig):
     assert (rig.object("all").reason, rig.run().phase) == ("Unreadable", "IN_PROGRESS")
 
 
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda text: text.decode().encode("utf-16"),
+        lambda text: text[:-2],
+        lambda text: text.replace(b"Batch", b"Bacth"),
+    ],
+)
+async def test_a_batch_that_moves_and_breaks_in_one_commit_is_not_cancelled(rig, spoil):
+    await rig.commit(base(ONE), batch())
+    spoilt = {"moved/eu.yaml": spoil(batch()["all.yaml"])}
+    applied = await rig.commit(base(ONE), spoilt)
+    assert [(v.key.name, v.reason) for v in applied.plan.verdicts] == [("all", Reason.UNREADABLE)]
+    assert "moved/eu.yaml" in applied.plan.verdicts[0].message
+    assert (applied.plan.actions, rig.run().phase) == ((), "IN_PROGRESS")
+    await rig.commit(base(ONE), {"moved/eu.yaml": batch()["all.yaml"]})
+    assert (rig.object("all").sync, rig.run().number) == ("Synced", 1)
+    await rig.commit(base(ONE))
+    assert rig.run().phase == "CANCELED"
+
+
 async def test_a_refused_change_leaves_the_run_as_it_was(rig):
     await rig.commit(base(ONE, TWO), batch(pushRatePerMinute=100))
     await rig.commit(base(ONE, TWO), batch(pushRatePerMinute=50, target={"devices": [ONE]}))

@@ -15,7 +15,9 @@ from sqlalchemy import select, text
 
 from reconciler import errors
 from reconciler.domain import limits
-from reconciler.domain.plan import Policy, Reason
+from reconciler.domain.desired import Key
+from reconciler.domain.plan import Action, Plan, Policy, Reason, Verb, Verdict
+from reconciler.domain.resources import Kind
 from reconciler.services.reconcile import Reconcile, Rules, summary
 from reconciler.source.repository import Repository
 from reconciler.store import tables
@@ -91,6 +93,27 @@ async def test_the_next_pass_over_the_same_commit_writes_nothing(rig, fleet, pas
     assert summary(passes.state.plan) == "No changes."
 
 
+def planned(verbs=(), held=0, refused=0):
+    key = Key(Kind.BATCH, "all")
+    verdicts = [Verdict(key, Reason.FIRST_SIGHT, "")] * held
+    verdicts += [Verdict(key, Reason.INVALID, "")] * refused
+    return Plan(tuple(Action(verb, key, "") for verb in verbs), tuple(verdicts))
+
+
+@pytest.mark.parametrize(
+    ("plan", "said"),
+    [
+        (planned([Verb.CREATE, Verb.CREATE, Verb.CANCEL]), "Plan: 2 to create, 0 to change, 1 to cancel."),
+        (planned([Verb.REMOVE]), "Plan: 0 to create, 0 to change, 0 to cancel, 1 to remove."),
+        (planned([Verb.CHANGE], held=4), "Plan: 0 to create, 1 to change, 0 to cancel; 4 held."),
+        (planned(), "No changes."),
+        (planned(held=4, refused=1), "No changes; 1 refused, 4 held."),
+    ],
+)
+def test_the_summary_counts_removals_apart_and_what_is_kept_out(plan, said):
+    assert summary(plan) == said
+
+
 async def test_a_pass_looks_at_the_newest_commit_only(rig, fleet, passes):
     fleet.commit(base(ONE))
     await passes.run_pass()
@@ -164,6 +187,43 @@ async def test_a_repository_that_is_gone_changes_nothing(rig, fleet, passes):
     assert rig.dump() == before
     fleet.path.with_name("away").rename(fleet.path)
     assert not (await passes.run_pass()).changed
+
+
+@pytest.mark.parametrize("place", ["all.yaml", "moved.yaml"])
+async def test_a_manifest_that_becomes_a_link_is_not_taken_for_a_deleted_one(
+    rig, fleet, passes, place, caplog
+):
+    fleet.commit(base(ONE), batch())
+    await passes.run_pass()
+    (fleet.path / "all.yaml").unlink()
+    (fleet.path / place).symlink_to("elsewhere.yaml")
+    fleet.git("add", "--all")
+    fleet.git("commit", "--quiet", "--message=link")
+    applied = await passes.run_pass()
+    assert {verdict.key.name: verdict.reason for verdict in applied.plan.verdicts} == {
+        "all": Reason.UNREADABLE
+    }
+    assert rig.run().phase == "IN_PROGRESS"
+    assert f"{place} is a symbolic link" in caplog.text
+
+
+@pytest.mark.parametrize("mode", ["120000", "160000"])
+async def test_a_folder_that_becomes_a_link_or_a_submodule_holds_what_it_held(rig, fleet, passes, mode):
+    fleet.commit(base(ONE), batch())
+    (fleet.path / "batches").mkdir()
+    (fleet.path / "all.yaml").rename(fleet.path / "batches" / "all.yaml")
+    fleet.git("add", "--all")
+    fleet.git("commit", "--quiet", "--message=folder")
+    await passes.run_pass()
+    target = fleet.git("rev-parse", "HEAD" if mode == "160000" else "HEAD:app.bin")
+    fleet.git("rm", "-r", "--quiet", "batches")
+    fleet.git("update-index", "--add", "--cacheinfo", f"{mode},{target},batches")
+    fleet.git("commit", "--quiet", "--message=elsewhere")
+    applied = await passes.run_pass()
+    assert {verdict.key.name: verdict.reason for verdict in applied.plan.verdicts} == {
+        "all": Reason.UNREADABLE
+    }
+    assert rig.run().phase == "IN_PROGRESS"
 
 
 async def test_findings_are_logged_once_for_a_commit(rig, fleet, passes, caplog):

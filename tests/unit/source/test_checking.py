@@ -417,6 +417,18 @@ def test_a_file_that_cannot_be_read_is_broken():
     assert checked.desired.broken_paths == {"b/eu.yaml"}
 
 
+def test_links_and_submodules_are_no_absent_files_and_those_with_a_manifest_s_name_are_reported(tmp_path):
+    (tmp_path / "eu.yaml").symlink_to("elsewhere.yaml")
+    (tmp_path / "eu").symlink_to("elsewhere")
+    checked = validate.check(FolderTree(tmp_path))
+    assert [found.message for found in checked.diagnostics] == [
+        "eu.yaml is a symbolic link: only regular files are read"
+    ]
+    assert (checked.desired.broken_paths, checked.desired.unnamed) == ({"eu.yaml", "eu"}, {"eu.yaml"})
+    key = Key(Kind.BATCH, "eu")
+    assert not checked.desired.is_gone(key, "eu/b.yaml")
+
+
 @pytest.mark.parametrize(
     "text",
     [

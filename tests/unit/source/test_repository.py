@@ -489,6 +489,7 @@ def test_symbolic_links_and_submodules_are_absent_with_a_reason(source, follow, 
     repository = follow(source.path)
     tree = repository.tree(repository.fetch())
     assert set(tree.paths()) == {"real"}
+    assert set(tree.unread()) == {"link", "folder", "sub"}
     assert (tree.size("link"), tree.oid("sub")) == (None, None)
     with pytest.raises(UnreadableError, match="link is a symbolic link"):
         tree.read("link", 9)

@@ -22,6 +22,13 @@ def test_a_folder_lists_its_regular_files_and_no_hidden_folders(folder):
     assert sorted(FolderTree(folder).paths()) == ["a/x.yaml", "b.bin"]
 
 
+def test_a_folder_names_its_links_which_are_not_read(folder):
+    assert sorted(FolderTree(folder).unread()) == ["link.yaml", "linked"]
+    assert list(FolderTree(folder, only=["a"]).unread()) == []
+    with pytest.raises(UnreadableError, match="is a symbolic link"):
+        FolderTree(folder).read("link.yaml", 9)
+
+
 def test_chosen_parts_and_texts_are_listed_alone_but_all_can_be_read(folder):
     tree = FolderTree(folder, only=["a"], texts={"-": b"text"})
     assert list(tree.paths()) == ["-", "a/x.yaml"]
