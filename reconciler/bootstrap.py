@@ -158,6 +158,9 @@ class Daemon:
         self.base = base
         settings = base.settings
         self._clock = clock or SystemClock()
+        self._repository = repository_of(settings)
+        self.follows = f"{self._repository.url} {self._repository.ref}"
+        """The repository and its ref, as logs may show them."""
         self.transport = transport or transport_of(base)
         self._server = HttpServer(
             self._app(),
@@ -167,9 +170,6 @@ class Daemon:
         )
         self.http_port = self._server.bind()
         self.public_url = urls.check_base(settings.public_url or self._own_url())
-        self._repository = repository_of(settings)
-        self.follows = f"{self._repository.url} {self._repository.ref}"
-        """The repository and its ref, as logs may show them."""
         self.reconcile = reconcile_of(base, self._repository, self._clock)
         self._metrics: Metrics | None = None
         self._sweep: Sweep | None = None
