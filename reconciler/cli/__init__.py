@@ -80,7 +80,7 @@ def reconciler(ctx: click.Context, color: str, log_level: str, log_format: str) 
 
 def main() -> None:
     """The entry point of the `reconciler` program."""
-    code = run(sys.argv[1:])
+    code = execute(sys.argv[1:])
     try:
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read our output, `grep -q` say, has seen enough
@@ -88,7 +88,7 @@ def main() -> None:
     sys.exit(code)
 
 
-def run(arguments: list[str]) -> int:  # noqa: PLR0911 - one for each exit code
+def execute(arguments: list[str]) -> int:  # noqa: PLR0911 - one for each exit code
     """Runs one command line; its exit code."""
     try:
         # not `reconciler.main`: it turns a closed pipe into exit code 1

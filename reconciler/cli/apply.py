@@ -19,7 +19,10 @@ from reconciler.store.database import Connection
 @options.settings(*options.SOURCE, *options.LOOK, "bootstrap", "max_push_rate")
 @click.pass_obj
 def command(log_options: logs.Options, /, **flags: Any) -> int:
-    """Apply the newest commit of the ref to the state in the data directory. Refused while a daemon owns it."""
+    """Apply the newest commit of the ref to the state in the data directory. Refused while a daemon owns it.
+
+    Exit code 1: something is not valid, or refused. What is only held waits for `confirm` and is no mistake.
+    """
     logs.configure(log_options)
     settings = options.load(flags)
     with bootstrap.opened(settings) as base:
@@ -35,7 +38,9 @@ async def _apply(base: bootstrap.Base) -> int:
         service = bootstrap.reconcile_of(base, repository, clock)
         applied = await service.run_pass()
         if applied is None:
-            raise errors.UserError(f"{repository.url} has no commit yet")
+            raise errors.UserError(
+                f"{repository.url} has no commit yet", remedy="Commit manifests, then apply again."
+            )
         nobody = materialization.Presence(devices.NO_EPOCH, bootstrap.settle_of(base.settings))
         await materialize.everything(base.database, clock, nobody)
         commit = service.state.commit
@@ -46,7 +51,7 @@ async def _apply(base: bootstrap.Base) -> int:
     for verdict in applied.plan.verdicts:
         click.echo(f"  ! {verdict.key}: {verdict.reason}: {verdict.message}")
     click.echo(f"{commit.revision}: {reconcile.summary(applied.plan)}")
-    return 1 if wrong else 0
+    return 1 if wrong or applied.plan.refused else 0
 
 
 def _prepare(connection: Connection) -> None:

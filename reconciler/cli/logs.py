@@ -9,6 +9,8 @@ import sys
 from datetime import UTC, datetime
 
 LEVELS = ["debug", "info", "warning", "error"]
+NOISY = ("uvicorn.error", "uvicorn.access", "watchfiles", "alembic", "asyncio")
+"""Loggers of libraries that say nothing for operators below a warning."""
 _TEXT = "%(asctime)s %(levelname)-7s %(message)s"
 
 
@@ -42,5 +44,5 @@ def configure(options: Options) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if as_json else logging.Formatter(_TEXT))
     logging.basicConfig(level=options.level.upper(), handlers=[handler], force=True)
-    for noisy in ("uvicorn.error", "uvicorn.access", "watchfiles", "alembic", "asyncio"):
+    for noisy in NOISY:
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))

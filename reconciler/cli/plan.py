@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from reconciler import bootstrap
+from reconciler import bootstrap, errors
 from reconciler.cli import findings, options, render
 from reconciler.domain import plan
 from reconciler.domain.plan import Plan, Verb
@@ -35,14 +35,17 @@ FORMAT_VERSION = "1.0"
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print it.")
 @click.option("--detailed-exitcode", is_flag=True, help="Exit with 2 when there are changes.")
 def command(*, output: str, detailed_exitcode: bool, **flags: Any) -> int:
-    """What the daemon would do with the newest commit of the ref, against the state in the data directory."""
+    """What the daemon would do with the newest commit of the ref, against the state in the data directory.
+
+    Exit code 1: something is not valid, or refused. What is only held waits for `confirm` and is no mistake.
+    """
     settings = options.load(flags)
     commit, planned, reaches, wrong = _plan(settings)
     if output == "json":
         _print_json(commit, planned, reaches)
     else:
         _print_text(commit, planned, reaches)
-    if wrong:
+    if wrong or planned.refused:
         return 1
     return 2 if detailed_exitcode and planned.actions else 0
 
@@ -55,7 +58,9 @@ def _plan(settings: Settings) -> tuple[Commit, Plan, dict[Any, Reach], bool]:
         try:
             sha = repository.fetch()
             if sha is None:
-                raise click.ClickException(f"{repository.url} has no commit yet")
+                raise errors.UserError(
+                    f"{repository.url} has no commit yet", remedy="Commit manifests, then look again."
+                )
             commit = reconcile.read_commit(repository, sha, validate.Cache(), rules.limits)
 
             def look(connection: Connection) -> tuple[Plan, list[Reach]]:

@@ -21,7 +21,7 @@ import click
 from reconciler import errors
 
 if TYPE_CHECKING:
-    from reconciler.simulator.device import Behaviour
+    from reconciler.simulator.device import Behaviour, Device
     from reconciler.simulator.fleet import DeviceSpec, Fleet, FleetOptions, Summary
 
 _EVERY_ON_A_TERMINAL = 0.2  # seconds between two summaries
@@ -132,7 +132,9 @@ def _fault_flags(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--downloads-at-once", type=click.IntRange(min=1), default=50, show_default=True)
 @click.option("--digest-once", is_flag=True, help="Check each different file's digest once, not per device.")
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed, the same behaviour.")
-@click.option("--duration", type=_SECONDS, metavar="SECONDS", help="Stop after so long.")
+@click.option(
+    "--duration", type=_SECONDS, metavar="SECONDS", help="Stop after so long; 1 if nobody ever connected."
+)
 @click.option(
     "--until-version", metavar="VERSION", help="Stop when all devices run it; 1 if --duration is over."
 )
@@ -161,10 +163,17 @@ def _allow_sockets() -> None:
 
 
 async def _simulate(flags: Flags) -> bool:
-    """Runs the fleet. False when its devices did not reach the version in time."""
+    """Runs the fleet. False when its devices did not reach the version in time, or none of them ever connected."""
+    from reconciler.simulator.device import State
     from reconciler.simulator.fleet import Fleet
 
-    fleet = Fleet(_specs(flags), flags["broker"], _behaviour(flags), _options(flags))
+    came = asyncio.Event()
+
+    def changed(device: Device) -> None:
+        if device.state is not State.OFFLINE:
+            came.set()
+
+    fleet = Fleet(_specs(flags), flags["broker"], _behaviour(flags), _options(flags), changed)
     goal = _goal(flags["until_version"])
     running = asyncio.create_task(fleet.run(goal))
     printing = asyncio.create_task(_print_live(fleet))
@@ -176,7 +185,7 @@ async def _simulate(flags: Flags) -> bool:
             task.cancel()
         await asyncio.gather(running, printing, return_exceptions=True)
         _print_last(summary, flags["output"])
-    return goal is None or goal(summary)
+    return came.is_set() if goal is None else goal(summary)
 
 
 def _goal(version: str | None) -> Callable[[Summary], bool] | None:

@@ -93,7 +93,7 @@ def check_base(public_url: str) -> str:
     """The public URL as download URLs begin with it: without a slash at the end. Check it at start, too.
 
     Raises:
-        UserError: no http(s) URL, more than host, port and path, or longer than `MAX_BASE_LENGTH`.
+        UsageError: no http(s) URL, more than host, port and path, or longer than `MAX_BASE_LENGTH`.
     """
     remedy = f"use http://HOST or https://HOST/PATH, at most {MAX_BASE_LENGTH} characters"
     base = public_url.rstrip("/")
@@ -101,18 +101,18 @@ def check_base(public_url: str) -> str:
         parts = urllib.parse.urlsplit(base)
         port_is_fine = parts.port is None or parts.port > 0
     except ValueError as problem:
-        raise errors.UserError(
+        raise errors.UsageError(
             f"the public URL {public_url!r} cannot be read: {problem}", remedy=remedy
         ) from None
     is_plain = not (
         parts.query or parts.fragment or "@" in parts.netloc or re.search(r"[^!-~]|[\"<>\\]", base)
     )
     if parts.scheme not in {"http", "https"} or not parts.hostname or not port_is_fine or not is_plain:
-        raise errors.UserError(
+        raise errors.UsageError(
             f"the public URL {public_url!r} is not one that devices can use", remedy=remedy
         )
     if len(base) > MAX_BASE_LENGTH:
-        raise errors.UserError(f"the public URL has {len(base)} characters, which is too long", remedy=remedy)
+        raise errors.UsageError(f"the public URL has {len(base)} characters, which is too long", remedy=remedy)
     return base
 
 
@@ -120,7 +120,7 @@ def download_url(public_url: str, token: str, file_name: str) -> str:
     """The URL that a device is told: never longer than 199 characters, ASCII, without a query.
 
     Raises:
-        UserError: as `check_base`.
+        UsageError: as `check_base`.
     """
     return f"{check_base(public_url)}{PREFIX}{token}/{_safe_name(file_name)}"
 

@@ -176,9 +176,11 @@ def read_commit(
 
 
 def summary(planned: plan.Plan) -> str:
-    """A plan in one line, as the CLI ends with it."""
-    if not planned.actions:
-        return "No changes."
-    create, change = planned.count(plan.Verb.CREATE), planned.count(plan.Verb.CHANGE)
-    cancel = planned.count(plan.Verb.CANCEL, plan.Verb.REMOVE)
-    return f"Plan: {create} to create, {change} to change, {cancel} to cancel."
+    """A plan in one line, as the CLI ends with it. What there is none of is not counted, but for the usual three."""
+    verbs = plan.Verb.CREATE, plan.Verb.CHANGE, plan.Verb.CANCEL, plan.Verb.REMOVE
+    counted = [(planned.count(verb), verb) for verb in verbs]
+    listed = [f"{count} to {verb}" for count, verb in counted if count or verb is not plan.Verb.REMOVE]
+    begins = f"Plan: {', '.join(listed)}" if planned.actions else "No changes"
+    kept_out = [(len(planned.refused), "refused"), (len(planned.held), "held")]
+    others = ", ".join(f"{count} {what}" for count, what in kept_out if count)
+    return f"{begins}; {others}." if others else f"{begins}."

@@ -28,14 +28,14 @@ def parse(url: str) -> Remote:
     """Reads what was given as `--repo`: a folder, file://, https://, ssh:// or user@host:path.
 
     Raises:
-        UserError: anything else.
+        UsageError: anything else.
     """
     if re.match(r"[A-Za-z0-9._-]+@[A-Za-z0-9._-]+:(?!//)", url):
         return Remote(url)
     scheme, separator, _ = url.partition("://")
     if not separator:
         if not url or "::" in url or "\0" in url:
-            raise errors.UserError(
+            raise errors.UsageError(
                 f"{url!r} is no repository", remedy="give a folder, or an https:// or ssh:// URL"
             )
         path = pathlib.Path(url).expanduser().absolute()
@@ -53,7 +53,7 @@ def parse(url: str) -> Remote:
         bare = urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
         user, secret = urllib.parse.unquote(parts.username or ""), urllib.parse.unquote(parts.password or "")
         return Remote(bare, None, user, secret)
-    raise errors.UserError(
+    raise errors.UsageError(
         f"repositories at {scheme}:// URLs of this form are not followed",
         remedy="give a folder, or an https:// or ssh:// URL (ssh with a key, not with a password)",
     )

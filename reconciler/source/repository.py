@@ -43,13 +43,13 @@ class Repository:
         timeout: seconds for one exchange with the repository.
 
     Raises:
-        UserError: the URL or the ref cannot be right.
+        UsageError: the URL or the ref cannot be right.
     """
 
     def __init__(self, url: str, folder: pathlib.Path, ref: str, *, timeout: float = 600.0) -> None:
         self._remote = remotes.parse(url)
         if _BAD_REF.search(ref):
-            raise errors.UserError(f"{ref!r} names no ref", remedy="give a branch, a tag or a commit")
+            raise errors.UsageError(f"{ref!r} names no ref", remedy="give a branch, a tag or a commit")
         self._folder = folder.absolute()
         self._ref = ref
         self._timeout = timeout

@@ -36,9 +36,14 @@ def test_it_fails_when_the_version_is_not_reached_in_time(mosquitto):
     assert result.stderr.startswith("     0s  4 devices: 4 offline")
 
 
-def test_a_broker_that_is_away_is_waited_for():
-    result = run("--product", "pk", "--count", "2", "--broker", "mqtt://127.0.0.1:9", "--duration", "0.2")
+def test_devices_that_connected_are_enough_where_no_version_is_asked_for(mosquitto):
+    result = run("--product", "pk", "--count", "2", "--broker", mosquitto.url, "--duration", "0.3")
     assert result.exit_code == 0
+
+
+def test_a_broker_that_is_away_is_waited_for_and_that_nobody_connected_is_a_failure():
+    result = run("--product", "pk", "--count", "2", "--broker", "mqtt://127.0.0.1:9", "--duration", "0.2")
+    assert result.exit_code == 1
     assert "2 offline" in result.stdout
     assert "2 can't connect: " in result.stdout
 

@@ -178,8 +178,9 @@ class Endpoint:
             except OSError as error:
                 for listener in opened:
                     listener.close()
+                why = (error.strerror or str(error)).partition(" (while")[0]  # it goes on with the address
                 raise errors.UserError(
-                    f"can't listen for devices on {bind.host}:{bind.port}: {(error.strerror or str(error)).partition(' (while')[0]}",
+                    f"can't listen for devices on {bind.host}:{bind.port}: {why}",
                     remedy="free that port, or give another address (--mqtt-bind)",
                 ) from error
         return opened

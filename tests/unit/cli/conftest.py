@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 
 import pytest
 
 from reconciler import cli
+from reconciler.cli import logs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,13 +30,26 @@ class Ran:
 
 
 @pytest.fixture
-def reconciler(tmp_path, capsys, monkeypatch):
+def quiet_logs():
+    """Leaves logging as it was, whatever a command set up."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name in logs.NOISY:
+        logging.getLogger(name).setLevel(logging.NOTSET)
+
+
+@pytest.fixture
+def reconciler(tmp_path, capsys, monkeypatch, quiet_logs):
     """Runs a command line on the database of the test."""
+    del quiet_logs
     monkeypatch.setenv("RECONCILER_DATA_DIR", str(tmp_path))
 
     def run(*arguments: str) -> Ran:
         capsys.readouterr()
-        code = cli.run(list(arguments))
+        code = cli.execute(list(arguments))
         captured = capsys.readouterr()
         assert "Traceback" not in captured.err
         return Ran(code, captured.out, captured.err)

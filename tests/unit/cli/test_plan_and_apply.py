@@ -1,0 +1,69 @@
+"""`reconciler plan` and `apply` on a repository of the test: what they say, and with which exit code."""
+
+from __future__ import annotations
+
+import pytest
+
+from reconciler.source.scratch import ScratchRepository, example
+
+
+@pytest.fixture
+def fleet(tmp_path, monkeypatch):
+    """The smallest example, in a repository that the commands follow."""
+    repository = ScratchRepository(tmp_path / "fleet")
+    source = example("01-minimal")
+    repository.copy(source, *(path.name for path in source.iterdir()))
+    repository.commit("Everything")
+    monkeypatch.setenv("RECONCILER_REPO", str(repository.folder))
+    return repository
+
+
+def write(fleet, path, *lines):
+    (fleet.folder / path).write_text("\n".join(lines) + "\n")
+    fleet.commit(f"Write {path}")
+
+
+BATCH = ("apiVersion: ota/v1", "kind: Batch", "metadata: {name: one}", "spec:", "  package: thermostat-1.4.0")
+
+
+def test_what_is_held_is_counted_and_is_no_failure(reconciler, fleet):
+    for command in ("plan", "apply"):
+        ran = reconciler(command)
+        assert ran.code == 0
+        assert ran.lines[-1].endswith(" to create, 0 to change, 0 to cancel; 1 held.")
+
+
+def test_what_is_refused_is_a_failure_also_when_its_manifest_is_valid(reconciler, fleet):
+    write(fleet, "batches/one.yaml", *BATCH, "  target: {devices: [nobody-has-this]}")
+    for command in ("plan", "apply"):
+        ran = reconciler(command, "--bootstrap", "start")
+        assert "UnknownDevices" in ran.out
+        assert (ran.code, ran.lines[-1].endswith("; 1 refused.")) == (1, True)
+
+
+def test_a_repository_without_a_commit_is_an_error_with_a_remedy(reconciler, tmp_path, monkeypatch):
+    empty = ScratchRepository(tmp_path / "fleet")
+    monkeypatch.setenv("RECONCILER_REPO", str(empty.folder))
+    for command in ("plan", "apply"):
+        ran = reconciler(command)
+        assert (ran.code, ran.out) == (1, "")
+        assert "error: " in ran.err
+        assert "has no commit yet\n  help: Commit manifests" in ran.err
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        (),
+        ("--repo", "fleet", "--bootstrap", "maybe"),
+        ("--repo", "fleet", "--interval", "-1"),
+        ("--repo", "fleet", "--http-bind", "127.0.0.1:0", "--mqtt", "http://x"),
+        ("--repo", "fleet", "--http-bind", "foo:bar"),
+        ("--repo", "gopher://fleet"),
+    ],
+)
+def test_a_wrong_flag_of_the_daemon_is_a_wrong_command_line(reconciler, flags):
+    ran = reconciler("run", *flags)
+    assert ran.code == 2
+    assert ran.err.splitlines()[-2].startswith("error: ")
+    assert ran.err.splitlines()[-1].startswith("  help: ")
