@@ -13,6 +13,9 @@ from typing import Any
 from reconciler.domain import lifecycle
 from reconciler.domain.desired import Key
 
+GIT = "git"
+"""Who cancels a run that Git no longer asks for."""
+
 
 class Phase(enum.StrEnum):
     """The status of a batch (platform rules §4)."""
@@ -33,11 +36,17 @@ class Run:
     product: str
     unfinished: Mapping[lifecycle.Status, int] = dataclasses.field(default_factory=dict)
     materializing: bool = False
+    canceled_by: str | None = None
 
     @property
     def draining(self) -> int:
         """Tasks that are still on their way."""
         return sum(self.unfinished.values())
+
+    @property
+    def was_stopped(self) -> bool:
+        """True when somebody cancelled it, and not Git."""
+        return self.phase is Phase.CANCELED and self.canceled_by != GIT
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from reconciler.domain import desired as desires
 from reconciler.domain import guards, lifecycle, resources
@@ -87,6 +86,8 @@ def _new(declaration: Declaration, stored: Stored | None, actual: ActualState) -
     create = Action(Verb.CREATE, key, "new in Git", declaration)
     if isinstance(declaration.resource, resources.Product):
         return _product_key(declaration.resource, key, actual) or create
+    if isinstance(declaration.resource, resources.Package):
+        return (_refused_change(declaration, stored) if stored is not None else None) or create
     if not isinstance(declaration.resource, resources.Batch):
         return create
     if declaration.resource.spec.state is State.CANCELED:
@@ -111,11 +112,14 @@ def _product_key(product: resources.Product, key: Key, actual: ActualState) -> V
 
 
 def _again(declaration: Declaration, stored: Stored, create: Action) -> Action | Verdict:
-    """A batch that was deleted and is back: a run that ended by itself stays ended, a cancelled one starts anew."""
+    """A batch that was deleted and is back: a run that ended by itself or by hand stays so, else a new one."""
     run = stored.run
     assert run is not None
-    if stored.digest == declaration.digest and run.phase is Phase.COMPLETED:
+    same = stored.digest == declaration.digest
+    if same and run.phase is Phase.COMPLETED:
         return dataclasses.replace(create, why="back in Git; its run had ended by itself and stays ended")
+    if same and run.was_stopped:
+        return dataclasses.replace(create, why="back in Git; its run was cancelled by hand and stays so")
     return _another_run(run, dataclasses.replace(create, why="back in Git: a new run"))
 
 
@@ -132,16 +136,23 @@ def _another_run(run: Run, action: Action) -> Action | Verdict:
 def _existing(declaration: Declaration, stored: Stored) -> Action | Verdict | None:
     if declaration.digest == stored.digest:
         return None
-    spec = desires.content(declaration.resource, declaration.file, declaration.roster)
-    changed = _changed(spec, stored.spec or {})
+    changed = _changed(declaration, stored)
     if isinstance(declaration.resource, resources.Batch):
         action = _state_change(declaration, stored, changed)
         if action is not None:
             return action
-    immutable = sorted(set(changed) - MUTABLE[declaration.kind])
-    if immutable:
-        return Verdict(declaration.key, Reason.IMMUTABLE, _immutable(declaration.kind, immutable))
-    return Action(Verb.CHANGE, declaration.key, "changed in Git", declaration, changed=changed)
+    change = Action(Verb.CHANGE, declaration.key, "changed in Git", declaration, changed=changed)
+    return _refused_change(declaration, stored) or change
+
+
+def _refused_change(declaration: Declaration, stored: Stored) -> Verdict | None:
+    """What was accepted once keeps its content (platform rules §3, §4)."""
+    if stored.digest is None:
+        return None
+    immutable = sorted(set(_changed(declaration, stored)) - MUTABLE[declaration.kind])
+    if not immutable:
+        return None
+    return Verdict(declaration.key, Reason.IMMUTABLE, _immutable(declaration.kind, immutable))
 
 
 def _state_change(
@@ -167,7 +178,10 @@ def _state_change(
     return _another_run(stored.run, change)
 
 
-def _changed(new: Mapping[str, Any], old: Mapping[str, Any]) -> tuple[str, ...]:
+def _changed(declaration: Declaration, stored: Stored) -> tuple[str, ...]:
+    """The fields of the spec that are not as in force."""
+    new = desires.content(declaration.resource, declaration.file, declaration.roster)
+    old = stored.spec or {}
     return tuple(sorted(field for field in {*new, *old} if new.get(field) != old.get(field)))
 
 
@@ -193,10 +207,10 @@ def _broken(look: guards.Look) -> Iterable[Verdict]:
         if named or not stored.in_force or desired.is_gone(key, stored.path):
             continue
         if desired.is_broken(stored.path):
-            yield Verdict(key, Reason.UNREADABLE, f"{stored.path}, which last declared it, is not valid or can't be read")
+            message = f"{stored.path}, which last declared it, is not valid or can't be read"
         else:
             message = f"{min(desired.unnamed)} can't be read, and may declare it now"
-            yield Verdict(key, Reason.UNREADABLE, message)
+        yield Verdict(key, Reason.UNREADABLE, message)
 
 
 def _gone(desired: DesiredState, actual: ActualState) -> Iterable[Action]:

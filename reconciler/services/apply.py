@@ -185,7 +185,7 @@ class _Carrier:
     def carry_out(self, action: Action) -> None:
         """One action, by what it is on."""
         if action.cancels_run:
-            cancellation = runs.Cancellation("git", action.statuses, action.why)
+            cancellation = runs.Cancellation(actual.GIT, action.statuses, action.why)
             runs.cancel(self._connection, self._runs[action.key].id, cancellation, self._now)
         if action.declaration is None:
             object_id = objects.object_id(self._connection, action.key)

@@ -105,6 +105,7 @@ def _newest_runs(connection: Connection) -> dict[int, actual.Run]:
             product=row.product,
             unfinished=counts.unfinished(counted.get(row.id, {})),
             materializing=row.cursor is not None,
+            canceled_by=row.canceled_by,
         )
         for row in rows
     }

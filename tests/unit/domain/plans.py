@@ -58,9 +58,10 @@ def desired(*declarations, broken=(), broken_paths=()):
     )
 
 
-def run(phase=Phase.IN_PROGRESS, **unfinished):
+def run(phase=Phase.IN_PROGRESS, *, by_git=True, **unfinished):
     counts = {Status(status): count for status, count in unfinished.items()}
-    return Run(id=7, number=1, phase=phase, package="lamp-2", product="lamp", unfinished=counts)
+    canceled_by = ("git" if by_git else "ann") if phase is Phase.CANCELED else None
+    return Run(7, 1, phase, "lamp-2", "lamp", counts, canceled_by=canceled_by)
 
 
 def stored(one, **changes):

@@ -56,6 +56,14 @@ def test_unknown_devices_refuse_a_batch_and_are_named():
     assert "dev-10 and 3 more" in planned.refused[0].message
 
 
+@pytest.mark.parametrize("removed", [True, False])
+def test_unknown_devices_refuse_a_second_run_too(removed):
+    before = batch(state="Active" if removed else "Canceled")
+    again = {"run": run(Phase.CANCELED), "removed": removed}
+    have = actual(*fleet(before), state={BATCH: again}, unknown_devices={"all": ("dev-9",)})
+    assert said(diff(desired(*fleet()), have)) == ([], {"all": Reason.UNKNOWN_DEVICES})
+
+
 def test_a_few_unknown_devices_are_all_named():
     planned = diff(desired(*fleet()), actual(*base(), unknown_devices={"all": ("dev-1",)}))
     assert planned.verdicts[0].message.startswith("no device has the name dev-1: ")
@@ -282,6 +290,18 @@ def test_a_deleted_batch_that_is_back_runs_again_unless_it_had_ended_by_itself(l
     planned = diff(desired(*fleet()), have)
     assert said(planned) == (["create all"], {})
     assert planned.actions[0].starts_run is starts
+
+
+def test_a_batch_that_somebody_cancelled_stays_so_when_it_is_back_with_the_same_spec():
+    ended = run(Phase.CANCELED, by_git=False)
+    have = actual(*fleet(), state={BATCH: {"run": ended, "removed": True}})
+    planned = diff(desired(*fleet()), have)
+    assert said(planned) == (["create all"], {})
+    assert (planned.actions[0].starts_run, planned.actions[0].why) == (
+        False,
+        "back in Git; its run was cancelled by hand and stays so",
+    )
+    assert diff(desired(*fleet(batch(timeout="5m"))), have).actions[0].starts_run
 
 
 def test_a_batch_that_is_back_with_another_spec_runs_again_also_after_its_end():

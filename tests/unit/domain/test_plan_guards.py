@@ -113,6 +113,17 @@ def test_a_product_that_is_back_keeps_its_key():
     assert said(diff(desired(product()), gone)) == ([], {"lamp": Reason.IMMUTABLE})
 
 
+def test_a_package_that_is_back_keeps_its_content():
+    gone = actual(*base(), state={PACKAGE: {"removed": True}})
+    other = package(file=dataclasses.replace(FIRMWARE, sha256="e" * 64), title="Two")
+    planned = diff(desired(product(), inventory(), other), gone)
+    assert said(planned) == ([], {"lamp-2": Reason.IMMUTABLE})
+    assert planned.verdicts[0].message.startswith("files: ")
+    assert said(diff(desired(product(), inventory(), package(title="Two")), gone)) == (["create lamp-2"], {})
+    never = actual(product(), inventory(), package(), state={PACKAGE: {"digest": None, "spec": None}})
+    assert said(diff(desired(product(), inventory(), other), never)) == (["create lamp-2"], {})
+
+
 def test_a_product_s_name_is_its_key_unless_it_has_one():
     planned = diff(desired(product(), product("bulb", productKey="lamp")), actual(product()))
     assert said(planned) == ([], {"bulb": Reason.TAKEN})
