@@ -1,7 +1,7 @@
 """Looks at both sides before a plan is made: the commit, and the state. Changes nothing.
 
 Called by the reconcile service and by `reconciler plan`, so that both see the same. What a question costs follows
-what changed: device lists are only compared for batches that are new.
+what changed: device lists are only compared for batches that are new or have changed.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ def state(connection: Connection, commit: Commit, unknown: Unknown) -> actual.Ac
 
 
 def unknown_devices(connection: Connection, commit: Commit, allowed: limits.Limits) -> Unknown:
-    """Compares the device lists of batches that are new, and that mind."""
+    """Compares the device lists of batches that may start a run, and that mind."""
     known = objects.load(connection, commit.revision.sha).objects
     return {
         declaration.name: listed
-        for declaration in _new_lists(commit.desired, known)
+        for declaration in _lists_of_runs(commit.desired, known)
         if (listed := tuple(_unknown(connection, commit, declaration, allowed)))
     }
 
@@ -104,13 +104,23 @@ def lists_devices(declaration: Declaration) -> bool:
     return isinstance(resource, resources.DeviceInventory)
 
 
-def _new_lists(desired: DesiredState, known: Mapping[Key, actual.Stored]) -> Iterator[Declaration]:
+def _lists_of_runs(desired: DesiredState, known: Mapping[Key, actual.Stored]) -> Iterator[Declaration]:
     for declaration, batch in desired.of(resources.Batch):
         source = batch.spec.target.devices_from
         stored = known.get(declaration.key)
-        is_new = stored is None or not stored.in_force
-        if is_new and lists_devices(declaration) and not (source is not None and source.skip_unknown):
+        if (
+            _may_start(declaration, stored)
+            and lists_devices(declaration)
+            and not (source is not None and source.skip_unknown)
+        ):
             yield declaration
+
+
+def _may_start(declaration: Declaration, stored: actual.Stored | None) -> bool:
+    if stored is None or not stored.in_force:
+        return True
+    is_running = stored.run is not None and stored.run.phase is actual.Phase.IN_PROGRESS
+    return stored.digest != declaration.digest and not is_running
 
 
 def _unknown(

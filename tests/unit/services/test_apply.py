@@ -198,6 +198,17 @@ async def test_a_new_batch_never_runs_with_what_a_refused_change_left_in_force(r
     assert rig.run().phase == "IN_PROGRESS"
 
 
+@pytest.mark.parametrize("way", [(), (batch("some", target={"devices": [ONE, "dev-9"]}, state="Canceled"),)])
+async def test_unknown_devices_refuse_a_second_run_too(rig, way):
+    await rig.commit(base(ONE), batch("some", target={"devices": [ONE]}))
+    wanted = batch("some", target={"devices": [ONE, "dev-9"]})
+    await rig.commit(base(ONE))
+    await rig.commit(base(ONE), *way)
+    applied = await rig.commit(base(ONE), wanted)
+    assert [v.reason for v in applied.plan.refused] == [Reason.UNKNOWN_DEVICES]
+    assert (rig.run("some").number, rig.run("some").phase) == (1, "CANCELED")
+
+
 async def test_unknown_devices_may_be_skipped(rig):
     target = {"devicesFrom": {"file": "some.csv", "skipUnknown": True}}
     await rig.commit(base(ONE), batch("some", target=target), {"some.csv": b"dev-1\ndev-9\n"})
@@ -366,6 +377,14 @@ async def test_a_batch_that_an_operator_cancelled_stays_so(rig):
     assert (rig.run().phase, rig.run().canceled_by) == ("CANCELED", "ann")
     await rig.commit(base(ONE), batch())
     assert (rig.run().phase, rig.run().number) == ("CANCELED", 1)
+
+
+async def test_an_operator_s_cancel_outlives_that_the_batch_is_deleted_and_back(rig):
+    await rig.commit(base(ONE), batch())
+    await command(rig, "cancel", batch="all")
+    await rig.commit(base(ONE))
+    await rig.commit(base(ONE), batch())
+    assert (rig.run().phase, rig.run().number, rig.object("all").removed) == ("CANCELED", 1, False)
 
 
 @pytest.mark.parametrize("name", ["nobody", "all"])
