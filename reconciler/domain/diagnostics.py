@@ -78,6 +78,10 @@ class Place:
     column: int = 0
     end_column: int | None = None
 
+    def __str__(self) -> str:
+        """`batches/one.yaml:4:29`."""
+        return f"{self.path}:{self.line}:{self.column}" if self.line else self.path
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Related:
@@ -110,6 +114,11 @@ class Diagnostic:
     field: str = ""
     help: str = ""
     related: tuple[Related, ...] = ()
+
+    def __str__(self) -> str:
+        """The place, what is wrong and the remedy in one line, as the status of an object says it."""
+        remedy = f" ({self.help})" if self.help else ""
+        return f"{self.place}: {self.message}{remedy}"
 
     @property
     def path(self) -> str:

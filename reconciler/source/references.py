@@ -8,6 +8,7 @@ objects claim.
 from __future__ import annotations
 
 import dataclasses
+import posixpath
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -97,14 +98,16 @@ class Judge:
         self, candidate: Candidate, code: Code, message: str, location: Location, **more: Any
     ) -> None:
         """Reports a finding about an object and keeps the object out."""
-        self.diagnostics.append(candidate.subject.report(code, message, location, **more))
-        self.broken.setdefault(candidate.key, []).append(message)
+        found = candidate.subject.report(code, message, location, **more)
+        self.diagnostics.append(found)
+        self.broken.setdefault(candidate.key, []).append(str(found))
 
     def _refer(self, candidate: Candidate, kind: Kind, name: str, location: Location) -> Resource | None:
         """The object that a field names, when there is one and it is not broken."""
         key = Key(kind, name)
         if key in self.broken:
-            self.broken.setdefault(candidate.key, []).append(f"{key}, which it refers to, is broken")
+            note = f"{candidate.place(location)}: {key}, which it refers to, is not valid"
+            self.broken.setdefault(candidate.key, []).append(note)
             return None
         found = self._candidates.get(key)
         if found is None:
@@ -125,7 +128,7 @@ class Judge:
         self._refuse(
             candidate, Code.TAKEN, message, location, related=related, help="neither counts: change one"
         )
-        note = f"{what} `{claim[-1]}` is taken by {candidate.key} too"
+        note = f"{other.place(place)}: {what} `{claim[-1]}` is taken by {candidate.key} too"
         self.broken.setdefault(other.key, []).append(note)
 
     def _product(self, candidate: Candidate, product: Product) -> None:
@@ -194,7 +197,9 @@ class Judge:
         path = beside.resolve(candidate.path, source)
         if path is None:
             message = f"`{source}` leads out of the repository"
-            self._refuse(candidate, Code.NO_FILE, message, location)
+            folder = posixpath.dirname(candidate.path) or "the root itself"
+            remedy = f"its root is the Git repository's, or the folder given to `validate`; the path begins at {folder}"
+            self._refuse(candidate, Code.NO_FILE, message, location, help=remedy)
             return None
         if self._tree.size(path) is None:
             remedy = (
@@ -248,11 +253,12 @@ class Judge:
         if checked.ref is not None:
             self._rosters[candidate.key] = checked.ref
             return
-        self.broken.setdefault(candidate.key, []).append(f"{path}: {checked.flaws[0].message}")
+        related = (Related(candidate.place(location), f"used by {candidate.key}"),)
+        flaws = [_flaw(flaw, path, related) for flaw in checked.flaws]
+        self.broken.setdefault(candidate.key, []).append(str(flaws[0]))
         if (path, shape) not in self._flawed:
             self._flawed.add((path, shape))
-            related = (Related(candidate.place(location), f"used by {candidate.key}"),)
-            self.diagnostics += [_flaw(flaw, path, related) for flaw in checked.flaws]
+            self.diagnostics += flaws
 
     def _devices_twice(self) -> None:
         """A device belongs to one inventory: its tags would be anybody's guess otherwise."""
@@ -284,8 +290,8 @@ class Judge:
                     related=related,
                 )
             )
-            for candidate in (first, second):
-                self.broken.setdefault(candidate.key, []).append(message)
+            for candidate, place in ((first, first_place), (second, second_place)):
+                self.broken.setdefault(candidate.key, []).append(f"{place}: {message}")
 
     def _devices(self, candidate: Candidate) -> Iterator[tuple[str, Place]]:
         roster = self._rosters.get(candidate.key)

@@ -129,26 +129,26 @@ class _Survey:
 
     def add(self, path: str, file: reading.File) -> None:
         """A file's manifests and findings."""
-        self._report(path, file.diagnostics)
+        between = self._report(path, file.diagnostics)
         for key in file.named:
-            self.broken.setdefault(key, []).append(file.diagnostics[0].message)
+            self.broken.setdefault(key, []).append(str(between[0]))
         self.files += bool(file.readings)
         for found in file.readings:
             self.manifests += 1
-            self._report(path, found.diagnostics)
+            wrong = self._report(path, found.diagnostics)
             if found.key is None:
                 continue
             self._places.setdefault(found.key, []).append((path, found))
-            if found.diagnostics:
-                self.broken.setdefault(found.key, []).extend(one.message for one in found.diagnostics)
+            if wrong:
+                self.broken.setdefault(found.key, []).extend(map(str, wrong))
         if file.is_broken:
             self.broken_paths.add(path)
         if file.unnamed:
             self.unnamed.add(path)
 
-    def _report(self, path: str, diagnostics: Iterable[Diagnostic]) -> None:
-        """Takes findings over, with the file's path in their places."""
-        self.diagnostics += [
+    def _report(self, path: str, diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
+        """Takes findings over, with the file's path in their places; returns them."""
+        placed = [
             dataclasses.replace(
                 found,
                 place=dataclasses.replace(found.place, path=path),
@@ -159,6 +159,8 @@ class _Survey:
             )
             for found in diagnostics
         ]
+        self.diagnostics += placed
+        return placed
 
     def unique(self) -> dict[Key, Candidate]:
         """The manifests that are valid by themselves and that nobody else declares too."""
@@ -175,16 +177,13 @@ class _Survey:
         """Both places are reported and neither wins: which one was meant is not ours to guess."""
         at = ("metadata", "name")
         first_path, first = places[0]
-        related = (Related(Subject(first.document, first_path).place(at), "first declared here"),)
+        first_place = Subject(first.document, first_path).place(at)
+        related = (Related(first_place, "first declared here"),)
         for path, found in places[1:]:
-            message = f"{key} is declared twice"
-            self.diagnostics.append(
-                Subject(found.document, path, str(key)).report(
-                    Code.DUPLICATE_OBJECT,
-                    message,
-                    at,
-                    related=related,
-                    help="neither counts: remove or rename one",
-                )
+            subject, remedy = Subject(found.document, path, str(key)), "neither counts: remove or rename one"
+            again = subject.report(
+                Code.DUPLICATE_OBJECT, f"{key} is declared twice", at, related=related, help=remedy
             )
-            self.broken.setdefault(key, []).append(f"declared twice: in {first_path} and in {path}")
+            self.diagnostics.append(again)
+            note = f"{again.place}: declared twice, first in {first_place} ({remedy})"
+            self.broken.setdefault(key, []).append(note)

@@ -12,6 +12,13 @@ def test_findings_are_sorted_by_file_and_line_and_said_once():
     assert (one.path, one.line, one.column, one.end_column) == ("b.yaml", 2, 1, 5)
 
 
+def test_a_finding_in_one_line_has_its_place_and_its_remedy():
+    assert (
+        str(Diagnostic(Code.REQUIRED, "x", Place("b.yaml", 2, 1, 5), help="do y")) == "b.yaml:2:1: x (do y)"
+    )
+    assert str(Diagnostic(Code.UNREADABLE, "x", Place("b.yaml"))) == "b.yaml: x"
+
+
 def test_a_code_is_its_number_and_says_what_it_means():
     assert Code.UNKNOWN_FIELD == "OTA113"
     assert str(Code.UNKNOWN_FIELD) == "OTA113"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import pathlib
 import pickle
+import re
 
 import pytest
 from hypothesis import given
@@ -336,6 +337,21 @@ def test_versions_have_the_format_of_their_product():
     ]
 
 
+def test_what_keeps_an_object_out_names_file_line_and_remedy():
+    wrong = BATCH.replace("sourceVersions", "sourceVersion")
+    checked = check({"b/eu.yaml": wrong})
+    (said,) = checked.desired.broken[Key(Kind.BATCH, "eu")]
+    assert re.fullmatch(
+        r"b/eu\.yaml:\d+:\d+: unknown field `sourceVersion` .*\(did you mean `sourceVersions`\?\)", said
+    )
+
+
+def test_an_object_that_is_declared_twice_says_where_both_are():
+    checked = check({"b/eu.yaml": BATCH, "b/zwei.yaml": BATCH})
+    (said,) = checked.desired.broken[Key(Kind.BATCH, "eu")]
+    assert said.startswith("b/zwei.yaml:4:9: declared twice, first in b/eu.yaml:4:9 (")
+
+
 def test_one_cause_is_told_once_and_what_hangs_on_it_is_kept_out():
     checked = check({"product.yaml": PRODUCT.replace("name: mcu", "name: m c u")})
     assert len(checked.diagnostics) == 1
@@ -345,7 +361,9 @@ def test_one_cause_is_told_once_and_what_hangs_on_it_is_kept_out():
         Key(Kind.BATCH, "eu"),
         Key(Kind.DEVICE_INVENTORY, "berlin"),
     }
-    assert checked.desired.broken[Key(Kind.BATCH, "eu")] == ("Package/fw, which it refers to, is broken",)
+    assert checked.desired.broken[Key(Kind.BATCH, "eu")] == (
+        "b/eu.yaml:6:12: Package/fw, which it refers to, is not valid",
+    )
     assert checked.desired.broken_paths == {"product.yaml"}
 
 
