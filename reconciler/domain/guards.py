@@ -7,6 +7,7 @@ dropped, and the objects stay as they are. No rule makes an action.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -158,6 +159,40 @@ def _still_used(actions: Sequence[Action], verdicts: Sequence[Verdict], look: Lo
     ]
 
 
+def _cut_off(actions: Sequence[Action], verdicts: Sequence[Verdict], look: Look) -> list[Verdict]:
+    """Changes of a product after which a package in force, and so its tasks, would not be understood any more."""
+    del verdicts
+    leaving = {action.key for action in actions if action.declaration is None}
+    packages = [
+        (key, stored.spec or {})
+        for key, stored in look.actual.objects.items()
+        if key.kind is Kind.PACKAGE and stored.in_force and key not in leaving
+    ]
+    found = []
+    for action in actions:
+        product = action.declaration.resource if action.declaration is not None else None
+        if action.verb is Verb.CHANGE and isinstance(product, resources.Product):
+            unfit = (f"{key} {why}" for key, spec in packages if (why := _unfit(spec, product)))
+            found += [
+                Verdict(action.key, Reason.IN_USE, f"can't be changed: {why}")
+                for why in itertools.islice(unfit, 1)
+            ]
+    return found
+
+
+def _unfit(package: Mapping[str, Any], product: resources.Product) -> str:
+    """Why a package of a product can't be one any more; empty when it can."""
+    module, version = package.get("module", resources.DEFAULT_MODULE), package["version"]
+    if package["product"] != product.metadata.name:
+        return ""
+    if module not in product.modules:
+        return f"is for its module {module}"
+    numeric = product.spec.version_format is resources.VersionFormat.NUMERIC
+    if numeric and not resources.NUMERIC_VERSION.fullmatch(version):
+        return f"has the version {version}, not x.y.z"
+    return ""
+
+
 def _references(kind: Kind, spec: Mapping[str, Any]) -> Iterable[Key]:
     if kind is Kind.BATCH:
         yield Key(Kind.PACKAGE, spec["package"])
@@ -175,5 +210,5 @@ def _left_after(run: Run | None, actions: Sequence[Action], key: Key) -> int:
     return sum(count for status, count in run.unfinished.items() if status not in ended)
 
 
-RULES: Sequence[Rule] = (_unconfirmed, _mass_cancel, _unknown_devices, _still_used, _baseless)
+RULES: Sequence[Rule] = (_unconfirmed, _mass_cancel, _unknown_devices, _still_used, _cut_off, _baseless)
 """In their order: who waits for somebody's word is told that first."""

@@ -36,6 +36,47 @@ from reconciler.domain.resources import Kind
 # --- in use ---
 
 
+def mcu(*modules, **spec):
+    return product(modules=[{"name": name} for name in modules], **spec)
+
+
+@pytest.mark.parametrize(
+    ("before", "one", "after", "said_"),
+    [
+        (mcu("mcu"), package(module="mcu"), mcu(), "Package/lamp-2 is for its module mcu"),
+        (mcu("mcu", "b"), package(module="mcu"), mcu("b"), "Package/lamp-2 is for its module mcu"),
+        (mcu("mcu"), package(), mcu(), None),
+        (mcu(), package(), mcu(versionFormat="Numeric"), "Package/lamp-2 has the version 2, not x.y.z"),
+        (mcu(), package(version="2.0.0"), mcu(versionFormat="Numeric"), None),
+    ],
+)
+def test_a_product_keeps_what_a_package_in_force_needs_of_it(before, one, after, said_):
+    planned = diff(desired(after, inventory(), broken=[PACKAGE, BATCH]), actual(before, inventory(), one, batch()))
+    if said_ is None:
+        assert said(planned)[0] == ["change lamp"]
+    else:
+        assert said(planned) == ([], {"lamp": Reason.IN_USE, "lamp-2": Reason.INVALID, "all": Reason.INVALID})
+        assert planned.verdicts[0].message == f"can't be changed: {said_}"
+
+
+def test_a_product_that_several_packages_need_is_refused_once():
+    two = package("two", module="mcu", version="5"), package("one", module="mcu"), package("other", product="fan")
+    have = actual(mcu("mcu"), product("fan"), *two)
+    planned = diff(desired(mcu(), product("fan"), two[2], broken=[one.key for one in two[:2]]), have)
+    assert [verdict.key.name for verdict in planned.verdicts].count("lamp") == 1
+
+
+def test_a_product_changes_with_the_packages_that_need_it_only_when_their_last_task_has_ended():
+    have = actual(mcu("mcu"), inventory(), package(module="mcu"), batch(), product("fan"))
+    want = desired(mcu(), inventory(), product("fan"))
+    assert said(diff(want, have))[0] == ["cancel all", "change lamp", "remove lamp-2"]
+    drains = actual(
+        mcu("mcu"), inventory(), package(module="mcu"), batch(), state={BATCH: {"run": run(IN_PROGRESS=1)}}
+    )
+    planned = diff(desired(mcu(), inventory()), drains)
+    assert said(planned) == (["cancel all"], {"lamp": Reason.IN_USE, "lamp-2": Reason.IN_USE})
+
+
 @pytest.mark.parametrize("phase", [Phase.IN_PROGRESS, Phase.COMPLETED])
 def test_a_package_that_a_batch_in_git_refers_to_is_not_removed(phase):
     have = actual(*fleet(), state={BATCH: {"run": run(phase)}})

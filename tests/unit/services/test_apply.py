@@ -162,6 +162,20 @@ async def test_a_batch_that_moves_and_breaks_in_one_commit_is_not_cancelled(rig,
     assert rig.run().phase == "CANCELED"
 
 
+async def test_a_product_loses_no_module_that_tasks_report_for(rig):
+    files = [{"name": "app.bin", "source": "app.bin"}]
+    mcu = document("Package", "lamp-2", product="lamp", module="mcu", version=TARGET, files=files)
+    with_module = base(ONE, modules=[{"name": "mcu"}]) | {"package.yaml": mcu}
+    await rig.commit(with_module, batch())
+    await rig.arrive(ONE)
+    await rig.wait(3)
+    applied = await rig.commit(with_module, batch(), {"product.yaml": base()["product.yaml"]})
+    assert (applied.plan.actions, rig.object("lamp").reason) == ((), "InUse")
+    rig.inform(ONE, TARGET, module="mcu")
+    await rig.hear()
+    assert rig.status(ONE) == "SUCCEEDED"
+
+
 async def test_a_refused_change_leaves_the_run_as_it_was(rig):
     await rig.commit(base(ONE, TWO), batch(pushRatePerMinute=100))
     await rig.commit(base(ONE, TWO), batch(pushRatePerMinute=50, target={"devices": [ONE]}))
