@@ -12,6 +12,7 @@ from reconciler.cli import documents, looking, names, options, tables
 from reconciler.cli import events as log
 from reconciler.cli.names import KINDS, Thing
 from reconciler.domain import conditions
+from reconciler.domain.resources import DEFAULT_MODULE
 from reconciler.store import about, devices, events, status
 from reconciler.store.database import Connection
 
@@ -47,7 +48,7 @@ def _object(connection: Connection, thing: Thing, name: str, now: datetime) -> I
             "Path": item.path,
             "Revision": item.revision,
             "Created": _ago(item.created_at, now),
-            "Phase": (conditions.phase(facts) or "not started") if thing is Thing.BATCH else "",
+            "Phase": conditions.stage(facts) if thing is Thing.BATCH else "",
             "Sync": str(conditions.sync(facts)),
             "Health": str(conditions.health(facts)),
             "Reason": item.reason,
@@ -73,7 +74,14 @@ def _product(connection: Connection, item: status.Object, _now: datetime) -> Ite
         return
     counted = about.device_count(connection, product.id)
     listed = ", ".join(f"{count} {state}" for state, count in sorted(counted.items()))
-    yield from _fields({"Product key": product.product_key, "Devices": listed or "none"})
+    modules_of = [DEFAULT_MODULE, *(module["name"] for module in (item.spec or {}).get("modules", ()))]
+    yield from _fields(
+        {
+            "Product key": product.product_key,
+            "Modules": ", ".join(dict.fromkeys(modules_of)),
+            "Devices": listed or "none",
+        }
+    )
     modules: dict[str, list[tuple[str, int]]] = {}
     for module, version, count in devices.distribution(connection, product.id):
         modules.setdefault(module, []).append((version, count))
@@ -84,20 +92,32 @@ def _product(connection: Connection, item: status.Object, _now: datetime) -> Ite
 
 
 def _package(connection: Connection, item: status.Object, _now: datetime) -> Iterator[str]:
-    file = about.file(connection, item.id)
+    file, spec = about.file(connection, item.id), item.spec or {}
     if file is not None:
-        yield from _fields({"Size": f"{file.size:,} bytes", "SHA-256": file.sha256, "MD5": file.md5})
+        names_of = ", ".join(one["name"] for one in spec.get("files", ()))
+        yield from _fields(
+            {
+                "Product": file.product,
+                "Version": spec.get("version", ""),
+                "Module": spec.get("module", DEFAULT_MODULE),
+                "File": names_of,
+                "Size": f"{file.size:,} bytes",
+                "SHA-256": file.sha256,
+                "MD5": file.md5,
+            }
+        )
     batches = status.objects(connection, KINDS[Thing.BATCH])
     using = [b for b in batches if (b.spec or {}).get("package") == item.name]
     yield from _section("Batches", (f"{b.name}: {_progress(b)}" for b in using))
 
 
 def _progress(batch: status.Object) -> str:
-    phase = conditions.phase(documents.facts_of(batch)) or "not started"
+    phase = conditions.stage(documents.facts_of(batch))
     return f"{phase}, {_pairs(batch.run.counts)}" if batch.run is not None and batch.run.counts else phase
 
 
 def _inventory(connection: Connection, item: status.Object, _now: datetime) -> Iterator[str]:
+    yield from _fields({"Product": (item.spec or {}).get("product", "")})
     yield from _fields({"Devices": str(about.declared_devices(connection).get(item.id, 0))})
 
 
@@ -248,8 +268,23 @@ def _nested(value: object, depth: int = 0) -> Iterator[str]:
         if isinstance(inner, Mapping) and inner:
             yield f"{pad}{tables.printable(str(name))}:"
             yield from _nested(inner, depth + 1)
+        elif isinstance(inner, list) and inner:
+            yield f"{pad}{tables.printable(str(name))}:"
+            yield from _listed(inner, depth + 1)
         else:
             yield tables.printable(f"{pad}{name}: {inner}")
+
+
+def _listed(values: list[object], depth: int) -> Iterator[str]:
+    """A list as lines with dashes."""
+    pad = "  " * depth
+    for value in values:
+        if isinstance(value, Mapping) and value:
+            first, *others = _nested(value)
+            yield f"{pad}- {first}"
+            yield from (f"{pad}  {line}" for line in others)
+        else:
+            yield tables.printable(f"{pad}- {value}")
 
 
 def _pairs(values: Mapping[str, object]) -> str:

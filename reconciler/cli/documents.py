@@ -33,7 +33,12 @@ def of_object(found: status.Object) -> Document:
         "conditions": [_condition(given) for given in conditions.conditions(facts)],
     }
     if found.kind == "Batch":
-        said = {"phase": conditions.phase(facts), **said, **_run(found.run)}
+        said = {
+            "phase": conditions.phase(facts),
+            "draining": conditions.draining(facts),
+            **said,
+            **_run(found.run),
+        }
     metadata = {"name": found.name, "path": found.path, "createdAt": time(found.created_at)}
     return {"kind": found.kind, "metadata": metadata, "spec": dict(found.spec or {}), "status": said}
 

@@ -107,14 +107,33 @@ def _known(connection: Connection, thing: Thing) -> list[str]:
     return about.device_names(connection) if thing is Thing.DEVICE else []
 
 
+class _Rows:
+    """Items as rows of a table. Why an object is not what Git says has a column as soon as there is something in it."""
+
+    def __init__(self, thing: Thing, *, wide: bool, watch: bool) -> None:
+        self._thing = thing
+        self._wide = wide
+        self._watch = watch
+        self._reasons = False
+        self._table: tables.Table | None = None
+
+    def show(self, items: list[Item]) -> None:
+        """Prints some; the headings come with the first ones."""
+        if not items:
+            return
+        if self._table is None:
+            told = self._watch or any(item.reason for item in items)  # who watches may see one later
+            self._reasons = told and self._thing in KINDS and not self._wide
+            view = VIEWS[self._thing]
+            headings = view.headings + view.wide * self._wide + ("REASON",) * self._reasons
+            self._table = tables.Table(headings)
+        self._table.show(
+            [item.cells + item.wide * self._wide + (item.reason,) * self._reasons for item in items]
+        )
+
+
 def _printer(thing: Thing, output: str, *, watch: bool) -> Callable[[list[Item]], None]:
     """What prints items in a format."""
-    view, wide = VIEWS[thing], output == "wide"
-    table = tables.Table(view.headings + view.wide * wide)
-
-    def rows(items: list[Item]) -> None:
-        if items:
-            table.show([item.cells + item.wide * wide for item in items])
 
     def only_names(items: list[Item]) -> None:
         for item in items:
@@ -131,7 +150,7 @@ def _printer(thing: Thing, output: str, *, watch: bool) -> Callable[[list[Item]]
     if output == "name":
         return only_names
     if output in {"table", "wide"}:
-        return rows
+        return _Rows(thing, wide=output == "wide", watch=watch).show
     return lines if watch else documents
 
 

@@ -10,7 +10,7 @@ from reconciler.cli import documents
 from reconciler.cli.documents import Document
 from reconciler.cli.names import KINDS, Thing
 from reconciler.cli.tables import age
-from reconciler.domain import lifecycle
+from reconciler.domain import conditions, lifecycle
 from reconciler.domain.resources import DEFAULT_MODULE
 from reconciler.store import about, status
 from reconciler.store.database import Connection
@@ -45,6 +45,11 @@ class Item:
         if self.document["kind"] == "Device":
             return f"{metadata['product']}/{metadata['name']}"
         return str(metadata["name"])
+
+    @property
+    def reason(self) -> str:
+        """Why an object is not what Git says; empty for what is no object of Git."""
+        return str(self.document["status"]["reason"]) if self.document["kind"] in KINDS.values() else ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -112,7 +117,14 @@ def _batches(connection: Connection, request: Request) -> list[Item]:
         counts, run = said["counts"], item.run
         done = f"{counts['SUCCEEDED']}/{said['total']}" if run is not None else ""
         target = run.target_version if run is not None else ""
-        cells = (item.name, target, said["phase"] or "", done, str(counts["FAILED"]), *last)
+        cells = (
+            item.name,
+            target,
+            conditions.stage(documents.facts_of(item)),
+            done,
+            str(counts["FAILED"]),
+            *last,
+        )
         rate = str(run.push_rate) if run is not None else ""
         left = str(sum(said["leftOut"].values()))
         items.append(Item(document, cells, (*(str(counts[s]) for s in _MORE), left, rate, *wide)))

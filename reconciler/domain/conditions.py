@@ -15,6 +15,8 @@ from reconciler.domain import lifecycle
 from reconciler.domain.actual import Phase
 from reconciler.domain.plan import HOLDS, Reason
 
+_NO_PHASE = {"Held": HOLDS, "Refused": frozenset(Reason) - HOLDS}
+
 
 class Sync(enum.StrEnum):
     """Is what is in force what Git says?"""
@@ -86,9 +88,22 @@ def phase(facts: Facts) -> str | None:
     work = facts.work
     if work is None:
         return str(Phase.CANCELED) if facts.in_force else None
-    if work.phase is Phase.CANCELED and work.unfinished:
-        return f"{work.phase}, {work.unfinished} draining"
     return str(work.phase)
+
+
+def draining(facts: Facts) -> int:
+    """Tasks of a cancelled batch that go on to their end."""
+    work = facts.work
+    return work.unfinished if work is not None and work.phase is Phase.CANCELED else 0
+
+
+def stage(facts: Facts) -> str:
+    """A batch's phase in words: also how many tasks drain, and why there is no phase yet."""
+    said = phase(facts)
+    if said is None:
+        return next((word for word, reasons in _NO_PHASE.items() if facts.reason in reasons), facts.reason)
+    left = draining(facts)
+    return f"{said}, {left} draining" if left else said
 
 
 def sync(facts: Facts) -> Sync:
@@ -139,10 +154,18 @@ def _outcome(work: Work) -> tuple[bool, str, str]:
         done = f"{work.counts.get(lifecycle.Status.SUCCEEDED, 0)} of {total} succeeded"
         return not work.failed, "TasksFailed" if work.failed else "Completed", done
     if work.unfinished:
-        return False, "Draining", f"{work.unfinished} tasks are still on their way"
+        return False, "Draining", f"{_tasks(work.unfinished)} still on {_way(work.unfinished)}"
     if work.canceled_by == "git":
         return True, "Canceled", "Git asks for it no more"
     return False, "CanceledByOperator", f"by {work.canceled_by}; it stays so while its spec stays the same"
+
+
+def _tasks(count: int) -> str:
+    return "1 task is" if count == 1 else f"{count} tasks are"
+
+
+def _way(count: int) -> str:
+    return "its way" if count == 1 else "their way"
 
 
 def _reconciling(facts: Facts) -> Condition:
@@ -150,7 +173,7 @@ def _reconciling(facts: Facts) -> Condition:
     if facts.materializing or (work is not None and work.materializing):
         reason, message = "Materializing", "its devices are being worked out"
     elif work is not None and (work.unfinished or work.phase is Phase.IN_PROGRESS):
-        reason, message = "Progressing", f"{work.unfinished} tasks are on their way"
+        reason, message = "Progressing", f"{_tasks(work.unfinished)} on {_way(work.unfinished)}"
     else:
         ended_at = work.ended_at if work is not None else None
         return Condition(type="Reconciling", status=False, reason="Idle", message="", since=ended_at or since)
@@ -159,7 +182,7 @@ def _reconciling(facts: Facts) -> Condition:
 
 
 def _stalled(facts: Facts) -> Condition:
-    reason = "Synced" if facts.synced else facts.reason
+    reason = "NotStalled" if facts.synced else facts.reason
     message = "" if facts.synced else facts.message
     return Condition(
         type="Stalled", status=not facts.synced, reason=reason, message=message, since=facts.changed_at

@@ -63,13 +63,21 @@ def test_a_batch_in_full(fleet, reconciler):
         assert said in out
 
 
+def test_what_an_object_holds_is_told(fleet, reconciler):
+    package = squeezed(reconciler("describe", "package", BATCH))
+    for said in (f"Product: {PRODUCT}", "Version: 1.4.0", "Module: default", "Size: 2,048 bytes"):
+        assert said in package
+    assert "Modules: default Devices: 4 declared" in squeezed(reconciler("describe", "product", PRODUCT))
+    assert f"Product: {PRODUCT} Devices: 4" in squeezed(reconciler("describe", "inventory", "all"))
+
+
 def test_a_held_batch_says_what_to_do(database, reconciler):
     with database.writing() as connection:
         seed.refuse(
             connection, Kind.BATCH, "held", Reason.FIRST_SIGHT, "confirm it with `reconciler confirm`"
         )
     out = squeezed(reconciler("describe", "batch/held"))
-    assert "Phase: not started" in out
+    assert "Phase: Held" in out
     assert "Stalled: True FirstSight" in out
     assert "confirm it with `reconciler confirm`" in out
 

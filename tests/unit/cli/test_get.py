@@ -51,7 +51,7 @@ def test_a_table_has_a_line_for_each_thing_with_its_sync_and_health(fleet, recon
     assert ran.code == 0
     heading, held, running = ran.lines
     assert heading.split()[:5] == ["NAME", "TARGET", "PHASE", "DONE", "FAILED"]
-    assert held.split()[-3:-1] == ["OutOfSync", "Suspended"]
+    assert held.split()[-4:-2] == ["OutOfSync", "Suspended"]
     assert running.split()[:7] == [BATCH, "1.4.0", "IN_PROGRESS", "0/3", "1", "Synced", "Degraded"]
     assert all(line == line.rstrip() for line in ran.lines)
 
@@ -114,6 +114,16 @@ def test_a_canceled_batch_says_how_many_tasks_drain(fleet, reconciler):
     with fleet.writing() as connection:
         runs.cancel(connection, 1, runs.Cancellation("git", (lifecycle.Status.QUEUED,)), NOW)
     assert "CANCELED, 1 draining" in reconciler("get", "batches").out
+    said = reconciler("get", "batch", BATCH, "-o", "json").json[0]["status"]
+    assert (said["phase"], said["draining"]) == ("CANCELED", 1)
+
+
+def test_a_table_says_why_an_object_is_not_what_git_says_when_one_is_not(fleet, reconciler):
+    heading, held, running = reconciler("get", "batches").lines
+    assert heading.split()[-1] == "REASON"
+    assert held.split()[:3] == ["held", "-", "Held"]
+    assert (held.split()[-1], running.split()[-1]) == ("FirstSight", "-")
+    assert "REASON" not in reconciler("get", "products").out
 
 
 def test_tasks_are_filtered(fleet, reconciler):

@@ -37,7 +37,7 @@ def test_an_applied_object_is_ready_and_at_rest():
     assert found(facts()) == {
         "Ready": (True, "Applied"),
         "Reconciling": (False, "Idle"),
-        "Stalled": (False, "Synced"),
+        "Stalled": (False, "NotStalled"),
     }
     assert (conditions.sync(facts()), conditions.health(facts())) == (Sync.SYNCED, Health.HEALTHY)
 
@@ -61,7 +61,7 @@ def test_an_object_that_was_never_accepted_is_degraded_and_a_held_one_is_suspend
     )
     held = facts(in_force=False, synced=False, reason=Reason.FIRST_SIGHT)
     assert conditions.health(held) is Health.SUSPENDED
-    assert conditions.phase(held) is None
+    assert (conditions.phase(held), conditions.stage(held)) == (None, "Held")
 
 
 def test_an_inventory_whose_names_become_devices_is_progressing():
@@ -119,11 +119,12 @@ def test_a_canceled_batch_drains_before_it_is_at_rest():
     draining = batch(
         Phase.CANCELED, ended=True, canceled_by="git", counts={Status.NOTIFIED: 2, Status.CANCELED: 5}
     )
-    assert conditions.phase(draining) == "CANCELED, 2 draining"
+    assert (conditions.phase(draining), conditions.draining(draining)) == ("CANCELED", 2)
+    assert conditions.stage(draining) == "CANCELED, 2 draining"
     assert found(draining)["Ready"] == (False, "Draining")
     assert found(draining)["Reconciling"] == (True, "Progressing")
     drained = batch(Phase.CANCELED, ended=True, canceled_by="git", counts={Status.CANCELED: 7})
-    assert conditions.phase(drained) == "CANCELED"
+    assert (conditions.stage(drained), conditions.draining(drained)) == ("CANCELED", 0)
     assert found(drained)["Ready"] == (True, "Canceled")
 
 
