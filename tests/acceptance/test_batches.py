@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import proofs
+import pytest
 from daemons import cli
 from stage import PRODUCT_KEY, TARGET, VERSIONS, quick
 
@@ -46,6 +47,24 @@ async def test_a_deleted_batch_may_end_everything(stage):
     await stage.until(lambda: stage.counts() == {"CANCELED": 10})
     proofs.log_is_whole(stage)
     proofs.counters_are_right(stage)
+
+
+@pytest.mark.timeout(180)
+async def test_a_device_that_was_away_when_the_batch_came_is_told_when_it_is_back(either_stage):
+    stage = either_stage
+    await started(stage, 4)
+    first = stage.devices()
+    await stage.until(lambda: stage.reported() == 4)
+    await first.leave()
+    stage.batch()
+    stage.commit("Upgrade every thermostat to 1.4.0")
+    # a broker takes a push for whoever was heard once, and nobody hears of it when that one is gone
+    told = {"NOTIFIED": 4} if stage.broker else {"QUEUED": 4}
+    await stage.until(lambda: stage.counts() == told)
+    second = stage.devices()
+    await stage.until_ended(within=100)  # behind a broker, a minute after the first push
+    proofs.all_upgraded_once(stage, second.all)
+    assert len(second.pushes) == 4
 
 
 async def test_with_delivery_pull_devices_are_upgraded_when_they_ask_and_told_nothing(either_stage):
