@@ -88,6 +88,8 @@ class ActualState:
     objects: Mapping[Key, Stored] = dataclasses.field(default_factory=dict)
     first_sight: bool = False
     """True until a commit was taken over whole: one in which nothing was left that nobody can name."""
+    foreign: bool = False
+    """True while what is in force came from another repository or ref than the commit that is planned."""
     confirmed_cancels: int | None = None
     """How many cancellations somebody confirmed for the commit that is planned."""
     unknown_devices: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)

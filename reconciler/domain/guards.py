@@ -34,14 +34,14 @@ Rule = Callable[[Sequence[Action], Sequence[Verdict], Look], list[Verdict]]
 def is_first_seen(key: Key, look: Look) -> bool:
     """True for what Git held before this database followed it, as far as anybody can tell."""
     stored = look.actual.objects.get(key)
-    accepted = stored is not None and stored.digest is not None
+    accepted = stored is not None and stored.digest is not None and not look.actual.foreign
     return look.policy.hold_first_sight and look.actual.first_sight and not accepted
 
 
 def _unconfirmed(actions: Sequence[Action], verdicts: Sequence[Verdict], look: Look) -> list[Verdict]:
-    """Nothing that an empty database finds in Git touches a device until somebody says so."""
+    """Nothing that is found in Git at first sight touches a device until somebody says so."""
     del verdicts
-    message = "was in Git before this database: confirm it with `reconciler confirm`, or change its spec"
+    message = "was in Git before this database followed it: confirm it with `reconciler confirm`, or change its spec"
     return [
         Verdict(action.key, Reason.FIRST_SIGHT, message, holds=True)
         for action in actions
@@ -59,7 +59,10 @@ def _waits(action: Action, look: Look) -> bool:
 
 
 def _mass_cancel(actions: Sequence[Action], verdicts: Sequence[Verdict], look: Look) -> list[Verdict]:
-    """A missing folder or a commit that cancels most of what runs is more often a mistake than a wish."""
+    """A missing folder, or a commit that cancels most of what runs, is more often a mistake than a wish.
+
+    So is another repository over the same state: what it lacks is not deleted.
+    """
     del verdicts
     desired, actual, policy = look.desired, look.actual, look.policy
     cancels = [action for action in actions if action.cancels_run]
@@ -68,14 +71,15 @@ def _mass_cancel(actions: Sequence[Action], verdicts: Sequence[Verdict], look: L
         not desired.declarations and not desired.broken and any(s.in_force for s in actual.objects.values())
     )
     many = len(cancels) >= policy.mass_cancel_least and len(cancels) > policy.mass_cancel_share * running
-    if not (emptied or many) or actual.confirmed_cancels == len(cancels):
+    if not (emptied or many or actual.foreign) or actual.confirmed_cancels == len(cancels):
         return []
-    affected = [action for action in actions if action.verb is Verb.REMOVE] * emptied + cancels
+    removals = [action for action in actions if action.verb is Verb.REMOVE]
+    affected = removals * (emptied or actual.foreign) + cancels
     message = (
-        f"this commit cancels {len(cancels)} of {running} running batches"
-        + (" and leaves nothing declared" if emptied else "")
-        + f": confirm with `reconciler confirm --cancel {len(cancels)}` or a commit trailer "
-        f"`Confirm-Cancel: {len(cancels)}`"
+        f"this commit {'is of another repository or ref: it ' * actual.foreign}"
+        f"cancels {len(cancels)} of {running} running batches"
+        f"{' and leaves nothing declared' * emptied}: confirm with `reconciler confirm --cancel {len(cancels)}` "
+        f"or a commit trailer `Confirm-Cancel: {len(cancels)}`"
     )
     return [Verdict(action.key, Reason.MASS_CANCEL, message) for action in affected]
 

@@ -121,7 +121,7 @@ def apply(
     planned = plan.diff(commit.desired, state, policy)
     notes = list(_notes(commit, planned, state))
     newest = objects.newest_revision(connection)
-    whole = state.first_sight and not commit.desired.unnamed
+    whole = state.first_sight and not commit.desired.unnamed and not _keeps_back(planned)
     if not (planned.actions or notes or whole) and newest is not None and newest.sha == commit.revision.sha:
         return Applied(planned, changed=False)
     revision_id = objects.record_revision(connection, commit.revision, now)
@@ -131,9 +131,14 @@ def apply(
         carrier.carry_out(action)
         lines.append(_line(action, revision_id))
     if whole:
-        objects.take_over(connection)
+        objects.take_over(connection, commit.origin)
     events.append(connection, now, lines)
     return Applied(planned, changed=True)
+
+
+def _keeps_back(planned: Plan) -> bool:
+    """Whether removals wait for somebody's word: what they would remove is still another repository's."""
+    return any(verdict.reason is plan.Reason.MASS_CANCEL for verdict in planned.verdicts)
 
 
 def _line(action: Action, revision_id: int) -> events.Event:
@@ -153,12 +158,20 @@ def _notes(commit: Commit, planned: Plan, state: actual.ActualState) -> Iterator
     verdicts = {verdict.key: verdict for verdict in planned.verdicts}
     for key in sorted({*commit.desired.declarations, *verdicts} - acted):
         declaration, stored = commit.desired.declarations.get(key), state.objects.get(key)
-        path, digest = (stored.path, stored.declared_digest) if stored else ("", "")
-        if declaration is not None:
-            path, digest = declaration.path, declaration.digest
-        note = objects.Note(key, path, digest, verdicts.get(key))
+        note = _note(declaration, stored, key, verdicts.get(key))
         if stored is None or _differs(stored, note):
             yield note
+
+
+def _note(
+    declaration: Declaration | None, stored: actual.Stored | None, key: Key, verdict: plan.Verdict | None
+) -> objects.Note:
+    if declaration is not None:
+        return objects.Note(key, declaration.path, declaration.digest, verdict)
+    if stored is None:
+        return objects.Note(key, "", "", verdict)
+    unknown = verdict is not None and verdict.holds and stored.held is None  # it is held, whatever it says
+    return objects.Note(key, stored.path, "" if unknown else stored.declared_digest, verdict)
 
 
 def _differs(stored: actual.Stored, note: objects.Note) -> bool:

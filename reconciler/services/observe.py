@@ -31,6 +31,8 @@ class Commit:
     diagnostics: tuple[Diagnostic, ...]
     confirmed_cancels: int | None = None
     """From the commit's trailer `Confirm-Cancel: <n>`."""
+    origin: str = ""
+    """Of which repository and ref it is; holds no credentials."""
 
 
 def read(
@@ -47,7 +49,7 @@ Unknown = Mapping[str, tuple[str, ...]]
 
 def state(connection: Connection, commit: Commit, unknown: Unknown) -> actual.ActualState:
     """Everything that a plan for the commit compares with."""
-    found = objects.load(connection, commit.revision.sha)
+    found = objects.load(connection, commit.revision.sha, commit.origin)
     confirmed = found.confirmed_cancels if commit.confirmed_cancels is None else commit.confirmed_cancels
     return dataclasses.replace(found, unknown_devices=unknown, confirmed_cancels=confirmed)
 

@@ -172,7 +172,7 @@ def read_commit(
     commit = observe.read(revision, followed.tree(sha), cache, allowed)
     trailer = about.trailers.get("Confirm-Cancel", "")
     confirmed = int(trailer) if _TRAILER.fullmatch(trailer) else None
-    return dataclasses.replace(commit, confirmed_cancels=confirmed)
+    return dataclasses.replace(commit, origin=f"{followed.url} {followed.ref}", confirmed_cancels=confirmed)
 
 
 def summary(planned: plan.Plan) -> str:

@@ -52,19 +52,18 @@ def newest_revision(connection: Connection) -> Revision | None:
     return Revision(row.sha, row.ref, row.subject, row.author) if row else None
 
 
-def load(
-    connection: Connection, sha: str = "", unknown_devices: Mapping[str, tuple[str, ...]] | None = None
-) -> actual.ActualState:
-    """Everything that a plan for the commit `sha` compares with."""
+def load(connection: Connection, sha: str = "", origin: str = "") -> actual.ActualState:
+    """What a plan for the commit `sha` of the repository and ref `origin` compares with."""
     runs = _newest_runs(connection)
     rows = connection.execute(select(_object)).all()
     confirmation = tables.confirmation
     confirmed = select(confirmation.c.cancels).where(confirmation.c.sha == sha)
+    followed = connection.execute(select(tables.daemon.c.origin)).scalar_one_or_none()
     return actual.ActualState(
         objects={Key(Kind(row.kind), row.name): _stored(row, runs.get(row.id)) for row in rows},
-        first_sight=connection.execute(select(tables.daemon.c.origin)).scalar_one_or_none() is None,
+        first_sight=followed != origin,
+        foreign=followed not in {None, origin},
         confirmed_cancels=connection.execute(confirmed).scalar_one_or_none(),
-        unknown_devices=unknown_devices or {},
     )
 
 

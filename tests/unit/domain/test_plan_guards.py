@@ -344,6 +344,34 @@ def test_a_batch_of_a_later_commit_is_not_held():
     assert diff(desired(*fleet()), actual(*base())).actions[0].starts_run
 
 
+# --- another repository ---
+
+
+def moved(*declarations, **changes):
+    return actual(*declarations, first_sight=True, foreign=True, **changes)
+
+
+def test_another_repository_cancels_and_removes_nothing_until_it_is_confirmed():
+    other = product("fan"), batch("stop", state="Canceled")
+    planned = diff(desired(*base(), *other), moved(*base(), batch(), batch("stop")))
+    assert said(planned) == (["create fan"], {"all": Reason.MASS_CANCEL, "stop": Reason.MASS_CANCEL})
+    assert planned.verdicts[0].message.startswith("this commit is of another repository or ref: it cancels 2 of 2 ")
+    planned = diff(desired(*base(), *other), moved(*base(), batch(), batch("stop"), confirmed_cancels=2))
+    assert said(planned) == (["cancel all", "cancel stop", "create fan"], {})
+    planned = diff(desired(product()), moved(product(), inventory()))
+    assert said(planned) == ([], {"berlin": Reason.MASS_CANCEL})
+
+
+@pytest.mark.parametrize("removed", [True, False])
+def test_another_repository_s_batches_are_held_also_those_that_ran_here_once(removed):
+    before = batch("old", state="Active" if removed else "Canceled")
+    ended = {before.key: {"run": run(Phase.CANCELED), "removed": removed}}
+    have = moved(*base(), before, state=ended)
+    planned = diff(desired(*base(), batch("old"), batch("new")), have)
+    assert said(planned) == ([], {"old": Reason.FIRST_SIGHT, "new": Reason.FIRST_SIGHT})
+    assert len(diff(desired(*base(), batch("old"), batch("new")), have, hold_first_sight=False).actions) == 2
+
+
 # --- promises ---
 
 LIVES = st.one_of(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from rig import SOURCE, TARGET, Rig, address, base, batch, document
 from sqlalchemy import func, select, text
@@ -520,6 +522,48 @@ async def test_a_held_batch_that_left_git_and_is_back_is_still_held(careful):
     await careful.commit(base(ONE))
     await careful.commit(base(ONE), batch(timeout="5m"))
     assert careful.run().phase == "IN_PROGRESS"
+
+
+async def test_another_repository_over_the_same_state_cancels_and_starts_nothing_by_itself(careful):
+    ours = [base(ONE, TWO), batch("a", target={"devices": [ONE]})]
+    theirs = {**base(ONE, TWO), **batch("b", target={"devices": [TWO]})}
+    await careful.commit(*ours)
+    await confirmed(careful, *ours)
+    for _ in range(2):
+        found = dataclasses.replace(careful.read_tree(theirs), origin="elsewhere main")
+        applied = await careful.apply(found)
+        assert {v.key.name: v.reason for v in applied.plan.held} == {
+            "a": Reason.MASS_CANCEL,
+            "b": Reason.FIRST_SIGHT,
+        }
+    before = careful.dump()
+    assert not (await careful.apply(found)).changed
+    assert (careful.run("a").phase, careful.dump()) == ("IN_PROGRESS", before)
+    assert (await command(careful, "confirm", cancels=1, revision=found.revision.sha)).ok
+    await careful.apply(found)
+    assert careful.run("a").phase == "CANCELED"
+    later = dataclasses.replace(careful.read_tree({**theirs, **batch("c")}), origin="elsewhere main")
+    await careful.apply(later)
+    assert (careful.object("b").reason, careful.run("c").phase) == ("FirstSight", "IN_PROGRESS")
+
+
+async def test_another_repository_that_holds_the_same_changes_nothing(careful):
+    found = careful.read_tree(base(ONE) | batch())
+    await careful.apply(found)
+    await confirmed(careful, base(ONE), batch())
+    await careful.apply(dataclasses.replace(found, origin="moved main"))
+    assert careful.run().phase == "IN_PROGRESS"
+    await careful.apply(dataclasses.replace(careful.read_tree(base(ONE)), origin="moved main"))
+    assert careful.run().phase == "CANCELED"
+
+
+async def test_a_batch_that_another_repository_breaks_is_held_when_that_is_mended(careful):
+    await careful.commit(base(ONE), batch(state="Canceled"))
+    strange = base(ONE) | {"all.yaml": document("Batch", "all", package="none")}
+    await careful.apply(dataclasses.replace(careful.read_tree(strange), origin="moved main"))
+    found = dataclasses.replace(careful.read_tree(base(ONE) | batch()), origin="moved main")
+    applied = await careful.apply(found)
+    assert [v.reason for v in applied.plan.held] == [Reason.FIRST_SIGHT]
 
 
 async def test_confirming_what_is_not_held_is_refused(careful):

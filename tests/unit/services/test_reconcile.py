@@ -226,6 +226,13 @@ async def test_a_folder_that_becomes_a_link_or_a_submodule_holds_what_it_held(ri
     assert rig.run().phase == "IN_PROGRESS"
 
 
+async def test_a_commit_says_of_which_repository_and_ref_it_is(rig, fleet, passes):
+    fleet.commit(base(ONE))
+    await passes.run_pass()
+    assert passes.state.commit.origin == f"{fleet.path} main"
+    assert rig.rows(select(tables.daemon.c.origin)) == [(f"{fleet.path} main",)]
+
+
 async def test_findings_are_logged_once_for_a_commit(rig, fleet, passes, caplog):
     fleet.commit(base(ONE), {"bad.yaml": b"kind: Batch\n"})
     await passes.run_pass()
