@@ -36,12 +36,12 @@ $(BIN)/python:
 	  { echo "Python's venv module is missing. On Debian: apt-get install python3-venv"; exit 1; }
 
 $(VENV)/.runtime: pyproject.toml | $(BIN)/python
-	@echo "Installing into $(VENV) …"
+	@echo "Installing into $(VENV) (about a minute, once) …"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
-	@echo "Installing into $(VENV) …"
+	@echo "Installing into $(VENV) (about a minute, once) …"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@ $(VENV)/.runtime
 

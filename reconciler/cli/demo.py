@@ -11,6 +11,7 @@ import dataclasses
 import pathlib
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -63,7 +64,9 @@ def _folder(*, keep: bool) -> Iterator[pathlib.Path]:
     try:
         yield folder
     finally:
-        if not keep:
+        if keep:
+            click.echo(f"What it wrote stays in {folder}; `rm -r {folder}` removes it.")
+        else:
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -73,12 +76,13 @@ class _Demo:
     def __init__(self, base: bootstrap.Base, *, keep: bool) -> None:
         self._base = base
         self._keep = keep
+        self._left_running = False
         self._screen = demo_screen.Screen()
         self._source = example(_EXAMPLE)
         self._repository = ScratchRepository(pathlib.Path(base.settings.repo), base.settings.ref)
 
     async def run(self) -> int:
-        """The exit code: 0 when every device was upgraded, 130 when somebody had seen enough."""
+        """The exit code: 0 when every device was upgraded, 130 when somebody had seen enough before that."""
         asking = asyncio.current_task()
         assert asking is not None
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -95,7 +99,7 @@ class _Demo:
                 running.result()
             return await playing
         except asyncio.CancelledError:
-            return 130
+            return 0 if self._left_running else 130
         finally:
             for task in (playing, running):
                 task.cancel()
@@ -114,7 +118,8 @@ class _Demo:
             self._screen.say(f"commit {sha[:12]} asks for 1.4.0; watch:")
             upgraded = await self._watch(fleet)
             if self._keep:
-                self._screen.say(_where(self._base.settings, daemon, fleet))
+                self._screen.say(_where(self._base.settings, daemon, await daemon.devices_at(), fleet))
+                self._left_running = upgraded == total
                 await asyncio.Event().wait()
         finally:
             living.cancel()
@@ -176,15 +181,17 @@ def _make_identities(connection: Connection, vault: identities.Vault) -> list[tu
     return made
 
 
-def _where(settings: Settings, daemon: bootstrap.Daemon, fleet: Fleet) -> str:
-    """Where to look while everything is left running."""
+def _where(settings: Settings, daemon: bootstrap.Daemon, devices_at: str, fleet: Fleet) -> str:
+    """Where to look while everything is left running. The commands run as they are printed."""
     at = f"--data-dir {settings.data_dir}"
+    me = "reconciler" if shutil.which("reconciler") else sys.argv[0]
     first = fleet.devices[0].address.device_name
     return f"""
 Everything is left running; Ctrl-C ends it. Where to look:
   the repository      {daemon.follows}      (commit to it: the daemon follows)
-  batches             reconciler get batches {at}
-  one device          reconciler describe device {first} {at}
-  what happened       reconciler events {at}
+  batches             {me} get batches {at}
+  one device          {me} describe device {first} {at}
+  what happened       {me} events {at}
+  devices connect to  {devices_at}
   health, metrics     {daemon.public_url}/readyz?verbose  {daemon.public_url}/metrics
 """

@@ -1,6 +1,6 @@
 """`reconciler device`: identities and secrets of devices, which are never in Git. Works beside a running daemon.
 
-A secret is printed once, when it is made, and later only where somebody asks for it with `--reveal`.
+A secret is printed when it is made, and later only where somebody asks for it with `device show --reveal`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from reconciler.cli import looking, names, options, secret_file, tables
 from reconciler.domain import limits, resources
 from reconciler.store import about, devices, identities, status
 from reconciler.store.database import Connection, Database
+
+_SHORTEST_SECRET = 8
 
 
 @click.group()
@@ -53,7 +55,7 @@ _secret_option = click.option("--secret", help="The secret to use; default: a ra
 @_secret_option
 @options.settings(*options.LOOK)
 def create(product: str, name: str, secret: str | None, **flags: Any) -> None:
-    """Give a device an identity, and print its secret: this once."""
+    """Give a device an identity, and print its secret (`device show --reveal` shows it again)."""
     complaint = resources.device_name_problem(name, limits.DEFAULT)
     if complaint:
         raise errors.UserError(complaint)
@@ -66,7 +68,14 @@ def create(product: str, name: str, secret: str | None, **flags: Any) -> None:
                 remedy="`reconciler device rotate` replaces it; `device show --reveal` shows it.",
             )
         secret = _put(connection, desk, device_id, secret)
+        _, device = _device(connection, found.name, name)
     _print(found, name, secret)
+    if device.state != "declared":
+        click.echo(
+            f"note: {name} is in no DeviceInventory: batches reach it all the same, but it has no tags, and "
+            "Git doesn't list it",
+            err=True,
+        )
 
 
 @command.command()
@@ -75,7 +84,7 @@ def create(product: str, name: str, secret: str | None, **flags: Any) -> None:
 @_secret_option
 @options.settings(*options.LOOK)
 def rotate(product: str, name: str, secret: str | None, **flags: Any) -> None:
-    """Replace a device's secret, and print the new one: this once. A connection that is open stays open."""
+    """Replace a device's secret, and print the new one. A connection that is open stays open."""
     with _desk(flags) as desk, desk.database.writing() as connection:
         found, device = _device(connection, product, name)
         if not device.has_secret:
@@ -134,6 +143,10 @@ def _put(connection: Connection, desk: _Desk, device_id: int, secret: str | None
     """Keeps a secret, a random one when none is given; returns it."""
     secret = secret if secret is not None else identities.new_secret()
     complaint = secret_file.secret_problem(secret)
+    if (
+        not complaint and len(secret) < _SHORTEST_SECRET
+    ):  # an import takes what the factory wrote into devices
+        complaint = f"the secret is shorter than {_SHORTEST_SECRET} characters"
     if complaint:
         raise errors.UserError(complaint)
     identities.put(connection, device_id, desk.vault.seal(secret), desk.now)

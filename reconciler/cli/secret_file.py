@@ -95,7 +95,7 @@ class Import:
 
     def _checked(self, number: int, cells: list[str]) -> Iterator[_Line]:
         if len(cells) != 2:
-            complaint: str | None = f"{len(cells)} columns instead of NAME,SECRET"
+            complaint: str | None = f"{len(cells)} column{'s' * (len(cells) != 1)} instead of NAME,SECRET"
         else:
             complaint = resources.device_name_problem(cells[0], limits.DEFAULT) or secret_problem(cells[1])
         if complaint:

@@ -37,14 +37,15 @@ def command(paths: tuple[str, ...], output: str | None, schemas: pathlib.Path | 
     """Check manifests: their fields, their references, the files beside them.
 
     PATH is a folder or a file, `-` is standard input; several are checked together. Default: this folder.
+    Exit code 1: something is wrong, or there is no manifest where you said.
     """
     root, tree = _tree(paths or (".",))
     checked = validate.check(tree)
     found = list(checked.diagnostics)
     if schemas is not None:
         found = _with_schemas(found, tree, schemas)
-    _write(found, checked.counts, output or _usual_output(), _Files(root, tree))
-    if found:
+    _write(found, checked.counts, output or _usual_output(), _Files(root, tree, paths))
+    if found or (paths and not checked.counts.manifests):
         click.get_current_context().exit(1)
 
 
@@ -88,7 +89,8 @@ def _with_schemas(
 class _Files:
     """Names and lines of the files that findings are about."""
 
-    def __init__(self, root: pathlib.Path, tree: trees.FolderTree) -> None:
+    def __init__(self, root: pathlib.Path, tree: trees.FolderTree, asked: tuple[str, ...]) -> None:
+        self.asked = ", ".join(asked)
         self._root = root
         self._tree = tree
         self._lines: dict[str, list[str]] = {}
@@ -124,7 +126,7 @@ def _write(found: list[diagnostic.Diagnostic], counts: validate.Counts, output: 
     }[output]()
     for line in written:
         click.echo(line)
-    click.echo(_summary(found, counts), err=output != "text")
+    click.echo(_summary(found, counts, files.asked), err=output != "text")
 
 
 def _write_json(found: list[diagnostic.Diagnostic], counts: validate.Counts, files: _Files) -> None:
@@ -138,9 +140,9 @@ def _write_json(found: list[diagnostic.Diagnostic], counts: validate.Counts, fil
     click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
 
 
-def _summary(found: list[diagnostic.Diagnostic], counts: validate.Counts) -> str:
+def _summary(found: list[diagnostic.Diagnostic], counts: validate.Counts, asked: str) -> str:
     if not found and not counts.manifests:
-        return "no manifests found"
+        return f"no manifests found{f' in {asked}' if asked else ''}"
     if not found:
         return f"{_count(counts.manifests, 'manifest')} valid"
     return f"{_count(len(found), 'finding')}; {counts.valid} of {_count(counts.manifests, 'manifest')} valid"

@@ -14,7 +14,7 @@ from reconciler.domain import resources, unsupported
 from reconciler.domain.desired import Key
 from reconciler.domain.diagnostics import Code, Diagnostic
 from reconciler.domain.limits import Limits
-from reconciler.domain.resources import API_VERSION, Kind, Resource
+from reconciler.domain.resources import API_VERSION, Kind, Location, Resource
 from reconciler.source import explain, loader
 from reconciler.source.documents import Document
 
@@ -104,15 +104,18 @@ def _reading(document: Document, limits: Limits) -> Reading:
     kind = _kind(data)
     if kind is None:
         return Reading(document, key, None, tuple(found))
-    found += [
-        subject.report(Code.UNSUPPORTED, f"{what} is not supported yet", location, label="not supported yet")
-        for location, what in unsupported.find(kind, data)
-    ]
+    refused = [_unsupported(what, location, subject) for location, what in unsupported.find(kind, data)]
+    found += refused
     resource = None
     try:
         resource = resources.parse(kind, data, limits)
     except pydantic.ValidationError as mistake:
-        found += [one for one in explain.model_problems(mistake, kind, subject) if one.field != "apiVersion"]
+        at = {one.place for one in refused}  # to combine rightly what can't be used at all helps nobody
+        found += [
+            one
+            for one in explain.model_problems(mistake, kind, subject)
+            if one.field != "apiVersion" and not (one.code is Code.COMBINATION and one.place in at)
+        ]
     return Reading(document, key, None if found else resource, tuple(found))
 
 
@@ -120,6 +123,15 @@ def _is_unnamed(found: Reading) -> bool:
     data = found.document.data
     kind = data.get("kind") if isinstance(data, dict) else None
     return found.key is None and not (isinstance(kind, str) and kind in unsupported.OTHER_KINDS)
+
+
+def _unsupported(what: str, location: Location, subject: explain.Subject) -> Diagnostic:
+    """Something that manifests can say, and that is refused until the engine can do it."""
+    remedy = "remove it; it comes in a later release"
+    label = "not supported yet"
+    return subject.report(
+        Code.UNSUPPORTED, f"{what} is not supported yet", location, label=label, help=remedy
+    )
 
 
 def _key(data: dict[str, object]) -> Key | None:
@@ -147,8 +159,7 @@ def _envelope(data: dict[str, object], subject: explain.Subject) -> list[Diagnos
     if kind is None:
         found.append(subject.report(Code.KIND, "kind is missing", ("kind",), help=f"kinds are {kinds}"))
     elif isinstance(kind, str) and kind in unsupported.OTHER_KINDS:
-        message = f"kind {kind} is not supported yet"
-        found.append(subject.report(Code.UNSUPPORTED, message, ("kind",), label="not supported yet"))
+        found.append(_unsupported(f"kind {kind}", ("kind",), subject))
     elif _kind(data) is None:
         remedy = explain.nearest(str(kind), Kind) or f"kinds are {kinds}"
         found.append(subject.report(Code.KIND, f"there is no kind `{kind}`", ("kind",), help=remedy))

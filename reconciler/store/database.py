@@ -62,7 +62,7 @@ class Database:
         if not upgrade and path is not None and not path.exists():
             raise errors.UserError(
                 f"there is no database at {path}",
-                remedy="Start `reconciler run` or `reconciler apply` with this data directory first.",
+                remedy="Name the daemon's --data-dir, or start `reconciler run` or `reconciler apply` with it first.",
             )
         database = cls(url)
         try:

@@ -83,7 +83,10 @@ def test_a_replaced_secret_replaces(fleet, reconciler, secret_of):
     assert new != old
     assert secret_of("dev-1") == new
     assert "replaced" in reconciler("device", "show", PRODUCT, "dev-1").out
-    assert printed(reconciler("device", "rotate", PRODUCT, "dev-1", "--secret", "mine")) == "mine"
+    assert (
+        printed(reconciler("device", "rotate", PRODUCT, "dev-1", "--secret", "mine-to-keep"))
+        == "mine-to-keep"
+    )
 
 
 def test_secrets_open_with_the_key_of_the_settings(fleet, reconciler, tmp_path, monkeypatch):
@@ -106,6 +109,7 @@ def test_secrets_open_with_the_key_of_the_settings(fleet, reconciler, tmp_path, 
         (["create", PRODUCT, "no"], "not a device name"),
         (["create", PRODUCT, "dev-1", "--secret", ""], "the secret is empty"),
         (["create", PRODUCT, "dev-1", "--secret", "two words"], "no space"),
+        (["create", PRODUCT, "dev-1", "--secret", "seven77"], "shorter than 8"),
         (["create", PRODUCT, "dev-1", "--secret", "x" * 200], "longer than"),
         (["rotate", PRODUCT, "dev-1"], "has no secret"),
         (["rotate", PRODUCT, "dev-11"], "Did you mean dev-1?"),
@@ -119,6 +123,13 @@ def test_what_cannot_be_done_changes_nothing(fleet, reconciler, arguments, said)
     with fleet.reading() as connection:
         assert identities.sealed_secrets(connection, [1, 2]) == {}
     assert states(fleet) == {"dev-1": "declared", "dev-2": "declared"}
+
+
+def test_a_device_that_no_inventory_declares_is_made_with_a_note(fleet, reconciler):
+    assert "no DeviceInventory" not in reconciler("device", "create", PRODUCT, "dev-1").err
+    ran = reconciler("device", "create", PRODUCT, "new-one")
+    assert printed(ran)
+    assert "new-one is in no DeviceInventory" in ran.err
 
 
 def test_before_the_first_start_the_remedy_is_to_start(reconciler):
@@ -153,7 +164,7 @@ def test_importing_again_changes_nothing(fleet, reconciler, csv):
 
 
 def test_lines_that_cannot_be_used_are_listed_and_the_others_imported(fleet, reconciler, secret_of, csv):
-    reconciler("device", "create", PRODUCT, "dev-2", "--secret", "kept")
+    reconciler("device", "create", PRODUCT, "dev-2", "--secret", "kept-so-far")
     lines = [
         b"dev-1,one", b"dev-1", b"x,short", b"dev-3,", b"dev-4,a b", b"dev-2,other", b"\xff\xfe,bad", b'"dev-5,open',
         b"dev-1,again", b"dev-1,one", b"dev-6," + b"x" * 5000, b"dev-7,last",
@@ -163,11 +174,11 @@ def test_lines_that_cannot_be_used_are_listed_and_the_others_imported(fleet, rec
     assert "2 imported, 1 had this secret already" in ran.out
     told = {int(line.split(":")[1]): line for line in ran.err.splitlines()}
     assert set(range(2, 10)) <= set(told)
-    assert "1 columns" in told[2]
+    assert "1 column instead" in told[2]
     assert "another secret" in told[6]
     assert "CSV in UTF-8" in told[7]
-    assert (secret_of("dev-1"), secret_of("dev-2"), secret_of("dev-7")) == ("one", "kept", "last")
-    assert "kept" not in ran.err
+    assert (secret_of("dev-1"), secret_of("dev-2"), secret_of("dev-7")) == ("one", "kept-so-far", "last")
+    assert "kept-so-far" not in ran.err
     assert "again" not in ran.err
 
 

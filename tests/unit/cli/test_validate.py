@@ -52,8 +52,9 @@ def test_without_a_path_it_is_this_folder(fleet, monkeypatch):
 
 def test_an_empty_folder_is_not_said_to_be_valid(fleet):
     (fleet / "product.yaml").unlink()
+    assert run().output == "no manifests found\n"
     result = run("fleet")
-    assert (result.exit_code, result.output) == (0, "no manifests found\n")
+    assert (result.exit_code, result.output) == (1, "no manifests found in fleet\n")
 
 
 def test_a_finding_is_shown_with_its_line_a_caret_and_a_remedy(fleet):

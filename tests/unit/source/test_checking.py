@@ -337,6 +337,18 @@ def test_versions_have_the_format_of_their_product():
     ]
 
 
+def test_what_is_not_supported_yet_is_told_once_with_what_to_do():
+    wrong = BATCH.replace("spec:", "spec:\n  newReportsOnly: true")
+    (found,) = check({"b/eu.yaml": wrong}).diagnostics
+    assert (found.code, found.help) == (Code.UNSUPPORTED, "remove it; it comes in a later release")
+
+
+def test_a_path_that_leads_out_says_out_of_what():
+    wrong = PACKAGE.replace("../fw.bin", "../../fw.bin")
+    (found,) = check({"p/fw.yaml": wrong}).diagnostics
+    assert "the path begins at p" in found.help
+
+
 def test_what_keeps_an_object_out_names_file_line_and_remedy():
     wrong = BATCH.replace("sourceVersions", "sourceVersion")
     checked = check({"b/eu.yaml": wrong})
