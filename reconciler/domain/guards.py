@@ -41,9 +41,9 @@ def is_first_seen(key: Key, look: Look) -> bool:
 def _unconfirmed(actions: Sequence[Action], verdicts: Sequence[Verdict], look: Look) -> list[Verdict]:
     """Nothing that is found in Git at first sight touches a device until somebody says so."""
     del verdicts
-    message = "was in Git before this database followed it: confirm it with `reconciler confirm`, or change its spec"
+    message = "was in Git before this database followed it: `reconciler confirm {}`, or change its spec"
     return [
-        Verdict(action.key, Reason.FIRST_SIGHT, message, holds=True)
+        Verdict(action.key, Reason.FIRST_SIGHT, message.format(action.key.name), holds=True)
         for action in actions
         if action.starts_run and _waits(action, look)
     ]
