@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
+import sqlite3
 
 import proofs
 import pytest
-from stage import quick
+from stage import TARGET, quick
 
 from reconciler.simulator.faults import Faults
 
@@ -84,6 +86,33 @@ async def test_a_broker_that_restarts_in_the_middle_costs_nobody_the_upgrade(mak
     await stage.daemon.ready()
     await stage.until_ended(within=150)  # a push that the broker lost is repeated after a minute
     proofs.all_upgraded_once(stage, devices.all)
+
+
+async def test_what_devices_said_before_it_was_committed_comes_again_from_the_broker(make_stage, mosquitto):
+    stage = make_stage(mosquitto)
+    stage.declare(5)
+    stage.daemon.start()
+    await stage.daemon.ready()
+    devices = stage.devices(quick(reports=4, reboot_seconds=4.0))
+    await stage.until(lambda: stage.reported() == 5)
+    stage.batch()
+    stage.commit("Upgrade every thermostat to 1.4.0")
+    rebooting = "SELECT count(*) FROM task WHERE step = 100 AND status = 'IN_PROGRESS'"
+    await stage.until(lambda: stage.ask(rebooting) == [(5,)])
+    with contextlib.closing(sqlite3.connect(stage.data / "state.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")  # nobody else can commit
+        await stage.until(lambda: heard(stage, 5 * 7))  # a report, 0 to 100 %, a report
+        assert devices.on(TARGET) == 5
+        stage.daemon.kill()
+        other.execute("ROLLBACK")
+    assert stage.counts() == {"IN_PROGRESS": 5}
+    stage.daemon.start()
+    await stage.until_ended()
+    proofs.all_upgraded_once(stage, devices.all)
+
+
+async def heard(stage, messages: int) -> bool:
+    return await stage.daemon.metric("reconciler_transport_total", event="received") >= messages
 
 
 async def unready(stage) -> bool:
