@@ -61,7 +61,7 @@ def test_a_product_keeps_what_a_package_in_force_needs_of_it(before, one, after,
 
 def test_a_product_that_several_packages_need_is_refused_once():
     two = package("two", module="mcu", version="5"), package("one", module="mcu"), package("other", product="fan")
-    have = actual(mcu("mcu"), product("fan"), *two)
+    have = actual(mcu("mcu"), product("fan"), two[2], *two[:2])
     planned = diff(desired(mcu(), product("fan"), two[2], broken=[one.key for one in two[:2]]), have)
     assert [verdict.key.name for verdict in planned.verdicts].count("lamp") == 1
 
