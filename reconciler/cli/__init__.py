@@ -6,14 +6,16 @@ Decides what all commands share: names, global flags, colours, logging, and whic
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
+import platform
 import sys
 import traceback
 
 import click
 
-from reconciler import errors
+from reconciler import __version__, errors
 from reconciler.cli import logs
 
 COMMANDS = {
@@ -49,6 +51,15 @@ class _Lazy(click.Group):
         command: click.Command = importlib.import_module(f"reconciler.cli.{cmd_name}").command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            nearest = difflib.get_close_matches(args[0], COMMANDS, 1)
+            remedy = f"Did you mean {nearest[0]}?" if nearest else "`reconciler --help` lists all."
+            raise errors.UsageError(f"there is no command {args[0]!r}", remedy=remedy)
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx
         with formatter.section("Commands"):
@@ -62,10 +73,13 @@ class _Lazy(click.Group):
 @click.option("--log-level", type=click.Choice(logs.LEVELS), default="info", envvar="RECONCILER_LOG_LEVEL")
 @click.option(
     "--log-format",
-    type=click.Choice(["auto", "text", "json"]),
+    type=click.Choice(logs.FORMATS),
     default="auto",
     envvar="RECONCILER_LOG_FORMAT",
     help="auto: text on a terminal, JSON otherwise.",
+)
+@click.version_option(
+    __version__, message=f"%(prog)s %(version)s (Python {platform.python_version()})", prog_name="reconciler"
 )
 @click.pass_context
 def reconciler(ctx: click.Context, color: str, log_level: str, log_format: str) -> None:

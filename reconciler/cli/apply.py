@@ -17,6 +17,7 @@ from reconciler.store.database import Connection
 
 @click.command()
 @options.settings(*options.SOURCE, *options.LOOK, "bootstrap", "max_push_rate")
+@logs.flags
 @click.pass_obj
 def command(log_options: logs.Options, /, **flags: Any) -> int:
     """Apply the newest commit of the ref to the state in the data directory. Refused while a daemon owns it.

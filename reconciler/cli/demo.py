@@ -41,6 +41,7 @@ _PATIENCE = 120.0
 @click.command()
 @click.option("--keep", is_flag=True, help="Leave everything running at the end, and print where to look.")
 @options.settings()
+@logs.flags
 @click.pass_obj
 def command(log_options: logs.Options, /, *, keep: bool, **flags: Any) -> int:
     """Upgrade 50 simulated thermostats by a commit, live, in under a minute."""

@@ -6,12 +6,20 @@ import dataclasses
 import json
 import logging
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import click
 
 LEVELS = ["debug", "info", "warning", "error"]
 NOISY = ("uvicorn.error", "uvicorn.access", "watchfiles", "alembic", "asyncio")
 """Loggers of libraries that say nothing for operators below a warning."""
 _TEXT = "%(asctime)s %(levelname)-7s %(message)s"
+
+
+FORMATS = ["auto", "text", "json"]
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -20,6 +28,30 @@ class Options:
 
     level: str = "info"
     format: str = "auto"
+
+
+def flags(function: F) -> F:
+    """Takes `--log-level` and `--log-format` after the command, too; there they beat those before it."""
+    level = click.option(
+        "--log-level",
+        type=click.Choice(LEVELS),
+        callback=_keep,
+        expose_value=False,
+        help="Least that is logged.",
+    )
+    form = click.option(
+        "--log-format",
+        type=click.Choice(FORMATS),
+        callback=_keep,
+        expose_value=False,
+        help="Text, or JSON lines.",
+    )
+    return level(form(function))
+
+
+def _keep(context: click.Context, option: click.Parameter, value: str | None) -> None:
+    if value is not None and option.name is not None:
+        context.obj = dataclasses.replace(context.obj, **{option.name.removeprefix("log_"): value})
 
 
 class _Json(logging.Formatter):

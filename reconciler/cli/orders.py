@@ -69,7 +69,8 @@ def give(database: Database, order: str, arguments: Mapping[str, Any], author: A
     done = _wait(database, number, timedelta(0) if silent else patience)
     if done.done_at is None:
         why = "no daemon is running" if silent else "the daemon has not answered yet"
-        click.echo(f"{why}: the order is recorded; it will be carried out when the daemon runs")
+        whom = "it will be carried out by the daemon, or by the next `reconciler apply`"
+        click.echo(f"{why}: the order is recorded; {whom}")
         return 0
     if not done.ok:
         click.secho(f"error: refused: {done.result}", fg="red", err=True)

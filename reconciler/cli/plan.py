@@ -114,16 +114,11 @@ def _print_text(commit: Commit, planned: Plan, reaches: Mapping[Any, Reach]) -> 
 def _explain(reach: Reach | None) -> list[str]:
     if reach is None:
         return []
-    if (
-        reach.canceled
-        or reach.draining
-        or not (reach.upgraded or reach.conflicts or reach.left_out or reach.declared_here)
-    ):
-        return (
-            [f"{reach.canceled} tasks end, {reach.draining} go on"]
-            if reach.canceled or reach.draining
-            else []
-        )
+    if reach.canceled or reach.draining:
+        ends, goes = _plural(reach.canceled, "task ends", "tasks end"), _plural(reach.draining, "goes", "go")
+        return [f"{ends}, {goes} on"]
+    if not (reach.upgraded or reach.left_out or reach.declared_here):
+        return []
     offline = f", {reach.offline} of them not connected now" if reach.offline else ""
     lines = [f"{_devices(reach.upgraded)} to upgrade{offline}"]
     if reach.declared_here:
@@ -134,13 +129,17 @@ def _explain(reach: Reach | None) -> list[str]:
         lines.append(f"{_devices(reach.conflicts)} more fail at once: conflict with another batch")
     lines += [f"{count} left out: {reason}" for reason, count in sorted(reach.left_out.items())]
     size = _size(reach.bytes_to_ship)
-    minutes = "minute" if reach.minutes == 1 else "minutes"
-    lines.append(f"{size} to ship, at least {reach.minutes} {minutes} at its push rate")
+    minutes = _plural(reach.minutes, "minute", "minutes")
+    lines.append(f"{size} to ship, at least {minutes} at its push rate")
     return lines
 
 
 def _devices(count: int) -> str:
-    return f"{count} device" if count == 1 else f"{count} devices"
+    return _plural(count, "device", "devices")
+
+
+def _plural(count: int, one: str, more: str) -> str:
+    return f"{count} {one if count == 1 else more}"
 
 
 def _size(count: float) -> str:

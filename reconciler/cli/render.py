@@ -6,12 +6,12 @@ Text from manifests is made safe for terminals here.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import click
 
+from reconciler.cli.tables import printable, width
 from reconciler.domain.diagnostics import Diagnostic, Place, Severity
 
 _WIDEST = 160
@@ -27,24 +27,24 @@ def text(diagnostics: Iterable[Diagnostic], shown: Shown, lines: Lines) -> Itera
     """Each finding with the line it is about, a caret under it, and what to do."""
     for found in diagnostics:
         head = click.style(f"{found.severity}[{found.code}]", fg=_COLORS[found.severity], bold=True)
-        yield f"{head}: {_safe(found.message)}"
+        yield f"{head}: {printable(found.message)}"
         margin = len(str(found.line))
         about = ", ".join(part for part in (found.object, found.field) if part)
-        yield f"{' ' * margin}--> {_where(found.place, shown)}{f'  ({_safe(about)})' if about else ''}"
+        yield f"{' ' * margin}--> {_where(found.place, shown)}{f'  ({printable(about)})' if about else ''}"
         source = lines(found.path)
         if 0 < found.line <= len(source):
             yield from _excerpt(found, source[found.line - 1], margin)
         for other in found.related:
-            yield f"{' ' * margin} = note: {_safe(other.message)}: {_where(other.place, shown)}"
+            yield f"{' ' * margin} = note: {printable(other.message)}: {_where(other.place, shown)}"
         if found.help:
-            yield f"{' ' * margin} = {click.style('help', bold=True)}: {_safe(found.help)}"
+            yield f"{' ' * margin} = {click.style('help', bold=True)}: {printable(found.help)}"
         yield ""
 
 
 def concise(diagnostics: Iterable[Diagnostic], shown: Shown) -> Iterator[str]:
     """`path:line:col: CODE message`."""
     for found in diagnostics:
-        yield f"{_where(found.place, shown)}: {found.code} {_safe(found.message)}"
+        yield f"{_where(found.place, shown)}: {found.code} {printable(found.message)}"
 
 
 def github(diagnostics: Iterable[Diagnostic], shown: Shown) -> Iterator[str]:
@@ -87,7 +87,7 @@ def _place(place: Place, shown: Shown) -> dict[str, Any]:
 
 
 def _where(place: Place, shown: Shown) -> str:
-    path = _safe(shown(place.path))
+    path = printable(shown(place.path))
     return f"{path}:{place.line}:{place.column}" if place.line else path
 
 
@@ -96,26 +96,14 @@ def _excerpt(found: Diagnostic, line: str, margin: int) -> Iterator[str]:
     start = found.column - 1
     end = found.end_column - 1 if found.end_column else start + 1
     offset = max(0, start - _WIDEST // 2)
-    visible = _safe(line.rstrip()[offset : offset + _WIDEST])
-    before = _width(visible[: start - offset])
-    carets = max(1, _width(visible[start - offset : end - offset]))
+    visible = printable(line.rstrip()[offset : offset + _WIDEST])
+    before = width(visible[: start - offset])
+    carets = max(1, width(visible[start - offset : end - offset]))
     bar = f"{' ' * margin} |"
     yield bar
     yield f"{found.line} | {visible}"
-    caret = click.style(f"{'^' * carets} {_safe(found.label)}".rstrip(), fg=_COLORS[found.severity])
+    caret = click.style(f"{'^' * carets} {printable(found.label)}".rstrip(), fg=_COLORS[found.severity])
     yield f"{bar} {' ' * before}{caret}"
-
-
-def _safe(value: str) -> str:
-    """Text without anything that would move a terminal's cursor or break the line."""
-    return "".join(
-        sign if sign.isprintable() else " " if sign == "\t" else "\N{REPLACEMENT CHARACTER}" for sign in value
-    )
-
-
-def _width(value: str) -> int:
-    """Columns on a terminal: Chinese and Japanese characters take two."""
-    return sum(2 if unicodedata.east_asian_width(sign) in "WF" else 1 for sign in value)
 
 
 def _github_data(value: str) -> str:

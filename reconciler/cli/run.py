@@ -18,6 +18,7 @@ _log = logging.getLogger(__name__)
 
 @click.command()
 @options.settings()
+@logs.flags
 @click.pass_obj
 def command(log_options: logs.Options, /, **flags: Any) -> int:
     """Follow a repository and drive the devices until every one reports the version it should have."""

@@ -67,7 +67,9 @@ def _styled(cell: str, *, heading: bool) -> str:
 
 def printable(value: str) -> str:
     """Text without anything that would move a terminal's cursor or break the line."""
-    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in value)
+    return "".join(
+        sign if sign.isprintable() else " " if sign == "\t" else "\N{REPLACEMENT CHARACTER}" for sign in value
+    )
 
 
 def width(value: str) -> int:

@@ -79,7 +79,8 @@ def _cancel(connection: Connection, command: Command, now: datetime) -> str:
     scopes = (stored.spec or {}).get("onCancel", resources.DEFAULT_ON_CANCEL)
     cancellation = runs.Cancellation(command.who, plan.statuses_on_cancel(scopes), command.why)
     ended = runs.cancel(connection, stored.run.id, cancellation, now)
-    return f"cancelled, {ended} tasks ended, {stored.run.draining - ended} go on"
+    left = stored.run.draining - ended
+    return f"cancelled, {ended} task{'s' * (ended != 1)} ended, {left} {'goes' if left == 1 else 'go'} on"
 
 
 def _confirm(connection: Connection, command: Command, now: datetime) -> str:

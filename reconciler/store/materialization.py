@@ -192,7 +192,10 @@ def _decide(connection: Connection, due: Row[Any], last: str, now: datetime, pre
     moves.add((due.id, lifecycle.Status.FAILED, lifecycle.Reason.CONFLICT), conflicts)
     moves.add((due.id, lifecycle.Status.QUEUED, None), created)
     moves.write(connection)
-    message = f"{created} tasks created, {conflicts} failed at once as conflict, {left} devices left out"
+    message = (
+        f"{created} task{'s' * (created != 1)} created, {conflicts} failed at once as conflict, "
+        f"{left} device{'s' * (left != 1)} left out"
+    )
     event = events.Event(
         type=events.Type.MATERIALIZED,
         kind="Batch",

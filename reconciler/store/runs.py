@@ -109,7 +109,7 @@ def cancel(connection: Connection, run_id: int, cancellation: Cancellation, now:
         name=run.batch,
         run_id=run_id,
         revision_id=run.revision_id,
-        message=f"by {cancellation.by}, {total} tasks end{why}",
+        message=f"by {cancellation.by}, {total} {'task ends' if total == 1 else 'tasks end'}{why}",
     )
     events.append(connection, now, [event])
     continue_cancel(connection, now)

@@ -63,7 +63,7 @@ def phase(database):
 def test_a_batch_is_canceled_by_the_daemon_and_its_answer_is_shown(fleet, reconciler, words):
     with daemon(fleet):
         ran = reconciler("cancel", *words, "--why", "wrong file", "--who", "alice", "--wait", "1m")
-    assert (ran.code, ran.out) == (0, "cancelled, 2 tasks ended, 1 go on\n")
+    assert (ran.code, ran.out) == (0, "cancelled, 2 tasks ended, 1 goes on\n")
     assert phase(fleet) == "CANCELED"
     log = reconciler("events", "--batch", BATCH).out
     assert "cancel by alice" in log
@@ -74,7 +74,7 @@ def test_an_order_waits_for_the_daemon_and_says_so(fleet, reconciler):
     ran = reconciler("cancel", BATCH, "--why", "wrong file", "--who", "alice")
     assert ran.code == 0
     assert "no daemon is running" in ran.out
-    assert "will be carried out when the daemon runs" in ran.out
+    assert "will be carried out by the daemon, or by the next `reconciler apply`" in ran.out
     assert orders(fleet) == [("cancel", {"batch": BATCH}, "alice", "wrong file")]
     assert phase(fleet) == "IN_PROGRESS"
 
