@@ -46,3 +46,11 @@ def test_every_metric_is_documented() -> None:
 def test_every_example_explains_itself() -> None:
     folders = [folder for folder in (ROOT / "examples").iterdir() if folder.is_dir()]
     assert [folder.name for folder in folders if not (folder / "README.md").exists()] == []
+
+
+def test_every_reason_of_a_condition_is_documented() -> None:
+    source = (ROOT / "reconciler" / "domain" / "conditions.py").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    said = set(re.findall(r'(?:, |= |else |^ {12})"([A-Z][A-Za-z]+)"(?=[,) ]|$)', source, re.MULTILINE))
+    assert {"NotStalled", "CanceledByOperator", "NoDevices"} <= said
+    assert {word for word in said if f"`{word}`" not in text} == set()
