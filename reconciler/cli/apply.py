@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import click
@@ -11,6 +13,7 @@ from reconciler import bootstrap, errors
 from reconciler.cli import findings, logs, options
 from reconciler.services import materialize, operate, reconcile
 from reconciler.services.clock import SystemClock
+from reconciler.settings import Settings
 from reconciler.store import devices, materialization, objects
 from reconciler.store.database import Connection
 
@@ -26,8 +29,20 @@ def command(log_options: logs.Options, /, **flags: Any) -> int:
     """
     logs.configure(log_options)
     settings = options.load(flags)
+    if not settings.data_dir.exists():
+        _look(settings)
     with bootstrap.opened(settings) as base:
         return asyncio.run(_apply(base))
+
+
+def _look(settings: Settings) -> None:
+    """Fetches once, into a folder that goes away: what is no repository leaves no data directory behind."""
+    with tempfile.TemporaryDirectory(prefix="reconciler-apply-") as folder:
+        repository = bootstrap.repository_of(settings, Path(folder))
+        try:
+            repository.fetch()
+        finally:
+            repository.close()
 
 
 async def _apply(base: bootstrap.Base) -> int:

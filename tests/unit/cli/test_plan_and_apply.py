@@ -51,6 +51,13 @@ def test_a_repository_without_a_commit_is_an_error_with_a_remedy(reconciler, tmp
         assert "has no commit yet\n  help: Commit manifests" in ran.err
 
 
+def test_what_is_no_repository_leaves_nothing_behind(reconciler, tmp_path):
+    data = tmp_path / "data"
+    (tmp_path / "folder").mkdir()
+    ran = reconciler("apply", "--repo", str(tmp_path / "folder"), "--data-dir", str(data))
+    assert (ran.code, data.exists()) == (1, False)
+
+
 @pytest.mark.parametrize(
     "flags",
     [
