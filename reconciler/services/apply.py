@@ -46,25 +46,26 @@ class Stage:
         self._allowed = allowed
 
     def prepare(self, commit: Commit, planned: Plan) -> None:
-        """Stores what the plan's actions refer to. Safe to repeat; runs outside the event loop.
+        """Stores what the plan's actions refer to, and files that went missing since. Safe to repeat.
+
+        Runs outside the event loop.
 
         Raises:
             TransientError: the repository or the database is away.
             StalledError: there is no room for the files.
         """
+        refused = {verdict.key for verdict in planned.verdicts}
+        for key, declaration in commit.desired.declarations.items():
+            if declaration.file is not None and key not in refused:
+                self._store_file(commit, declaration.file)
         for action in planned.actions:
-            declaration = action.declaration
-            if declaration is None:
-                continue
-            if declaration.file is not None:
-                self._store_file(commit, declaration)
-            if observe.lists_devices(declaration):
-                self._store_roster(commit, declaration)
+            if action.declaration is not None and observe.lists_devices(action.declaration):
+                self._store_roster(commit, action.declaration)
 
-    def _store_file(self, commit: Commit, declaration: Declaration) -> None:
-        fact = declaration.file
-        assert fact is not None
-        self._files.put(commit.files.chunks(fact.path), expect_sha256=fact.sha256, expect_size=fact.size)
+    def _store_file(self, commit: Commit, fact: desires.FileFact) -> None:
+        if not self._files.path(fact.sha256).exists():
+            chunks = commit.files.chunks(fact.path)
+            self._files.put(chunks, expect_sha256=fact.sha256, expect_size=fact.size)
 
     def _store_roster(self, commit: Commit, declaration: Declaration) -> None:
         digest = roster_digest(declaration)
