@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from reconciler.services.observe import Commit
 from reconciler.services.preview import Reach
 from reconciler.settings import Settings
 from reconciler.source import validate
+from reconciler.store import objects
 from reconciler.store.database import Connection, Database
 
 SIGNS: Mapping[Verb, tuple[str, str]] = {
@@ -36,6 +38,7 @@ FORMAT_VERSION = "1.0"
 @click.option("--detailed-exitcode", is_flag=True, help="Exit with 2 when there are changes.")
 def command(*, output: str, detailed_exitcode: bool, **flags: Any) -> int:
     """What the daemon would do with the newest commit of the ref, against the state in the data directory.
+    A branch is planned as if it were merged.
 
     Exit code 1: something is not valid, or refused. What is only held waits for `confirm` and is no mistake.
     """
@@ -64,14 +67,24 @@ def _plan(settings: Settings) -> tuple[Commit, Plan, dict[Any, Reach], bool]:
             commit = reconcile.read_commit(repository, sha, validate.Cache(), rules.limits)
 
             def look(connection: Connection) -> tuple[Plan, list[Reach]]:
-                planned = observe.make_plan(connection, commit, rules.policy, rules.limits).plan
-                return planned, list(preview.reaches(connection, commit, planned, rules.limits))
+                merged = _as_merged(connection, commit)
+                planned = observe.make_plan(connection, merged, rules.policy, rules.limits).plan
+                return planned, list(preview.reaches(connection, merged, planned, rules.limits))
 
             planned, reaches = _look(settings, look)
             wrong = findings.show(commit)
         finally:
             repository.close()
     return commit, planned, {reach.key: reach for reach in reaches}, wrong
+
+
+def _as_merged(connection: Connection, commit: Commit) -> Commit:
+    """The commit as if it were where the daemon looks: a branch is planned to see what its merge would do."""
+    followed = objects.followed_origin(connection)
+    if followed in {None, commit.origin}:
+        return commit
+    print(f"note: this state follows {followed}; planned as if the commit were there", file=sys.stderr)
+    return dataclasses.replace(commit, origin=followed or "")
 
 
 def _look(settings: Settings, look: Any) -> tuple[Plan, list[Reach]]:

@@ -52,13 +52,18 @@ def newest_revision(connection: Connection) -> Revision | None:
     return Revision(row.sha, row.ref, row.subject, row.author) if row else None
 
 
+def followed_origin(connection: Connection) -> str | None:
+    """The repository and ref that were taken over whole; None before the first."""
+    return connection.execute(select(tables.daemon.c.origin)).scalar_one_or_none()
+
+
 def load(connection: Connection, sha: str = "", origin: str = "") -> actual.ActualState:
     """What a plan for the commit `sha` of the repository and ref `origin` compares with."""
     runs = _newest_runs(connection)
     rows = connection.execute(select(_object)).all()
     confirmation = tables.confirmation
     confirmed = select(confirmation.c.cancels).where(confirmation.c.sha == sha)
-    followed = connection.execute(select(tables.daemon.c.origin)).scalar_one_or_none()
+    followed = followed_origin(connection)
     return actual.ActualState(
         objects={Key(Kind(row.kind), row.name): _stored(row, runs.get(row.id)) for row in rows},
         first_sight=followed != origin,

@@ -51,6 +51,17 @@ def test_a_repository_without_a_commit_is_an_error_with_a_remedy(reconciler, tmp
         assert "has no commit yet\n  help: Commit manifests" in ran.err
 
 
+def test_a_branch_is_planned_as_if_it_were_merged(reconciler, fleet):
+    reconciler("apply")
+    fleet._git("switch", "--quiet", "--create", "upgrade")
+    write(fleet, "batches/one.yaml", *BATCH, "  target: {all: {}}")
+    ran = reconciler("plan", "--ref", "upgrade")
+    assert "+ create Batch/one" in ran.out
+    assert ran.lines[-1].startswith("Plan: 1 to create,")
+    assert "planned as if the commit were there" in ran.err
+    assert "note" not in reconciler("plan").err
+
+
 def test_what_is_no_repository_leaves_nothing_behind(reconciler, tmp_path):
     data = tmp_path / "data"
     (tmp_path / "folder").mkdir()
