@@ -39,7 +39,8 @@ FORMAT_VERSION = "1.0"
 def command(*, output: str, detailed_exitcode: bool, **flags: Any) -> int:
     """What the daemon would do with the newest commit of the ref, against the state in the data directory.
 
-    A branch is planned as if it were merged. Exit code 1: something is not valid, or refused. What is only held waits for `confirm` and is no mistake.
+    A branch is planned as if it were merged. Exit code 1: something is not valid, or refused. What is only held
+    waits for `confirm` and is no mistake.
     """
     settings = options.load(flags)
     commit, planned, reaches, wrong = _plan(settings)
