@@ -44,7 +44,9 @@ def parse(text: str) -> BrokerUrl:
     except ValueError as error:
         raise errors.UsageError("the broker's address can't be read", remedy=_REMEDY) from error
     if parts.scheme not in _PORTS:
-        raise errors.UsageError("the broker's address does not start with mqtt:// or mqtts://", remedy=_REMEDY)
+        raise errors.UsageError(
+            "the broker's address does not start with mqtt:// or mqtts://", remedy=_REMEDY
+        )
     if not parts.hostname:
         raise errors.UsageError("the broker's address names no host", remedy=_REMEDY)
     if parts.path not in ("", "/") or parts.query or parts.fragment:

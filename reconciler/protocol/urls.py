@@ -112,7 +112,9 @@ def check_base(public_url: str) -> str:
             f"the public URL {public_url!r} is not one that devices can use", remedy=remedy
         )
     if len(base) > MAX_BASE_LENGTH:
-        raise errors.UsageError(f"the public URL has {len(base)} characters, which is too long", remedy=remedy)
+        raise errors.UsageError(
+            f"the public URL has {len(base)} characters, which is too long", remedy=remedy
+        )
     return base
 
 

@@ -51,7 +51,9 @@ def mcu(*modules, **spec):
     ],
 )
 def test_a_product_keeps_what_a_package_in_force_needs_of_it(before, one, after, said_):
-    planned = diff(desired(after, inventory(), broken=[PACKAGE, BATCH]), actual(before, inventory(), one, batch()))
+    planned = diff(
+        desired(after, inventory(), broken=[PACKAGE, BATCH]), actual(before, inventory(), one, batch())
+    )
     if said_ is None:
         assert said(planned)[0] == ["change lamp"]
     else:
@@ -60,7 +62,11 @@ def test_a_product_keeps_what_a_package_in_force_needs_of_it(before, one, after,
 
 
 def test_a_product_that_several_packages_need_is_refused_once():
-    two = package("two", module="mcu", version="5"), package("one", module="mcu"), package("other", product="fan")
+    two = (
+        package("two", module="mcu", version="5"),
+        package("one", module="mcu"),
+        package("other", product="fan"),
+    )
     have = actual(mcu("mcu"), product("fan"), two[2], *two[:2])
     planned = diff(desired(mcu(), product("fan"), two[2], broken=[one.key for one in two[:2]]), have)
     assert [verdict.key.name for verdict in planned.verdicts].count("lamp") == 1
@@ -172,7 +178,11 @@ def test_a_product_s_name_is_its_key_unless_it_has_one():
 
 @pytest.mark.parametrize(
     "other",
-    [package(file=dataclasses.replace(FIRMWARE, sha256="e" * 64)), package(version="3"), product(productKey="x")],
+    [
+        package(file=dataclasses.replace(FIRMWARE, sha256="e" * 64)),
+        package(version="3"),
+        product(productKey="x"),
+    ],
 )
 def test_no_run_starts_on_a_package_or_product_whose_change_is_refused(other):
     rest = [one for one in base() if one.key != other.key]
@@ -355,7 +365,9 @@ def test_another_repository_cancels_and_removes_nothing_until_it_is_confirmed():
     other = product("fan"), batch("stop", state="Canceled")
     planned = diff(desired(*base(), *other), moved(*base(), batch(), batch("stop")))
     assert said(planned) == (["create fan"], {"all": Reason.MASS_CANCEL, "stop": Reason.MASS_CANCEL})
-    assert planned.verdicts[0].message.startswith("this commit is of another repository or ref: it cancels 2 of 2 ")
+    assert planned.verdicts[0].message.startswith(
+        "this commit is of another repository or ref: it cancels 2 of 2 "
+    )
     planned = diff(desired(*base(), *other), moved(*base(), batch(), batch("stop"), confirmed_cancels=2))
     assert said(planned) == (["cancel all", "cancel stop", "create fan"], {})
     planned = diff(desired(product()), moved(product(), inventory()))
