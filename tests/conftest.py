@@ -1,6 +1,12 @@
-"""What tests of every kind share: a real database in a file of their own."""
+"""What tests of every kind share: a real database in a file of their own, and the programs that some of them run.
+
+A test that needs a program which is missing fails. Only with `--leave-out-missing`, which `make test` gives outside of CI,
+is it left out instead, and the last lines say so: on a bare machine the other tests are worth running.
+"""
 
 from __future__ import annotations
+
+import shutil
 
 import hypothesis
 import pytest
@@ -22,3 +28,45 @@ def database(database_url):
     opened = Database.open(database_url, upgrade=True)
     yield opened
     opened.close()
+
+
+_PACKAGES = {"mosquitto": "mosquitto mosquitto-clients", "curl": "curl"}
+_PLACES = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/bin:/opt/homebrew/bin:/opt/homebrew/sbin"
+_left_out = pytest.StashKey[dict[str, int]]()
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--leave-out-missing",
+        action="store_true",
+        help="leave out tests whose programs are not installed, and say so",
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    missing = {
+        name for name in _PACKAGES if shutil.which(name) is None and shutil.which(name, path=_PLACES) is None
+    }
+    left_out = {name: [item for item in items if name in _needs(item)] for name in missing}
+    if config.getoption("--leave-out-missing") and any(left_out.values()):
+        gone = {id(item) for found in left_out.values() for item in found}
+        config.hook.pytest_deselected(items=[item for item in items if id(item) in gone])
+        items[:] = [item for item in items if id(item) not in gone]
+        config.stash[_left_out] = {name: len(found) for name, found in left_out.items() if found}
+
+
+def _needs(item):
+    """The programs of a test: those it is marked with, and the broker of its fixtures or parameters."""
+    named = {name for marker in item.iter_markers("needs") for name in marker.args}
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    if "mosquitto" in getattr(item, "fixturenames", ()) or "mosquitto" in [
+        p for p in parameters if isinstance(p, str)
+    ]:
+        named.add("mosquitto")
+    return named
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    for name, count in config.stash.get(_left_out, {}).items():
+        line = f"LEFT OUT: {count} tests that need {name}. To run them: apt-get install {_PACKAGES[name]}"
+        terminalreporter.write_line(line, yellow=True, bold=True)

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import dataclasses
 import ssl
-import subprocess
+
+from certificates import Certificates
 
 from reconciler.protocol import login, topics
 from reconciler.protocol.mqtt311 import decoding, packets
@@ -174,17 +175,11 @@ def report(address: Address, number: int, payload: bytes = b"{}") -> packets.Pub
 
 
 def certificate(folder) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """A server's and a client's context for 127.0.0.1; the client's CA file is `folder/cert.pem`."""
-    cert, key = folder / "cert.pem", folder / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-         "-keyout", key, "-out", cert, "-days", "2", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
-        check=True, capture_output=True,
-    )  # fmt: skip
+    """A server's and a client's context for 127.0.0.1; the client's CA file is `folder/ca.pem`."""
+    made = Certificates.make(folder)
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(cert, key)
-    return server, ssl.create_default_context(cafile=str(cert))
+    server.load_cert_chain(made.server, made.server_key)
+    return server, ssl.create_default_context(cafile=str(made.ca))
 
 
 async def eventually(holds, within: float = 10.0) -> None:

@@ -14,6 +14,7 @@ import ssl
 import subprocess
 
 import pytest
+from certificates import Certificates
 
 from reconciler import errors
 from reconciler.protocol import urls
@@ -169,6 +170,7 @@ async def test_an_empty_file_can_be_downloaded(site, tmp_path):
     assert (status(head), body, header(head, "Content-Length")) == (200, b"", "0")
 
 
+@pytest.mark.needs("curl")
 async def test_curl_downloads_resumes_and_keeps_its_connection(site, tmp_path):
     url = f"http://127.0.0.1:{site.port}{site.path()}"
     target = tmp_path / "got"
@@ -394,32 +396,9 @@ async def test_a_port_that_is_taken_is_said_so(site):
 
 
 async def test_tls_is_served_with_a_certificate_and_refused_without_a_good_one(tmp_path):
-    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    make = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-        "-days",
-        "2",
-    ]
-    make += [
-        "-subj",
-        "/CN=localhost",
-        "-addext",
-        "subjectAltName=IP:127.0.0.1",
-        "-out",
-        certificate,
-        "-keyout",
-        key,
-    ]
-    await asyncio.to_thread(subprocess.run, make, check=True, capture_output=True)
-    async with Site(tmp_path).running(certificate=certificate, key=key) as site:
-        context = ssl.create_default_context(cafile=certificate)
+    made = Certificates.make(tmp_path)
+    async with Site(tmp_path).running(certificate=made.server, key=made.server_key) as site:
+        context = ssl.create_default_context(cafile=made.ca)
         reader, writer = await asyncio.open_connection("127.0.0.1", site.port, ssl=context)
         writer.write(f"GET {site.path()} HTTP/1.0\r\n\r\n".encode())
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")

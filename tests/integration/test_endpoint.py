@@ -91,11 +91,12 @@ async def test_paho_logs_in_reports_is_pushed_without_subscribing_and_is_acknowl
     assert gone == Presence(ONE, online=False, session=online.session)
 
 
+@pytest.mark.needs("mosquitto")
 async def test_mosquittos_own_clients_get_on_with_it(running):
     made, tls, folder = running
     flags = ["-p", str(made.port), "-h", "127.0.0.1", "-q", "1", "-V", "311"]
     if tls is not None:
-        flags += ["--cafile", str(folder / "cert.pem")]
+        flags += ["--cafile", str(folder / "ca.pem")]
 
     async def run(program: str, address: Address, *rest: str):
         assert shutil.which(program), "install mosquitto-clients (Debian); they are not optional"

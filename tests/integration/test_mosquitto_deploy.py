@@ -17,6 +17,8 @@ from reconciler.protocol.topics import Address
 from reconciler.transport import mqtt
 from reconciler.transport.base import Intake
 
+pytestmark = pytest.mark.needs("mosquitto")
+
 DEPLOY = pathlib.Path(__file__).parents[2] / "deploy"
 ONE, TWO = Address("pk", "dev-1"), Address("pk", "dev-2")
 
