@@ -1,7 +1,7 @@
 """What tests of every kind share: a real database in a file of their own, and the programs that some of them run.
 
-A test that needs a program which is missing fails. Only with `--leave-out-missing`, which `make test` gives outside of CI,
-is it left out instead, and the last lines say so: on a bare machine the other tests are worth running.
+A test that needs a program which is missing fails. Only with `--leave-out-missing`, which `make test` gives outside of
+CI, is it left out instead, and the last lines say so: on a bare machine the other tests are worth running.
 """
 
 from __future__ import annotations
