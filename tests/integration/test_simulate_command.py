@@ -112,17 +112,24 @@ def test_a_rate_over_one_is_refused_as_a_usage_error():
 
 
 def test_ctrl_c_ends_it_with_130_and_a_summary(mosquitto):
-    program = "from reconciler.cli.simulate import command; command()"
-    process = subprocess.Popen(
+    # A shell that runs the tests in the background ignores SIGINT, and so would its children.
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from reconciler.cli.simulate import command; command()"
+    )
+    with subprocess.Popen(
         [sys.executable, "-c", program, "--product", "pk", "--count", "2", "--broker", mosquitto.url],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    assert process.stderr is not None
-    process.stderr.readline()
-    process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=20)
+    ) as process:
+        try:
+            assert process.stderr is not None
+            process.stderr.readline()
+            process.send_signal(signal.SIGINT)
+            stdout, stderr = process.communicate(timeout=20)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert stdout.startswith("2 devices")
     assert "Traceback" not in stderr
