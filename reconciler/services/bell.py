@@ -18,7 +18,9 @@ class Bell:
     async def wait(self, at_most: float) -> bool:
         """Waits for a ring, but no longer than `at_most` seconds; True when it rang."""
         try:
-            await asyncio.wait_for(self._rung.wait(), at_most)
+            # not `wait_for`: before Python 3.12 it loses a cancellation that comes together with the ring
+            async with asyncio.timeout(at_most):
+                await self._rung.wait()
         except TimeoutError:
             return False
         self._rung.clear()

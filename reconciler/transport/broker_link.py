@@ -163,7 +163,8 @@ class Link:
             raise errors.TransientError(f"no connection to {self}: {error}") from error
         self._attach()
         try:
-            reason = await asyncio.wait_for(asyncio.shield(self._connected), _CONNACK_WITHIN)
+            async with asyncio.timeout(_CONNACK_WITHIN):
+                reason = await asyncio.shield(self._connected)
         except TimeoutError as error:
             raise errors.TransientError(f"{self} did not answer the login") from error
         if reason.is_failure:

@@ -145,6 +145,7 @@ async def test_a_product_that_is_no_longer_served_is_no_longer_heard_also_after_
         await stranger.leave()
 
 
+@pytest.mark.needs("mosquitto")
 async def test_wrong_credentials_are_said_with_a_remedy_and_tried_again(tmp_path):
     passwords = tmp_path / "passwords"
     passwords.write_text("")
@@ -181,6 +182,7 @@ async def test_retained_oversized_and_misnamed_messages_are_counted_and_kept_out
     await peer.leave()
 
 
+@pytest.mark.needs("mosquitto")
 async def test_over_tls_both_sides_prove_who_they_are(tls_broker, certificates):
     files = certificates
     options = MqttOptions(
@@ -207,6 +209,7 @@ async def test_over_tls_both_sides_prove_who_they_are(tls_broker, certificates):
         await peer.leave()
 
 
+@pytest.mark.needs("mosquitto")
 async def test_a_broker_whose_certificate_nobody_trusts_is_refused_with_a_remedy(tls_broker):
     transport = transport_to(tls_broker.url)
     async with serving(transport, healthy=False):
@@ -215,6 +218,7 @@ async def test_a_broker_whose_certificate_nobody_trusts_is_refused_with_a_remedy
         assert "check the CA file" in transport.health().message
 
 
+@pytest.mark.needs("mosquitto")
 async def test_a_broker_that_wants_a_client_certificate_and_gets_none_is_never_connected(
     tls_broker, certificates
 ):
