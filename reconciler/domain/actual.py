@@ -18,11 +18,39 @@ GIT = "git"
 
 
 class Phase(enum.StrEnum):
-    """The status of a batch (platform rules §4)."""
+    """The status of a batch (platform rules §4). PLANNED: it has not started."""
 
+    PLANNED = "PLANNED"
     IN_PROGRESS = "IN_PROGRESS"
     COMPLETED = "COMPLETED"
     CANCELED = "CANCELED"
+
+
+UNENDED = (Phase.PLANNED, Phase.IN_PROGRESS)
+"""Phases of a run that goes on by itself."""
+
+
+class RunType(enum.StrEnum):
+    """What a run is a life of: a batch, by its strategy, or a package's verification (platform rules §3)."""
+
+    STATIC = "Static"
+    DYNAMIC = "Dynamic"
+    VERIFY = "Verify"
+
+
+class Verification(enum.StrEnum):
+    """How the trial of a package stands (platform rules §3)."""
+
+    NOT_REQUIRED = "not-required"
+    UNVERIFIED = "unverified"
+    VERIFYING = "verifying"
+    VERIFIED = "verified"
+    FAILED = "failed"
+
+    @property
+    def opens(self) -> bool:
+        """True when batches of the package may start."""
+        return self in {Verification.NOT_REQUIRED, Verification.VERIFIED}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

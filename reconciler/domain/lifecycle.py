@@ -1,156 +1,45 @@
-"""Decides how a task moves: one table of (status, trigger), after platform rules §5.
+"""Moves one task by one event, after the table (platform rules §5).
 
-Called by ingest (one task, one message: `step`) and by the store, whose bulk statements take their
-`WHERE status IN (…)` from `sources`. It knows neither devices nor databases, and `now` is an argument.
-
-To read the table: a missing pair means that the trigger is not for a task in that status and nothing happens.
-Ended statuses never change; their rows only say what is worth recording.
+Called by ingest and by operators' orders. It knows neither devices nor databases, and `now` is an argument.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import enum
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 
+from reconciler.domain import targeting
+from reconciler.domain.transitions import (
+    BEHIND,
+    ENDED,
+    ENTRIES,
+    STEP_REASONS,
+    TABLE,
+    UNFINISHED,
+    Effect,
+    Entry,
+    Hold,
+    Reason,
+    Rule,
+    State,
+    Status,
+    Trigger,
+    states,
+)
 
-class Status(enum.StrEnum):
-    """The public status of a task (platform rules §5)."""
-
-    QUEUED = "QUEUED"
-    NOTIFIED = "NOTIFIED"
-    IN_PROGRESS = "IN_PROGRESS"
-    SUCCEEDED = "SUCCEEDED"
-    FAILED = "FAILED"
-    CANCELED = "CANCELED"
-
-
-UNFINISHED = (Status.QUEUED, Status.NOTIFIED, Status.IN_PROGRESS)
-ENDED = (Status.SUCCEEDED, Status.FAILED, Status.CANCELED)
-
-
-class Trigger(enum.StrEnum):
-    """What can happen to a task."""
-
-    CLAIMED = "claimed"
-    FETCHED = "fetched"
-    PROGRESS = "progress"
-    STEP_FAILED = "step-failed"
-    REPORTED_TARGET = "reported-target"
-    REPORTED_SOURCE = "reported-source"
-    REPORTED_OTHER = "reported-other"
-    REPORTED_EXCLUDED = "reported-excluded"
-    TIMEOUT = "timeout"
-    CANCELED = "canceled"
-
-
-class Reason(enum.StrEnum):
-    """Why a task ended, other than well."""
-
-    CONFLICT = "conflict"
-    UPGRADE_FAILED = "upgrade-failed"
-    DOWNLOAD_FAILED = "download-failed"
-    VERIFY_FAILED = "verify-failed"
-    BURN_FAILED = "burn-failed"
-    UNEXPECTED_VERSION = "unexpected-version"
-    TIMEOUT = "timeout"
-    CANCELED = "canceled"
-
-
-STEP_REASONS: Mapping[int, Reason] = {
-    -1: Reason.UPGRADE_FAILED,
-    -2: Reason.DOWNLOAD_FAILED,
-    -3: Reason.VERIFY_FAILED,
-    -4: Reason.BURN_FAILED,
-}
-"""Negative steps of a progress report (device protocol §2)."""
-
-
-class Effect(enum.Enum):
-    """What a transition does besides changing the status."""
-
-    START_CLOCK = "start the timeout's clock, unless it runs"
-    NOTE_STEP = "keep the reported step"
-    PUSH_AGAIN = "push again, at most once a minute"
-    LEARN_SOURCE = "the reported version becomes the source"
-    OFFERED = "the device was given its package: that is as good as a push"
-    NOTE_LATE = "record, once, that a message came too late"
-    LATE_SUCCESS = "record that the target version came after all"
+__all__ = [
+    "BEHIND", "ENDED", "ENTRIES", "PUSH_INTERVAL", "STEP_REASONS", "TABLE", "UNFINISHED", "Effect", "Entry", "Event",
+    "Hold", "Reason", "Retry", "Rule", "State", "Status", "Step", "Task", "Trigger", "again", "next_push",
+    "progressed", "reported", "states", "step",
+]  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Rule:
-    """One cell of the table. `reason` is fixed here, or None where the message decides it."""
+class Retry:
+    """How failed attempts are tried again (platform rules §4)."""
 
-    to: Status
-    effects: frozenset[Effect] = frozenset()
-    reason: Reason | None = None
-
-
-def _rule(to: Status, *effects: Effect, reason: Reason | None = None) -> Rule:
-    return Rule(to, frozenset(effects), reason)
-
-
-_S, _T, _E = Status, Trigger, Effect
-
-TABLE: Mapping[Status, Mapping[Trigger, Rule]] = {
-    _S.QUEUED: {
-        _T.CLAIMED: _rule(_S.NOTIFIED),
-        _T.FETCHED: _rule(_S.NOTIFIED, _E.OFFERED),
-        _T.PROGRESS: _rule(_S.IN_PROGRESS, _E.START_CLOCK, _E.NOTE_STEP),
-        _T.STEP_FAILED: _rule(_S.FAILED, _E.START_CLOCK, _E.NOTE_STEP),
-        _T.REPORTED_TARGET: _rule(_S.SUCCEEDED),
-        _T.REPORTED_SOURCE: _rule(_S.QUEUED, _E.LEARN_SOURCE),
-        _T.REPORTED_OTHER: _rule(_S.QUEUED, _E.LEARN_SOURCE),
-        _T.REPORTED_EXCLUDED: _rule(_S.FAILED, reason=Reason.UNEXPECTED_VERSION),
-        _T.CANCELED: _rule(_S.CANCELED, reason=Reason.CANCELED),
-    },
-    _S.NOTIFIED: {
-        _T.CLAIMED: _rule(_S.NOTIFIED),
-        _T.FETCHED: _rule(_S.NOTIFIED, _E.OFFERED),
-        _T.PROGRESS: _rule(_S.IN_PROGRESS, _E.START_CLOCK, _E.NOTE_STEP),
-        _T.STEP_FAILED: _rule(_S.FAILED, _E.START_CLOCK, _E.NOTE_STEP),
-        _T.REPORTED_TARGET: _rule(_S.SUCCEEDED),
-        _T.REPORTED_SOURCE: _rule(_S.NOTIFIED, _E.LEARN_SOURCE, _E.PUSH_AGAIN),
-        _T.REPORTED_OTHER: _rule(_S.NOTIFIED, _E.LEARN_SOURCE, _E.PUSH_AGAIN),
-        _T.REPORTED_EXCLUDED: _rule(_S.FAILED, reason=Reason.UNEXPECTED_VERSION),
-        _T.CANCELED: _rule(_S.CANCELED, reason=Reason.CANCELED),
-    },
-    _S.IN_PROGRESS: {
-        _T.CLAIMED: _rule(_S.IN_PROGRESS),
-        _T.FETCHED: _rule(_S.IN_PROGRESS, _E.OFFERED),
-        _T.PROGRESS: _rule(_S.IN_PROGRESS, _E.NOTE_STEP),
-        _T.STEP_FAILED: _rule(_S.FAILED, _E.NOTE_STEP),
-        _T.REPORTED_TARGET: _rule(_S.SUCCEEDED),
-        _T.REPORTED_SOURCE: _rule(_S.IN_PROGRESS, _E.LEARN_SOURCE, _E.PUSH_AGAIN),
-        _T.REPORTED_OTHER: _rule(_S.FAILED, reason=Reason.UNEXPECTED_VERSION),
-        _T.REPORTED_EXCLUDED: _rule(_S.FAILED, reason=Reason.UNEXPECTED_VERSION),
-        _T.TIMEOUT: _rule(_S.FAILED, reason=Reason.TIMEOUT),
-        _T.CANCELED: _rule(_S.CANCELED, reason=Reason.CANCELED),
-    },
-    _S.SUCCEEDED: {
-        _T.STEP_FAILED: _rule(_S.SUCCEEDED, _E.NOTE_LATE),
-        _T.REPORTED_SOURCE: _rule(_S.SUCCEEDED, _E.NOTE_LATE),
-        _T.REPORTED_OTHER: _rule(_S.SUCCEEDED, _E.NOTE_LATE),
-        _T.REPORTED_EXCLUDED: _rule(_S.SUCCEEDED, _E.NOTE_LATE),
-    },
-    _S.FAILED: {
-        _T.PROGRESS: _rule(_S.FAILED, _E.NOTE_LATE),
-        _T.STEP_FAILED: _rule(_S.FAILED, _E.NOTE_LATE),
-        _T.REPORTED_TARGET: _rule(_S.FAILED, _E.LATE_SUCCESS),
-    },
-    _S.CANCELED: {
-        _T.PROGRESS: _rule(_S.CANCELED, _E.NOTE_LATE),
-        _T.STEP_FAILED: _rule(_S.CANCELED, _E.NOTE_LATE),
-        _T.REPORTED_TARGET: _rule(_S.CANCELED, _E.NOTE_LATE),
-    },
-}
-
-
-def sources(trigger: Trigger) -> tuple[Status, ...]:
-    """The unfinished statuses in which a trigger moves a task: the `WHERE` of every bulk statement."""
-    return tuple(status for status in UNFINISHED if trigger in TABLE[status])
+    interval: timedelta
+    limit: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -163,25 +52,50 @@ class Task:
     module: str
     status: Status
     target_version: str
+    hold: Hold = Hold.NONE
     source_version: str | None = None
     source_versions: tuple[str, ...] = ()
     """The batch's source versions (or the delta's source); empty means any."""
+    allow_downgrade: bool = False
     timeout: timedelta | None = None
+    no_response: timedelta | None = None
+    retry: Retry | None = None
+    confirm: bool = False
+    """Its batch asks for confirmation."""
+    delta: bool = False
+    """Its package fits devices on its source version only."""
     push_delivery: bool = True
     """False for delivery Pull: never pushed, only fetched."""
     started_at: datetime | None = None
     deadline_at: datetime | None = None
+    """Until it has started: when it fails for no response; then: when it times out."""
     first_pushed_at: datetime | None = None
     last_pushed_at: datetime | None = None
     push_due_at: datetime | None = None
+    attempt: int = 0
+    """Retries so far."""
+    retry_at: datetime | None = None
+    """Of a hold retry: no push before this."""
+    failure_mark: bytes | None = None
+    """The message that was the last failure: a device that repeats it says nothing new (engine §2)."""
     ended_at: datetime | None = None
     reason: Reason | None = None
     step: int | None = None
     step_description: str = ""
     late_at: datetime | None = None
     late_success: bool = False
-    withdrawn: bool = False
-    """Its batch is cancelled, and its turn to end with it comes in a moment: it is offered to nobody any more."""
+    withheld: bool = False
+    """Its batch is suspended, has not started, has come to its end, or is being cancelled: it is offered to nobody."""
+
+    @property
+    def state(self) -> State:
+        """Its row of the table."""
+        return State(self.status, self.hold)
+
+    @property
+    def holds(self) -> bool:
+        """True while it occupies its device."""
+        return self.status in UNFINISHED and self.hold is not Hold.BEHIND
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -192,6 +106,8 @@ class Event:
     version: str | None = None
     step: int | None = None
     description: str = ""
+    mark: bytes | None = None
+    """What tells the message from others: the same mark is the same message once more."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -206,36 +122,66 @@ PUSH_INTERVAL = timedelta(minutes=1)
 """A task is pushed at most once in this time (platform rules §5)."""
 
 
-def reported(task: Task, version: str) -> Event:
-    """What a version report means to a task: the target, its source, another one, or one the batch excludes."""
+def reported(task: Task, version: str, mark: bytes | None = None) -> Event:
+    """What a version report means to a task.
+
+    In this order: the target; a version from which the batch leads down; one that the batch excludes; its source (or
+    the first that it says); any other.
+    """
     if version == task.target_version:
         trigger = Trigger.REPORTED_TARGET
+    elif not task.allow_downgrade and targeting.is_downgrade(version, task.target_version):
+        trigger = Trigger.REPORTED_DOWNGRADE
     elif task.source_versions and version not in task.source_versions:
         trigger = Trigger.REPORTED_EXCLUDED
     elif task.source_version in (None, version):
         trigger = Trigger.REPORTED_SOURCE
     else:
         trigger = Trigger.REPORTED_OTHER
-    return Event(trigger, version=version)
+    return Event(trigger, version=version, mark=mark)
 
 
-def progressed(step: int, description: str) -> Event:
+def progressed(step: int, description: str, mark: bytes | None = None) -> Event:
     """What a progress report means: 0..100 is percent, -1..-4 is a failed step (device protocol §2)."""
     trigger = Trigger.PROGRESS if step >= 0 else Trigger.STEP_FAILED
-    return Event(trigger, step=step, description=description)
+    return Event(trigger, step=step, description=description, mark=mark)
 
 
 def step(task: Task, event: Event, now: datetime) -> Step:
     """Applies one event to one task. An event that the table doesn't list changes nothing and notes nothing."""
-    rule = TABLE[task.status].get(event.trigger)
-    if rule is None:
-        return Step(task)
+    said = _remember(task, event)
+    rule = TABLE[task.state].get(event.trigger)
+    if rule is None or _is_repeat(task, event, rule):
+        return Step(said)
+    if Effect.AFRESH in rule.effects:
+        return Step(again(task, Entry.FREE, event.version or task.source_version), _say(event))
     if task.status in ENDED:
         return _late(task, event, rule, now)
-    changes: dict[str, object] = {"status": rule.to}
-    if Effect.START_CLOCK in rule.effects and task.started_at is None:
-        changes["started_at"] = now
-        changes["deadline_at"] = now + task.timeout if task.timeout else None
+    if Effect.RETRY in rule.effects and task.retry is not None and task.attempt < task.retry.limit:
+        after = _tried_again(task, event, rule, task.retry, now)
+    else:
+        after = dataclasses.replace(said, **_changes(said, event, rule, now))  # type: ignore[arg-type]
+    return Step(after, _note(task, after, event))
+
+
+def _remember(task: Task, event: Event) -> Task:
+    """Any other message comes between a failure and what looks like it: then it is another failure."""
+    if task.failure_mark is None or event.mark is None or event.mark == task.failure_mark:
+        return task
+    return dataclasses.replace(task, failure_mark=None)
+
+
+def _is_repeat(task: Task, event: Event, rule: Rule) -> bool:
+    return Effect.RETRY in rule.effects and event.mark is not None and event.mark == task.failure_mark
+
+
+def _changes(task: Task, event: Event, rule: Rule, now: datetime) -> dict[str, object]:
+    """What a rule writes."""
+    changes: dict[str, object] = {"status": rule.to.status, "hold": rule.to.hold}
+    if Effect.ASK_FIRST in rule.effects and task.confirm:
+        changes["status"] = Status.CONFIRM
+    if Effect.START_CLOCK in rule.effects:
+        changes |= _clock(task, now)
     if Effect.NOTE_STEP in rule.effects:
         changes["step"], changes["step_description"] = event.step, event.description
     if Effect.LEARN_SOURCE in rule.effects:
@@ -243,15 +189,78 @@ def step(task: Task, event: Event, now: datetime) -> Step:
     if Effect.PUSH_AGAIN in rule.effects and task.push_delivery:
         changes["push_due_at"] = next_push(task.last_pushed_at, now)
     if Effect.OFFERED in rule.effects:
+        changes |= _offered(task, now)
+    if rule.to.hold is not Hold.RETRY:
+        changes["retry_at"] = None
+    if rule.to.status in ENDED:
         changes |= {
-            "first_pushed_at": task.first_pushed_at or now,
-            "last_pushed_at": now,
-            "push_due_at": None,
-        }
-    if rule.to in ENDED:
-        changes |= {"ended_at": now, "reason": _reason(rule, event), "deadline_at": None, "push_due_at": None}
-    after = dataclasses.replace(task, **changes)  # type: ignore[arg-type]
-    return Step(after, _note(task, after, event))
+            "ended_at": now, "reason": _reason(rule, event), "deadline_at": None, "push_due_at": None,
+            "failure_mark": None,
+        }  # fmt: skip
+    return changes
+
+
+def _clock(task: Task, now: datetime) -> dict[str, object]:
+    """The timeout counts from the first progress report and is never restarted; silence is over with it."""
+    if task.started_at is not None:
+        return {}
+    return {"started_at": now, "deadline_at": now + task.timeout if task.timeout else None}
+
+
+def _offered(task: Task, now: datetime) -> dict[str, object]:
+    """As good as a push: also for the clock of those that never answer."""
+    changes: dict[str, object] = {
+        "first_pushed_at": task.first_pushed_at or now,
+        "last_pushed_at": now,
+        "push_due_at": None,
+    }
+    if task.first_pushed_at is None and task.started_at is None and task.no_response is not None:
+        changes["deadline_at"] = now + task.no_response
+    return changes
+
+
+def _tried_again(task: Task, event: Event, rule: Rule, retry: Retry, now: datetime) -> Task:
+    """It stays where it is, and is pushed again when the interval is over (platform rules §5, "hold retry").
+
+    What it reports becomes its source, so that it is not unexpected a second time.
+    """
+    at = next_push(task.last_pushed_at, now + retry.interval)
+    changes: dict[str, object] = {
+        "hold": Hold.RETRY,
+        "attempt": task.attempt + 1,
+        "retry_at": now + retry.interval,
+        "failure_mark": event.mark,
+        "push_due_at": at if task.push_delivery else None,
+        "source_version": event.version or task.source_version,
+    }
+    if Effect.START_CLOCK in rule.effects:
+        changes |= _clock(task, now)
+    if Effect.NOTE_STEP in rule.effects:
+        changes["step"], changes["step_description"] = event.step, event.description
+    return dataclasses.replace(task, **changes)  # type: ignore[arg-type]
+
+
+_AFRESH: dict[str, object] = {
+    "reason": None, "step": None, "step_description": "", "started_at": None, "deadline_at": None,
+    "first_pushed_at": None, "push_due_at": None, "attempt": 0, "retry_at": None, "failure_mark": None,
+    "ended_at": None, "late_at": None, "late_success": False,
+}  # fmt: skip
+
+
+def again(task: Task, entry: Entry, source_version: str | None) -> Task:
+    """A task that ended badly is upgraded again: it enters as a new one would (platform rules §5, last row but one).
+
+    It has no past, but that it may have been pushed a moment ago.
+
+    Args:
+        task: FAILED or CANCELED.
+        entry: FREE or BEHIND, as the conflict rule says; a conflict is refused before.
+        source_version: what its device reports now.
+    """
+    rule = ENTRIES[entry]
+    status = Status.CONFIRM if Effect.ASK_FIRST in rule.effects and task.confirm else rule.to.status
+    changes = _AFRESH | {"status": status, "hold": rule.to.hold, "source_version": source_version}
+    return dataclasses.replace(task, **changes)  # type: ignore[arg-type]
 
 
 def _reason(rule: Rule, event: Event) -> Reason | None:
@@ -282,8 +291,8 @@ def _late(task: Task, event: Event, rule: Rule, now: datetime) -> Step:
 
 
 def _note(before: Task, after: Task, event: Event) -> str | None:
-    """The log's line: changes of status and of source, not each percent (the newest one is on the task)."""
-    if before.status != after.status or before.source_version != after.source_version:
+    """The log's line: changes of state and of source, not each percent (the newest one is on the task)."""
+    if before.state != after.state or before.source_version != after.source_version:
         return _say(event)
     return None
 

@@ -165,6 +165,14 @@ def touch(connection: Connection, device_ids: Iterable[int], now: datetime) -> N
         )
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Presence:
+    """What must be known to make a push due at once: the epoch of who is there, and the settle time after a connect."""
+
+    epoch: int
+    settle: timedelta
+
+
 def versions(connection: Connection, device_ids: Iterable[int]) -> dict[tuple[int, str], str]:
     """What devices reported last, by device id and module."""
     query = select(_version.c.device_id, _version.c.module, _version.c.version).where(

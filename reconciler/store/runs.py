@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, exists, func, insert, literal, select, update
 
-from reconciler.domain import lifecycle, targeting
+from reconciler.domain import actual, lifecycle, resources, targeting
 from reconciler.store import counts, dialects, events, tables
 
 _run, _task = tables.run, tables.task
@@ -17,19 +17,50 @@ _run, _task = tables.run, tables.task
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class NewRun:
-    """What a run is made of."""
+    """What a run is made of: whom it is for, what it asks of them, how its tasks go, and when."""
 
     object_id: int
     batch: str
+    type: actual.RunType
     product_id: int
     package_id: int
     revision_id: int
-    roster_id: int | None
     conditions: targeting.Conditions
+    delta: bool = False
+    roster_id: int | None = None
+    """A list of names: of the batch, or of its static group."""
+    group_id: int | None = None
+    """A dynamic group."""
+    gray: int | None = None
+    """A share, in thousandths of a percent."""
+    new_reports_only: bool = False
+    conflict: resources.Conflict = resources.Conflict.KEEP
+    multi_module: bool = False
+    confirm: bool = False
+    push_rate: int
+    push_delivery: bool = True
+    timeout: timedelta | None = None
+    no_response: timedelta | None = None
+    retry: lifecycle.Retry | None = None
+    download: resources.Download = resources.Download.AUTO
+    tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    start_at: datetime | None = None
+    end_at: datetime | None = None
+    suspended: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What may change while a run goes on (platform rules §4): the whole of it, as Git says it now."""
+
     push_rate: int
     timeout: timedelta | None
-    push_delivery: bool
+    retry: lifecycle.Retry | None
     tags: Mapping[str, str]
+    end_at: datetime | None
+    suspended: bool
+    source_versions: tuple[str, ...]
+    """Only a dynamic run's may differ: then it looks at the fleet again."""
 
 
 def create(connection: Connection, new: NewRun, now: datetime) -> int:

@@ -29,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-from reconciler.domain import lifecycle
+from reconciler.domain import actual, lifecycle, resources
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
@@ -181,10 +181,15 @@ package = Table(
     Column("blob_id", _Id, ForeignKey("blob.id"), nullable=False),
     Column("module", String(64), nullable=False),
     Column("version", String(64), nullable=False),
+    # Of a delta: the one version that it starts from.
+    Column("source_version", String(64)),
+    # How its trial stands; batches start only when none is required or it is verified.
+    Column("verification", String(16), nullable=False, server_default="not-required"),
     Column("sign_method", String(8), nullable=False),
     Column("file_name", String(64), nullable=False),
     Column("custom_info", Text),
     Column("removed", Boolean, nullable=False, server_default=text("0")),
+    _one_of("verification", actual.Verification, "verification"),
 )
 
 # A long list of names (and tags), kept by the digest of its content: staged before the transaction that uses it.
@@ -215,12 +220,31 @@ inventory = Table(
     Column("cursor", String(32)),
 )
 
+# A named set of devices. Static: its list, which a batch takes over when it is accepted. Dynamic: its selector.
+device_group = Table(
+    "device_group",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("object_id", _Id, ForeignKey("object.id"), nullable=False, unique=True),
+    Column("name", String(253), nullable=False, unique=True),
+    # NULL: over all products.
+    Column("product_id", _Id, ForeignKey("product.id")),
+    Column("roster_id", _Id, ForeignKey("roster.id")),
+    Column("selector", JSON(none_as_null=True)),
+    # The selector's module and version: who reports finds the groups that may care.
+    Column("module", String(64)),
+    Column("version", String(64)),
+    Column("removed", Boolean, nullable=False, server_default=text("0")),
+)
+
 device = Table(
     "device",
     metadata,
     Column("id", _Id, primary_key=True),
     Column("product_id", _Id, ForeignKey("product.id"), nullable=False),
     Column("name", String(32), nullable=False),
+    # Of product key and name: its place in every gray batch (domain.targeting).
+    Column("hash31", Integer, nullable=False),
     # Declared: in an inventory. Registered: by an operator, or by itself. Removed: no longer targeted.
     Column("state", String(16), nullable=False),
     Column("inventory_id", _Id, ForeignKey("inventory.id")),
@@ -234,6 +258,18 @@ device = Table(
     UniqueConstraint("product_id", "name"),
     _one_of("state", ["declared", "registered", "removed"], "state"),
     Index("ix_device_inventory", "inventory_id", sqlite_where=text("inventory_id IS NOT NULL")),
+)
+
+# Who is in a dynamic group. A row stays when its device leaves: `joins` counts how often it came.
+membership = Table(
+    "membership",
+    metadata,
+    Column("group_id", _Id, ForeignKey("device_group.id"), primary_key=True),
+    Column("device_id", _Id, ForeignKey("device.id"), primary_key=True),
+    Column("present", Boolean, nullable=False),
+    Column("joins", Integer, nullable=False),
+    Index("ix_membership_device", "device_id"),
+    sqlite_with_rowid=False,
 )
 
 identity = Table(
@@ -257,39 +293,74 @@ device_version = Table(
     sqlite_with_rowid=False,
 )
 
-# One life of a batch.
+# One life of a batch, or of a package's verification.
 run = Table(
     "run",
     metadata,
-    Column("id", _Id, primary_key=True),
+    Column("id", _Id, primary_key=True),  # in the order of acceptance
     Column("object_id", _Id, ForeignKey("object.id"), nullable=False),
     Column("batch", String(253), nullable=False),
     Column("number", Integer, nullable=False),
+    Column("type", String(8), nullable=False),
     Column("product_id", _Id, ForeignKey("product.id"), nullable=False),
     Column("package_id", _Id, ForeignKey("package.id"), nullable=False),
     Column("revision_id", _Id, ForeignKey("revision.id"), nullable=False),
     Column("phase", String(16), nullable=False),
+    # Whom it is for: a list, a dynamic group, a share in thousandths of a percent, or everybody.
     Column("roster_id", _Id, ForeignKey("roster.id")),
+    Column("group_id", _Id, ForeignKey("device_group.id")),
+    Column("gray", Integer),
+    Column("new_reports_only", Boolean, nullable=False, server_default=text("0")),
     # Conditions on a device's version (domain.targeting.Conditions).
     Column("module", String(64), nullable=False),
     Column("target_version", String(64), nullable=False),
     Column("source_versions", JSON, nullable=False),
     Column("allow_downgrade", Boolean, nullable=False),
+    Column("delta", Boolean, nullable=False, server_default=text("0")),
+    # How its tasks go.
+    Column("conflict", String(16), nullable=False, server_default="Keep"),
+    Column("multi_module", Boolean, nullable=False, server_default=text("0")),
+    Column("confirm", Boolean, nullable=False, server_default=text("0")),
     Column("push_rate", Integer, nullable=False),
-    Column("timeout", Span),
     Column("push_delivery", Boolean, nullable=False),
+    Column("timeout", Span),
+    Column("no_response", Span),
+    Column("retry_interval", Span),
+    Column("retry_limit", Integer, nullable=False, server_default=text("0")),
+    Column("download", String(8), nullable=False, server_default="Auto"),
     Column("tags", JSON, nullable=False),
-    # The name of the last device whose task was decided; NULL when all are.
-    Column("cursor", String(32)),
+    # When.
+    Column("start_at", Moment),
+    Column("end_at", Moment),
+    Column("schedule_ended", Boolean, nullable=False, server_default=text("0")),
+    # Suspended in Git, or by an operator: either is enough.
+    Column("suspended", Boolean, nullable=False, server_default=text("0")),
+    Column("suspended_by", Text),
+    Column("suspended_at", Moment),
     Column("canceled_by", Text),
-    # Of a cancellation that is not through yet: the statuses whose tasks end, and the last device that was looked at.
-    Column("cancel_statuses", JSON(none_as_null=True)),
-    Column("cancel_cursor", BigInteger),
     Column("created_at", Moment, nullable=False),
+    Column("started_at", Moment),
     Column("ended_at", Moment),
     UniqueConstraint("object_id", "number"),
-    _one_of("phase", ["IN_PROGRESS", "COMPLETED", "CANCELED"], "phase"),
-    Index("ix_run_open", "phase", sqlite_where=text("phase = 'IN_PROGRESS'")),
+    _one_of("type", actual.RunType, "type"),
+    _one_of("phase", actual.Phase, "phase"),
+    _one_of("conflict", resources.Conflict, "conflict"),
+    Index("ix_run_open", "phase", sqlite_where=text("phase IN ('PLANNED', 'IN_PROGRESS')")),
+    Index("ix_run_dynamic", "product_id", sqlite_where=text("type = 'Dynamic' AND phase = 'IN_PROGRESS'")),
+)
+
+# Work on a run's devices or tasks that is done in chunks, each one transaction that moves the cursor.
+job = Table(
+    "job",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("run_id", _Id, ForeignKey("run.id"), nullable=False),
+    Column("type", String(8), nullable=False),
+    # The last device that was done: its name while tasks are created, else its id.
+    Column("cursor", String(32), nullable=False, server_default=""),
+    Column("arguments", JSON, nullable=False),
+    _one_of("type", ["create", "start", "cancel", "end", "scan"], "type"),
+    Index("ix_job_run", "run_id"),
 )
 
 # One batch's work on one device's module. Columns that move with every progress report are in no index.
@@ -303,8 +374,11 @@ task = Table(
     Column("match_no", Integer, nullable=False, server_default=text("0")),
     Column("revision_id", _Id, ForeignKey("revision.id"), nullable=False),
     Column("status", String(16), nullable=False),
+    # `retry`: a failed attempt is pushed again at retry_at. `behind`: waits for another task of its device.
+    Column("hold", String(8), nullable=False, server_default="none"),
     Column("reason", String(32)),
     Column("holds", Boolean, nullable=False),  # occupies its device's slot
+    Column("multi", Boolean, nullable=False, server_default=text("0")),  # … of its module only
     Column("source_version", String(64)),
     Column("push_due_at", Moment),
     Column("claim_epoch", BigInteger),
@@ -313,6 +387,10 @@ task = Table(
     Column("last_pushed_at", Moment),
     Column("started_at", Moment),
     Column("deadline_at", Moment),
+    Column("attempt", Integer, nullable=False, server_default=text("0")),  # retries so far
+    Column("retry_at", Moment),
+    # The message that was the last failure: its repeat is not another one.
+    Column("failure_mark", LargeBinary),
     Column("step", Integer),
     Column("step_description", Text, nullable=False, server_default=""),
     Column("created_at", Moment, nullable=False),
@@ -321,12 +399,16 @@ task = Table(
     Column("late_success", Boolean, nullable=False, server_default=text("0")),
     UniqueConstraint("run_id", "device_id", "module", "match_no"),
     _one_of("status", lifecycle.Status, "status"),
+    _one_of("hold", lifecycle.Hold, "hold"),
     CheckConstraint(
         "(status IN ('SUCCEEDED', 'FAILED', 'CANCELED')) = (ended_at IS NOT NULL)", name="ended_has_time"
     ),
     CheckConstraint("NOT (holds AND ended_at IS NOT NULL)", name="ended_holds_nothing"),
-    # One unfinished task per device.
-    Index("ix_task_slot", "device_id", unique=True, sqlite_where=text("holds")),
+    # One unfinished task per device and module, and one per device that is not a multi-module one. (The two kinds
+    # exclude each other, too; that is in the statements.)
+    Index("ix_task_slot", "device_id", "module", unique=True, sqlite_where=text("holds")),
+    Index("ix_task_slot_x", "device_id", unique=True, sqlite_where=text("holds AND NOT multi")),
+    Index("ix_task_behind", "device_id", "id", sqlite_where=text("hold = 'behind'")),
     Index("ix_task_push", "run_id", "push_due_at", sqlite_where=text("push_due_at IS NOT NULL")),
     Index("ix_task_due", "deadline_at", sqlite_where=text("deadline_at IS NOT NULL")),
     Index("ix_task_claim", "claim_epoch", sqlite_where=text("claim_epoch IS NOT NULL")),

@@ -139,6 +139,23 @@ def upgrade() -> None:
     sa.UniqueConstraint('object_id', name=op.f('uq_product_object_id')),
     sa.UniqueConstraint('product_key', name=op.f('uq_product_product_key'))
     )
+    op.create_table('device_group',
+    sa.Column('id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('object_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('name', sa.String(length=253), nullable=False),
+    sa.Column('product_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=True),
+    sa.Column('roster_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=True),
+    sa.Column('selector', sa.JSON(none_as_null=True), nullable=True),
+    sa.Column('module', sa.String(length=64), nullable=True),
+    sa.Column('version', sa.String(length=64), nullable=True),
+    sa.Column('removed', sa.Boolean(), server_default=sa.text('0'), nullable=False),
+    sa.ForeignKeyConstraint(['object_id'], ['object.id'], name=op.f('fk_device_group_object_id')),
+    sa.ForeignKeyConstraint(['product_id'], ['product.id'], name=op.f('fk_device_group_product_id')),
+    sa.ForeignKeyConstraint(['roster_id'], ['roster.id'], name=op.f('fk_device_group_roster_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_device_group')),
+    sa.UniqueConstraint('name', name=op.f('uq_device_group_name')),
+    sa.UniqueConstraint('object_id', name=op.f('uq_device_group_object_id'))
+    )
     op.create_table('inventory',
     sa.Column('id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
     sa.Column('object_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
@@ -159,10 +176,13 @@ def upgrade() -> None:
     sa.Column('blob_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
     sa.Column('module', sa.String(length=64), nullable=False),
     sa.Column('version', sa.String(length=64), nullable=False),
+    sa.Column('source_version', sa.String(length=64), nullable=True),
+    sa.Column('verification', sa.String(length=16), server_default='not-required', nullable=False),
     sa.Column('sign_method', sa.String(length=8), nullable=False),
     sa.Column('file_name', sa.String(length=64), nullable=False),
     sa.Column('custom_info', sa.Text(), nullable=True),
     sa.Column('removed', sa.Boolean(), server_default=sa.text('0'), nullable=False),
+    sa.CheckConstraint("verification IN ('not-required', 'unverified', 'verifying', 'verified', 'failed')", name=op.f('ck_package_verification')),
     sa.ForeignKeyConstraint(['blob_id'], ['blob.id'], name=op.f('fk_package_blob_id')),
     sa.ForeignKeyConstraint(['object_id'], ['object.id'], name=op.f('fk_package_object_id')),
     sa.ForeignKeyConstraint(['product_id'], ['product.id'], name=op.f('fk_package_product_id')),
@@ -174,6 +194,7 @@ def upgrade() -> None:
     sa.Column('id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
     sa.Column('product_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
     sa.Column('name', sa.String(length=32), nullable=False),
+    sa.Column('hash31', sa.Integer(), nullable=False),
     sa.Column('state', sa.String(length=16), nullable=False),
     sa.Column('inventory_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=True),
     sa.Column('tags', sa.JSON(none_as_null=True), nullable=True),
@@ -194,26 +215,45 @@ def upgrade() -> None:
     sa.Column('object_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
     sa.Column('batch', sa.String(length=253), nullable=False),
     sa.Column('number', sa.Integer(), nullable=False),
+    sa.Column('type', sa.String(length=8), nullable=False),
     sa.Column('product_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
     sa.Column('package_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
     sa.Column('revision_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
     sa.Column('phase', sa.String(length=16), nullable=False),
     sa.Column('roster_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=True),
+    sa.Column('group_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=True),
+    sa.Column('gray', sa.Integer(), nullable=True),
+    sa.Column('new_reports_only', sa.Boolean(), server_default=sa.text('0'), nullable=False),
     sa.Column('module', sa.String(length=64), nullable=False),
     sa.Column('target_version', sa.String(length=64), nullable=False),
     sa.Column('source_versions', sa.JSON(), nullable=False),
     sa.Column('allow_downgrade', sa.Boolean(), nullable=False),
+    sa.Column('delta', sa.Boolean(), server_default=sa.text('0'), nullable=False),
+    sa.Column('conflict', sa.String(length=16), server_default='Keep', nullable=False),
+    sa.Column('multi_module', sa.Boolean(), server_default=sa.text('0'), nullable=False),
+    sa.Column('confirm', sa.Boolean(), server_default=sa.text('0'), nullable=False),
     sa.Column('push_rate', sa.Integer(), nullable=False),
-    sa.Column('timeout', sa.BigInteger(), nullable=True),
     sa.Column('push_delivery', sa.Boolean(), nullable=False),
+    sa.Column('timeout', sa.BigInteger(), nullable=True),
+    sa.Column('no_response', sa.BigInteger(), nullable=True),
+    sa.Column('retry_interval', sa.BigInteger(), nullable=True),
+    sa.Column('retry_limit', sa.Integer(), server_default=sa.text('0'), nullable=False),
+    sa.Column('download', sa.String(length=8), server_default='Auto', nullable=False),
     sa.Column('tags', sa.JSON(), nullable=False),
-    sa.Column('cursor', sa.String(length=32), nullable=True),
+    sa.Column('start_at', sa.BigInteger(), nullable=True),
+    sa.Column('end_at', sa.BigInteger(), nullable=True),
+    sa.Column('schedule_ended', sa.Boolean(), server_default=sa.text('0'), nullable=False),
+    sa.Column('suspended', sa.Boolean(), server_default=sa.text('0'), nullable=False),
+    sa.Column('suspended_by', sa.Text(), nullable=True),
+    sa.Column('suspended_at', sa.BigInteger(), nullable=True),
     sa.Column('canceled_by', sa.Text(), nullable=True),
-    sa.Column('cancel_statuses', sa.JSON(none_as_null=True), nullable=True),
-    sa.Column('cancel_cursor', sa.BigInteger(), nullable=True),
     sa.Column('created_at', sa.BigInteger(), nullable=False),
+    sa.Column('started_at', sa.BigInteger(), nullable=True),
     sa.Column('ended_at', sa.BigInteger(), nullable=True),
-    sa.CheckConstraint("phase IN ('IN_PROGRESS', 'COMPLETED', 'CANCELED')", name=op.f('ck_run_phase')),
+    sa.CheckConstraint("conflict IN ('Keep', 'Overwrite', 'Wait')", name=op.f('ck_run_conflict')),
+    sa.CheckConstraint("phase IN ('PLANNED', 'IN_PROGRESS', 'COMPLETED', 'CANCELED')", name=op.f('ck_run_phase')),
+    sa.CheckConstraint("type IN ('Static', 'Dynamic', 'Verify')", name=op.f('ck_run_type')),
+    sa.ForeignKeyConstraint(['group_id'], ['device_group.id'], name=op.f('fk_run_group_id')),
     sa.ForeignKeyConstraint(['object_id'], ['object.id'], name=op.f('fk_run_object_id')),
     sa.ForeignKeyConstraint(['package_id'], ['package.id'], name=op.f('fk_run_package_id')),
     sa.ForeignKeyConstraint(['product_id'], ['product.id'], name=op.f('fk_run_product_id')),
@@ -222,7 +262,8 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('id', name=op.f('pk_run')),
     sa.UniqueConstraint('object_id', 'number', name=op.f('uq_run_object_id_number'))
     )
-    op.create_index('ix_run_open', 'run', ['phase'], unique=False, sqlite_where=sa.text("phase = 'IN_PROGRESS'"))
+    op.create_index('ix_run_dynamic', 'run', ['product_id'], unique=False, sqlite_where=sa.text("type = 'Dynamic' AND phase = 'IN_PROGRESS'"))
+    op.create_index('ix_run_open', 'run', ['phase'], unique=False, sqlite_where=sa.text("phase IN ('PLANNED', 'IN_PROGRESS')"))
     op.create_table('device_version',
     sa.Column('device_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
     sa.Column('module', sa.String(length=64), nullable=False),
@@ -242,6 +283,17 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['device_id'], ['device.id'], name=op.f('fk_identity_device_id')),
     sa.PrimaryKeyConstraint('device_id', name=op.f('pk_identity'))
     )
+    op.create_table('job',
+    sa.Column('id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('run_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('type', sa.String(length=8), nullable=False),
+    sa.Column('cursor', sa.String(length=32), server_default='', nullable=False),
+    sa.Column('arguments', sa.JSON(), nullable=False),
+    sa.CheckConstraint("type IN ('create', 'start', 'cancel', 'end', 'scan')", name=op.f('ck_job_type')),
+    sa.ForeignKeyConstraint(['run_id'], ['run.id'], name=op.f('fk_job_run_id')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_job'))
+    )
+    op.create_index('ix_job_run', 'job', ['run_id'], unique=False)
     op.create_table('left_out',
     sa.Column('run_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
     sa.Column('device_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
@@ -252,6 +304,17 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('run_id', 'device_id', name=op.f('pk_left_out')),
     sqlite_with_rowid=False
     )
+    op.create_table('membership',
+    sa.Column('group_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('device_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.Column('present', sa.Boolean(), nullable=False),
+    sa.Column('joins', sa.Integer(), nullable=False),
+    sa.ForeignKeyConstraint(['device_id'], ['device.id'], name=op.f('fk_membership_device_id')),
+    sa.ForeignKeyConstraint(['group_id'], ['device_group.id'], name=op.f('fk_membership_group_id')),
+    sa.PrimaryKeyConstraint('group_id', 'device_id', name=op.f('pk_membership')),
+    sqlite_with_rowid=False
+    )
+    op.create_index('ix_membership_device', 'membership', ['device_id'], unique=False)
     op.create_table('rate_slot',
     sa.Column('run_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
     sa.Column('second', sa.BigInteger(), nullable=False),
@@ -268,8 +331,10 @@ def upgrade() -> None:
     sa.Column('match_no', sa.Integer(), server_default=sa.text('0'), nullable=False),
     sa.Column('revision_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
     sa.Column('status', sa.String(length=16), nullable=False),
+    sa.Column('hold', sa.String(length=8), server_default='none', nullable=False),
     sa.Column('reason', sa.String(length=32), nullable=True),
     sa.Column('holds', sa.Boolean(), nullable=False),
+    sa.Column('multi', sa.Boolean(), server_default=sa.text('0'), nullable=False),
     sa.Column('source_version', sa.String(length=64), nullable=True),
     sa.Column('push_due_at', sa.BigInteger(), nullable=True),
     sa.Column('claim_epoch', sa.BigInteger(), nullable=True),
@@ -278,6 +343,9 @@ def upgrade() -> None:
     sa.Column('last_pushed_at', sa.BigInteger(), nullable=True),
     sa.Column('started_at', sa.BigInteger(), nullable=True),
     sa.Column('deadline_at', sa.BigInteger(), nullable=True),
+    sa.Column('attempt', sa.Integer(), server_default=sa.text('0'), nullable=False),
+    sa.Column('retry_at', sa.BigInteger(), nullable=True),
+    sa.Column('failure_mark', sa.LargeBinary(), nullable=True),
     sa.Column('step', sa.Integer(), nullable=True),
     sa.Column('step_description', sa.Text(), server_default='', nullable=False),
     sa.Column('created_at', sa.BigInteger(), nullable=False),
@@ -285,7 +353,8 @@ def upgrade() -> None:
     sa.Column('late_at', sa.BigInteger(), nullable=True),
     sa.Column('late_success', sa.Boolean(), server_default=sa.text('0'), nullable=False),
     sa.CheckConstraint("(status IN ('SUCCEEDED', 'FAILED', 'CANCELED')) = (ended_at IS NOT NULL)", name=op.f('ck_task_ended_has_time')),
-    sa.CheckConstraint("status IN ('QUEUED', 'NOTIFIED', 'IN_PROGRESS', 'SUCCEEDED', 'FAILED', 'CANCELED')", name=op.f('ck_task_status')),
+    sa.CheckConstraint("hold IN ('none', 'retry', 'behind')", name=op.f('ck_task_hold')),
+    sa.CheckConstraint("status IN ('CONFIRM', 'QUEUED', 'NOTIFIED', 'IN_PROGRESS', 'SUCCEEDED', 'FAILED', 'CANCELED')", name=op.f('ck_task_status')),
     sa.CheckConstraint('NOT (holds AND ended_at IS NOT NULL)', name=op.f('ck_task_ended_holds_nothing')),
     sa.ForeignKeyConstraint(['device_id'], ['device.id'], name=op.f('fk_task_device_id')),
     sa.ForeignKeyConstraint(['revision_id'], ['revision.id'], name=op.f('fk_task_revision_id')),
@@ -293,11 +362,13 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('id', name=op.f('pk_task')),
     sa.UniqueConstraint('run_id', 'device_id', 'module', 'match_no', name=op.f('uq_task_run_id_device_id_module_match_no'))
     )
+    op.create_index('ix_task_behind', 'task', ['device_id', 'id'], unique=False, sqlite_where=sa.text("hold = 'behind'"))
     op.create_index('ix_task_claim', 'task', ['claim_epoch'], unique=False, sqlite_where=sa.text('claim_epoch IS NOT NULL'))
     op.create_index('ix_task_device', 'task', ['device_id', 'module', 'id'], unique=False)
     op.create_index('ix_task_due', 'task', ['deadline_at'], unique=False, sqlite_where=sa.text('deadline_at IS NOT NULL'))
     op.create_index('ix_task_push', 'task', ['run_id', 'push_due_at'], unique=False, sqlite_where=sa.text('push_due_at IS NOT NULL'))
-    op.create_index('ix_task_slot', 'task', ['device_id'], unique=True, sqlite_where=sa.text('holds'))
+    op.create_index('ix_task_slot', 'task', ['device_id', 'module'], unique=True, sqlite_where=sa.text('holds'))
+    op.create_index('ix_task_slot_x', 'task', ['device_id'], unique=True, sqlite_where=sa.text('holds AND NOT multi'))
     op.create_table('task_count',
     sa.Column('run_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
     sa.Column('status', sa.String(length=16), nullable=False),
