@@ -1,7 +1,8 @@
 """Decides what the payloads of inform, progress, firmware get and push look like (device protocol §1, §2).
 
-Ingest parses with it, dispatch builds with it. It knows bytes and values only: nothing of tasks, addresses or
-the clock. Whatever bytes come in, a parser returns a value or raises `Malformed`, and nothing else.
+Ingest parses with it, dispatch builds with it, and `blocks` reads its own message by the same rules. It knows
+bytes and values only: nothing of tasks, addresses or the clock. Whatever bytes come in, a parser returns a value
+or raises `Malformed`, and nothing else.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ MAX_PAYLOAD = 16 * 1024
 MAX_DESCRIPTION = 128
 """Characters of a progress report's `desc` that are kept (device protocol §4 allows no more)."""
 DEFAULT_MODULE = "default"
+STREAM_FILE = 1
+"""The number of the one file of a stream."""
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _STEP = re.compile(r"-?[0-9]{1,3}")
@@ -73,13 +76,22 @@ class SignMethod(enum.StrEnum):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Stream:
+    """A file that a device reads over MQTT, block by block (`blocks`)."""
+
+    id: int
+    file_id: int = STREAM_FILE
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class PackageInfo:
-    """What a device is told of a package of one file that it fetches over HTTP(S)."""
+    """What a device is told of a package of one file."""
 
     version: str
     size: int
     """Bytes of the file."""
-    url: str
+    source: str | Stream
+    """Where the device gets the file: a URL, or a stream."""
     sha256: str
     md5: str
     sign_method: SignMethod = SignMethod.SHA256
@@ -124,15 +136,8 @@ def parse_firmware_get(payload: bytes) -> FirmwareGet:
     Raises:
         Malformed: the payload is no such question.
     """
-    document = _document(payload)
-    request_id = document.get("id")
-    if request_id is None:
-        request_id = ""
-    if isinstance(request_id, bool) or not isinstance(request_id, int | str):
-        raise Malformed(f"id is {_kind(request_id)}, not a number or a string")
-    if isinstance(request_id, str) and len(request_id) > 128:
-        raise Malformed("id is longer than 128 characters")
-    return FirmwareGet(request_id, _module(_params_of(document)))
+    document = read_object(payload)
+    return FirmwareGet(read_id(document), _module(read_part(document, "params")))
 
 
 def push(package: PackageInfo, now_ms: int) -> bytes:
@@ -156,12 +161,16 @@ def get_reply(request_id: int | str, package: PackageInfo | None) -> bytes:
 
 
 def _data(package: PackageInfo) -> dict[str, Any]:
-    """`data`: scalars first, then `extData` (trap 4); the single-file form (trap 5), no `dProtocol` (6)."""
+    """`data`: scalars first, then `extData` (trap 4); the single-file form (5); `dProtocol` with a stream only (6)."""
     is_md5 = package.sign_method is SignMethod.MD5
     data: dict[str, Any] = {"size": package.size, "version": package.version}
     if package.is_delta:
         data["isDiff"] = 1
-    data["url"] = package.url
+    if isinstance(package.source, Stream):
+        stream = package.source
+        data |= {"dProtocol": "mqtt", "streamId": stream.id, "streamFileId": stream.file_id}
+    else:
+        data["url"] = package.source
     if is_md5:
         data["md5"] = package.md5
     data["sign"] = package.md5 if is_md5 else package.sha256
@@ -176,7 +185,12 @@ def _data(package: PackageInfo) -> dict[str, Any]:
     return data
 
 
-def _document(payload: bytes) -> dict[str, Any]:
+def read_object(payload: bytes) -> dict[str, Any]:
+    """A payload's JSON object.
+
+    Raises:
+        Malformed: it is none, or longer than `MAX_PAYLOAD`.
+    """
     if len(payload) > MAX_PAYLOAD:
         raise Malformed(f"{len(payload)} bytes, more than {MAX_PAYLOAD}")
     try:
@@ -188,17 +202,38 @@ def _document(payload: bytes) -> dict[str, Any]:
     return document
 
 
-def _params(payload: bytes) -> dict[str, Any]:
-    return _params_of(_document(payload))
+def read_id(document: dict[str, Any]) -> int | str:
+    """A question's `id`, to be echoed as it came; empty when it has none (trap 10).
+
+    Raises:
+        Malformed: it is neither a number nor a short string.
+    """
+    request_id = document.get("id")
+    if request_id is None:
+        return ""
+    if isinstance(request_id, bool) or not isinstance(request_id, int | str):
+        raise Malformed(f"id is {_kind(request_id)}, not a number or a string")
+    if isinstance(request_id, str) and len(request_id) > 128:
+        raise Malformed("id is longer than 128 characters")
+    return request_id
 
 
-def _params_of(document: dict[str, Any]) -> dict[str, Any]:
-    params = document.get("params")
-    if params is None:
+def read_part(document: dict[str, Any], name: str) -> dict[str, Any]:
+    """An object inside of another; empty when it is missing.
+
+    Raises:
+        Malformed: it is something else.
+    """
+    part = document.get(name)
+    if part is None:
         return {}
-    if not isinstance(params, dict):
-        raise Malformed(f"params is {_kind(params)}, not an object")
-    return params
+    if not isinstance(part, dict):
+        raise Malformed(f"{name} is {_kind(part)}, not an object")
+    return part
+
+
+def _params(payload: bytes) -> dict[str, Any]:
+    return read_part(read_object(payload), "params")
 
 
 def _module(params: dict[str, Any]) -> str:

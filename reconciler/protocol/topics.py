@@ -89,6 +89,16 @@ def firmware_get_reply(address: Address) -> str:
     return f"/sys/{address.product_key}/{address.device_name}/thing/ota/firmware/get_reply"
 
 
+def file_download(address: Address) -> str:
+    """Where a device asks for a block of a file."""
+    return f"/sys/{address.product_key}/{address.device_name}/thing/file/download"
+
+
+def file_download_reply(address: Address) -> str:
+    """Where a device that asked for a block gets it."""
+    return f"/sys/{address.product_key}/{address.device_name}/thing/file/download_reply"
+
+
 def uplinks(product_key: str) -> tuple[str, ...]:
     """The filters that a broker client subscribes to, to hear every device of one product."""
     return (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 
 import pytest
@@ -15,7 +16,7 @@ from reconciler.protocol.messages import FirmwareGet, Inform, Malformed, Package
 
 PARSERS = [messages.parse_inform, messages.parse_progress, messages.parse_firmware_get]
 PACKAGE = PackageInfo(
-    version="2.0.0", size=432945, url="http://ota.example/d/abc/app.bin", sha256="ab" * 32, md5="cd" * 16
+    version="2.0.0", size=432945, source="http://ota.example/d/abc/app.bin", sha256="ab" * 32, md5="cd" * 16
 )
 
 
@@ -258,6 +259,14 @@ def test_a_push_is_written_byte_for_byte_as_devices_expect_it():
     )
 
 
+def test_a_stream_stands_in_the_place_of_the_url():
+    streamed = with_(source=messages.Stream(1397345), is_delta=True)
+    assert messages.push(streamed, 5).startswith(
+        b'{"code":"1000","data":{"size":432945,"version":"2.0.0","isDiff":1,"dProtocol":"mqtt","streamId":1397345,'
+        b'"streamFileId":1,"sign":"'
+    )
+
+
 def test_a_push_with_everything_has_its_fields_in_the_documented_order():
     package = with_(
         sign_method=SignMethod.MD5, is_delta=True, module="MCU", tags={"k": "v"}, custom_info='{"notice":"é"}'
@@ -271,8 +280,9 @@ def test_a_push_with_everything_has_its_fields_in_the_documented_order():
 
 def test_no_tag_can_have_the_name_of_a_field_that_we_send():
     package = with_(sign_method=SignMethod.MD5, is_delta=True, module="MCU", tags={"k": "v"})
-    pushed = json.loads(messages.push(package, 5))
-    assert {*pushed, *pushed["data"]} <= batch.PROTOCOL_KEYS
+    for source in (PACKAGE.source, messages.Stream(1)):
+        pushed = json.loads(messages.push(dataclasses.replace(package, source=source), 5))
+        assert {*pushed, *pushed["data"]} <= batch.PROTOCOL_KEYS
 
 
 def test_a_reply_echoes_the_id_with_its_type_and_says_200_as_a_number():
@@ -297,6 +307,7 @@ def test_manifests_name_the_sign_methods_and_the_wire_spells_them():
     "build", [lambda p: messages.push(p, 1626969597470), lambda p: messages.get_reply(7, p)]
 )
 @given(
+    source=st.sampled_from([PACKAGE.source, messages.Stream(1397345)]),
     is_delta=st.booleans(),
     method=st.sampled_from(SignMethod),
     module=st.sampled_from(["default", "MCU"]),
@@ -312,9 +323,16 @@ def test_manifests_name_the_sign_methods_and_the_wire_spells_them():
     custom_info=st.sampled_from([None, "", "plain", '{"notice":"now","version":"9.9"}', '{"a":{"url":[1]}}']),
 )
 def test_a_device_in_c_finds_every_field_of_what_we_send(
-    build, *, is_delta, method, module, tags, custom_info
+    build, *, source, is_delta, method, module, tags, custom_info
 ):
-    package = with_(is_delta=is_delta, sign_method=method, module=module, tags=tags, custom_info=custom_info)
+    package = with_(
+        source=source,
+        is_delta=is_delta,
+        sign_method=method,
+        module=module,
+        tags=tags,
+        custom_info=custom_info,
+    )
     payload = build(package)
     data = scan(payload, b"data")
     assert data is not None
@@ -322,14 +340,16 @@ def test_a_device_in_c_finds_every_field_of_what_we_send(
     digest = package.md5 if method is SignMethod.MD5 else package.sha256
     assert scan(data, b"size") == b"432945"
     assert scan(data, b"version") == b"2.0.0"
-    assert scan(data, b"url") == package.url.encode()
+    streamed = isinstance(source, messages.Stream)
+    assert scan(data, b"url") == (None if streamed else source.encode())
+    assert scan(data, b"dProtocol") == (b"mqtt" if streamed else None)
+    assert scan(data, b"streamId") == (b"1397345" if streamed else None)
+    assert scan(data, b"streamFileId") == (b"1" if streamed else None)
     assert scan(data, b"sign") == digest.encode()
     assert scan(data, b"signMethod") == (b"Md5" if method is SignMethod.MD5 else b"SHA256")
     assert scan(data, b"md5") == (package.md5.encode() if method is SignMethod.MD5 else None)
     assert scan(data, b"isDiff") == (b"1" if is_delta else None)
     assert scan(data, b"module") == (b"MCU" if module == "MCU" else None)
-    assert scan(data, b"dProtocol") is None
-    assert scan(data, b"streamId") is None
     assert scan(data, b"files") is None
     assert scan(payload, b"id") == (b"1626969597470" if b"message" in payload else b"7")
 

@@ -58,6 +58,8 @@ def test_what_devices_publish_to_is_what_we_understand():
 def test_what_we_send_goes_to_topics_of_the_device_alone():
     assert topics.upgrade(DEVICE) == "/ota/device/upgrade/a1ThermoKey/dev-1"
     assert topics.firmware_get_reply(DEVICE) == "/sys/a1ThermoKey/dev-1/thing/ota/firmware/get_reply"
+    assert topics.file_download(DEVICE) == "/sys/a1ThermoKey/dev-1/thing/file/download"
+    assert topics.file_download_reply(DEVICE) == "/sys/a1ThermoKey/dev-1/thing/file/download_reply"
 
 
 def test_a_broker_client_hears_every_route_of_a_product():
