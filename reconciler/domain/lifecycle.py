@@ -141,6 +141,9 @@ def reported(task: Task, version: str, mark: bytes | None = None) -> Event:
     return Event(trigger, version=version, mark=mark)
 
 
+_REPORTS = frozenset(trigger for trigger in Trigger if trigger.startswith("reported-"))
+
+
 def progressed(step: int, description: str, mark: bytes | None = None) -> Event:
     """What a progress report means: 0..100 is percent, -1..-4 is a failed step (device protocol §2)."""
     trigger = Trigger.PROGRESS if step >= 0 else Trigger.STEP_FAILED
@@ -298,9 +301,9 @@ def _note(before: Task, after: Task, event: Event) -> str | None:
 
 
 def _say(event: Event) -> str:
-    """The event in words."""
-    if event.version is not None:
-        return f"reported version {event.version}"
+    """The event in words: what the device said, else what happened."""
     if event.step is not None:
         return f"reported step {event.step}" + (f": {event.description}" if event.description else "")
+    if event.trigger in _REPORTS:
+        return f"reported version {event.version}"
     return str(event.trigger)

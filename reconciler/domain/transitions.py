@@ -157,7 +157,7 @@ _OVERWRITTEN = _rule(_S.CANCELED, reason=_R.OVERWRITTEN)
 _CANCELED = _rule(_S.CANCELED, reason=_R.CANCELED)
 
 
-def _retrying(status: Status, **more: Rule) -> dict[Trigger, Rule]:
+def _retrying(status: Status) -> dict[Trigger, Rule]:
     """A failed attempt waits for its next one: what devices say of the old one changes nothing."""
     pushed = Status.NOTIFIED if status is Status.QUEUED else status
     learn = _rule(State(status, Hold.RETRY), _E.LEARN_SOURCE)
@@ -172,7 +172,6 @@ def _retrying(status: Status, **more: Rule) -> dict[Trigger, Rule]:
         _T.UNFIT: _FAILED_VERSION,
         _T.TIMEOUT: _TIMED_OUT,
         _T.CANCELED: _CANCELED,
-        **{Trigger[name.upper()]: rule for name, rule in more.items()},
     }
 
 
@@ -214,9 +213,12 @@ TABLE: Mapping[State, Mapping[Trigger, Rule]] = {
         _T.OVERWRITTEN: _OVERWRITTEN,
         _T.CANCELED: _CANCELED,
     },
-    State(_S.QUEUED, Hold.RETRY): _retrying(
-        _S.QUEUED, schedule_ended=_SCHEDULE_ENDED, overwritten=_OVERWRITTEN
-    ),
+    State(_S.QUEUED, Hold.RETRY): {
+        **_retrying(_S.QUEUED),
+        _T.WOULD_DOWNGRADE: _DOWNGRADE,
+        _T.SCHEDULE_ENDED: _SCHEDULE_ENDED,
+        _T.OVERWRITTEN: _OVERWRITTEN,
+    },
     State(_S.NOTIFIED): {
         _T.CLAIMED: _rule(_S.NOTIFIED),
         _T.FETCHED: _rule(_S.NOTIFIED, _E.OFFERED),
@@ -233,9 +235,11 @@ TABLE: Mapping[State, Mapping[Trigger, Rule]] = {
         _T.OVERWRITTEN: _OVERWRITTEN,
         _T.CANCELED: _CANCELED,
     },
-    State(_S.NOTIFIED, Hold.RETRY): _retrying(
-        _S.NOTIFIED, no_response=_NO_RESPONSE, overwritten=_OVERWRITTEN
-    ),
+    State(_S.NOTIFIED, Hold.RETRY): {
+        **_retrying(_S.NOTIFIED),
+        _T.NO_RESPONSE: _NO_RESPONSE,
+        _T.OVERWRITTEN: _OVERWRITTEN,
+    },
     State(_S.IN_PROGRESS): {
         _T.CLAIMED: _rule(_S.IN_PROGRESS),
         _T.FETCHED: _rule(_S.IN_PROGRESS, _E.OFFERED),
