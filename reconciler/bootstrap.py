@@ -20,11 +20,13 @@ from pathlib import Path
 
 from reconciler import errors
 from reconciler.artifacts.store import FileStore
-from reconciler.domain import limits, plan
+from reconciler.domain import downloads as way
+from reconciler.domain import limits, plan, resources
 from reconciler.protocol import broker_url, urls
 from reconciler.services import apply, burst, materialize, operate, sweep
 from reconciler.services.authenticate import DatabaseAuthenticator
 from reconciler.services.bell import Bell
+from reconciler.services.blocks import Blocks
 from reconciler.services.clock import Clock, SystemClock
 from reconciler.services.dispatch import Dispatch
 from reconciler.services.ingest import Ingest
@@ -64,6 +66,16 @@ def rules_of(settings: Settings) -> Rules:
     """The operator's own rules for plans."""
     policy = plan.Policy(hold_first_sight=settings.bootstrap is Bootstrap.HOLD)
     return Rules(policy, limits_of(settings))
+
+
+def ways_of(settings: Settings) -> way.Ways:
+    """The ways to download that are configured, as plans need to know.
+
+    Raises:
+        UsageError: a public URL is wrong.
+    """
+    own = "https://localhost" if settings.http_certificate else "http://localhost"
+    return urls.check_bases(settings.public_url or own).ways
 
 
 def settle_of(settings: Settings) -> timedelta:
@@ -169,12 +181,31 @@ class Daemon:
             key=settings.http_key,
         )
         self.http_port = self._server.bind()
-        self.public_url = urls.check_base(settings.public_url or self._own_url())
+        self._public_urls = urls.check_bases(settings.public_url or self._own_url())
+        self.public_url = self._public_urls.https or self._public_urls.http
+        """Where devices reach the downloads of batches that don't say how."""
         self.reconcile = reconcile_of(base, self._repository, self._clock)
         self._metrics: Metrics | None = None
         self._sweep: Sweep | None = None
         self.ready = asyncio.Event()
         """Set when devices can come."""
+
+    async def _check_downloads(self) -> None:
+        """Says once what Auto means, and refuses to serve batches that ask for what is not configured any more.
+
+        Raises:
+            UserError: one asks for HTTPS, or HTTP, and devices can't be told a URL of that kind.
+        """
+        ways = self._public_urls.ways
+        auto = way.resolve(resources.Download.AUTO, ways)
+        _log.info("`download: Auto` means %s%s", auto, "" if ways.https else ": no https public URL is set")
+        for batch, wanted in await self.base.database.read(products.downloads):
+            why = way.unconfigured(resources.Download(wanted), ways)
+            if why:
+                raise errors.UserError(
+                    f"batch {batch}, which is not over, {why}",
+                    remedy="Or cancel the batch in Git, and run `reconciler apply` before this.",
+                )
 
     async def devices_at(self) -> str:
         """Where devices connect, as logs may show it; known once they can."""
@@ -200,9 +231,11 @@ class Daemon:
         settle, now = settle_of(base.settings), clock.now()
         epoch = await base.database.write(sweep.take_over, now, None if exact else now + settle)
         presence_epoch = epoch if exact else devices.ASSUMED_EPOCH
-        offers = Offers(base.url_key, self.public_url)
+        offers = Offers(base.url_key, self._public_urls)
+        await self._check_downloads()
         host = burst.Host(presence_epoch, settle, assumed_presence=not exact)
-        ingest = Ingest(base.database, self.transport, clock, host, offers)
+        answers = Blocks(base.database, self.transport, clock, base.files.path)
+        ingest = Ingest(base.database, self.transport, clock, host, offers=offers, blocks=answers)
         claimant = tasks.Claimant(epoch, presence_epoch, settle)
         intake = Intake()
         dispatch = Dispatch(base.database, self.transport, clock, claimant, offers=offers, intake=intake)

@@ -103,7 +103,11 @@ class Settings(pydantic.BaseModel):
     )
     http_certificate: Path | None = Field(None, description="Certificate (PEM) for HTTPS.")
     http_key: Path | None = Field(None, description="The certificate's private key (PEM).")
-    public_url: str = Field("", description="Where devices reach the downloads; default: the HTTP address.")
+    public_url: str = Field(
+        "",
+        description="Where devices reach the downloads; also https:// and http://, with a comma between. "
+        "Default: the HTTP address.",
+    )
     secret_key: str = Field("", description="Encrypts device secrets; default: a file in the data directory.")
     bootstrap: Bootstrap = Field(
         Bootstrap.HOLD, description="Batches that an empty database finds in Git: hold them, or start them."

@@ -38,7 +38,7 @@ def unconfigured(wanted: Download, ways: Ways) -> str:
     other = Download.HTTP if wanted is Download.HTTPS else Download.HTTPS
     return (
         f"asks for downloads over {wanted}, and devices reach this server over {other} only: give --public-url an "
-        f"{wanted.lower()}:// URL (beside the other, after a comma), or write `download: Auto`"
+        f"{wanted.lower()}:// URL too, after a comma"
     )
 
 

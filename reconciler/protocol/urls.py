@@ -16,6 +16,7 @@ import struct
 import urllib.parse
 
 from reconciler import errors
+from reconciler.domain import downloads
 
 MAX_URL_LENGTH = 199
 """Characters: old devices keep host and path in buffers of 256 bytes, together with other things."""
@@ -105,7 +106,7 @@ def check_base(public_url: str) -> str:
             f"the public URL {public_url!r} cannot be read: {problem}", remedy=remedy
         ) from None
     is_plain = not (
-        parts.query or parts.fragment or "@" in parts.netloc or re.search(r"[^!-~]|[\"<>\\]", base)
+        parts.query or parts.fragment or "@" in parts.netloc or re.search(r"[^!-~]|[\"<>\\;]", base)
     )
     if parts.scheme not in {"http", "https"} or not parts.hostname or not port_is_fine or not is_plain:
         raise errors.UsageError(
@@ -116,6 +117,38 @@ def check_base(public_url: str) -> str:
             f"the public URL has {len(base)} characters, which is too long", remedy=remedy
         )
     return base
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PublicUrls:
+    """Where devices reach the downloads: over HTTPS, HTTP, or both. Made by `check_bases`."""
+
+    https: str | None = None
+    http: str | None = None
+
+    @property
+    def ways(self) -> downloads.Ways:
+        """What batches may ask for."""
+        return downloads.Ways(https=self.https is not None, http=self.http is not None)
+
+
+def check_bases(public_url: str) -> PublicUrls:
+    """The URLs of the setting: one, or one https:// and one http:// with a comma between.
+
+    Raises:
+        UsageError: one of them is wrong (`check_base`), or two have the same scheme.
+    """
+    found: dict[str, str] = {}
+    for each in public_url.split(","):
+        base = check_base(each.strip())
+        scheme = urllib.parse.urlsplit(base).scheme
+        if scheme in found:
+            raise errors.UsageError(
+                f"the public URLs {found[scheme]} and {base} are both {scheme}://",
+                remedy="give one URL, or one https:// and one http:// with a comma between",
+            )
+        found[scheme] = base
+    return PublicUrls(**found)
 
 
 def download_url(public_url: str, token: str, file_name: str) -> str:

@@ -14,10 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from reconciler import errors
-from reconciler.protocol import messages, topics
+from reconciler.protocol import blocks, messages, topics
 from reconciler.protocol.topics import Address
 from reconciler.services import backoff, burst
 from reconciler.services.bell import Bell
+from reconciler.services.blocks import Blocks
 from reconciler.services.clock import Clock
 from reconciler.services.offers import Offers
 from reconciler.services.quiet import QuietLog
@@ -29,10 +30,11 @@ LIMIT = 500
 """Messages a transaction."""
 
 _log = logging.getLogger(__name__)
-_PARSERS: Mapping[topics.Route, Callable[[bytes], burst.Said]] = {
+_PARSERS: Mapping[topics.Route, Callable[[bytes], burst.Said | blocks.Request]] = {
     topics.Route.INFORM: messages.parse_inform,
     topics.Route.PROGRESS: messages.parse_progress,
     topics.Route.FIRMWARE_GET: messages.parse_firmware_get,
+    topics.Route.FILE_DOWNLOAD: blocks.parse_request,
 }
 
 
@@ -49,13 +51,21 @@ class Ingest:
     """The one consumer of an intake."""
 
     def __init__(
-        self, database: Database, transport: Transport, clock: Clock, host: burst.Host, offers: Offers
+        self,
+        database: Database,
+        transport: Transport,
+        clock: Clock,
+        host: burst.Host,
+        *,
+        offers: Offers,
+        blocks: Blocks,
     ) -> None:
         self._database = database
         self._transport = transport
         self._clock = clock
         self._host = host
         self._offers = offers
+        self._blocks = blocks
         self._quiet = QuietLog(_log)
         self._replying: set[asyncio.Task[None]] = set()
         self._strangers: dict[Address, Presence] = {}
@@ -131,7 +141,7 @@ class Ingest:
             self.pushes_due.ring()
 
     def _parse(self, message: Message) -> burst.Heard | None:
-        """None for what can never have an effect: it is counted, logged and acknowledged, and that is all."""
+        """None for what has no effect on the state: it is counted and acknowledged, and that is all."""
         parser = _PARSERS.get(message.route)
         if parser is None:
             self._drop(message, "unsupported", f"{message.route} is not supported yet")
@@ -143,6 +153,12 @@ class Ingest:
             said = parser(message.payload)
         except messages.Malformed as error:
             self._drop(message, burst.Result.MALFORMED, str(error))
+            return None
+        if isinstance(said, blocks.Request):  # changes nothing: it is answered beside the burst
+            if self._blocks.ask(message.address, said):
+                self.counted[message.route, burst.Result.ACCEPTED] += 1
+            else:
+                self._drop(message, "busy", "too many blocks wait to be acknowledged by the device")
             return None
         fingerprint = seen.fingerprint(f"{message.route}/{message.address}", message.payload)
         return burst.Heard(message.address, said, fingerprint, message.duplicate)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 from datetime import datetime
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, exists, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
+from reconciler.domain import actual, lifecycle
+from reconciler.protocol.topics import Address
 from reconciler.store import devices, tables
 
 _product, _package, _blob = tables.product, tables.package, tables.blob
@@ -115,7 +117,7 @@ def remove(connection: Connection, object_id: int) -> None:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Offer:
-    """What a run's devices are offered, but for the URL."""
+    """What a run's devices are offered, but for the place of the file."""
 
     run_id: int
     version: str
@@ -128,6 +130,8 @@ class Offer:
     file_name: str
     custom_info: str | None
     tags: dict[str, str]
+    download: str
+    delta: bool
 
 
 def offers(connection: Connection, run_ids: list[int]) -> dict[int, Offer]:
@@ -135,17 +139,48 @@ def offers(connection: Connection, run_ids: list[int]) -> dict[int, Offer]:
     run = tables.run
     query = (
         select(
-            run.c.id, _package.c.version, _package.c.module, _package.c.sign_method, _blob.c.sha256, _blob.c.md5,
-            _blob.c.size, _blob.c.id.label("blob"), _package.c.file_name, _package.c.custom_info, run.c.tags,
+            run.c.id.label("run_id"), _package.c.version, _package.c.module, _package.c.sign_method, _blob.c.sha256,
+            _blob.c.md5, _blob.c.size, _blob.c.id.label("blob_id"), _package.c.file_name, _package.c.custom_info,
+            run.c.tags, run.c.download, run.c.delta,
         )
         .join(_package, _package.c.id == run.c.package_id)
         .join(_blob, _blob.c.id == _package.c.blob_id)
         .where(run.c.id.in_(run_ids))
     )  # fmt: skip
-    return {row[0]: Offer(*row) for row in connection.execute(query)}
+    return {row["run_id"]: Offer(**row) for row in connection.execute(query).mappings()}
 
 
 def file_of(connection: Connection, blob_id: int) -> tuple[str, int] | None:
     """SHA-256 and size of a stored file; None when there is none."""
     row = connection.execute(select(_blob.c.sha256, _blob.c.size).where(_blob.c.id == blob_id)).first()
     return (row.sha256, row.size) if row else None
+
+
+def file_of_task(connection: Connection, address: Address, task_id: int) -> tuple[str, int] | None:
+    """SHA-256 and size of the file of a device's unfinished task; None when it has no such task."""
+    task, run, device = tables.task, tables.run, tables.device
+    query = (
+        select(_blob.c.sha256, _blob.c.size)
+        .select_from(task)
+        .join(run, run.c.id == task.c.run_id)
+        .join(_package, _package.c.id == run.c.package_id)
+        .join(_blob, _blob.c.id == _package.c.blob_id)
+        .join(device, device.c.id == task.c.device_id)
+        .join(_product, _product.c.id == device.c.product_id)
+        .where(task.c.id == task_id, task.c.ended_at.is_(None))
+        .where(device.c.name == address.device_name, _product.c.product_key == address.product_key)
+    )
+    row = connection.execute(query).first()
+    return (row.sha256, row.size) if row else None
+
+
+def downloads(connection: Connection) -> list[tuple[str, str]]:
+    """Each batch that has unfinished tasks, or may get some, and how its devices download."""
+    run, count = tables.run, tables.task_count
+    unfinished = exists().where(
+        count.c.run_id == run.c.id, count.c.status.in_(lifecycle.UNFINISHED), count.c.count > 0
+    )
+    query = select(run.c.batch, run.c.download).where(
+        or_(run.c.phase.in_([actual.Phase.PLANNED, actual.Phase.IN_PROGRESS]), unfinished)
+    )
+    return [(row.batch, row.download) for row in connection.execute(query.order_by(run.c.id))]

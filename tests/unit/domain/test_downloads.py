@@ -31,7 +31,7 @@ def test_what_is_said_is_meant(wanted, https, http):
 def test_a_way_that_is_not_configured_is_refused_with_the_remedy():
     assert downloads.unconfigured(Download.HTTPS, Ways(https=False, http=True)) == (
         "asks for downloads over HTTPS, and devices reach this server over HTTP only: give --public-url an https:// "
-        "URL (beside the other, after a comma), or write `download: Auto`"
+        "URL too, after a comma"
     )
     assert "over HTTPS only: give --public-url an http://" in downloads.unconfigured(
         Download.HTTP, Ways(https=True, http=False)

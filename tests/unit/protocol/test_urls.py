@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler import errors
+from reconciler.domain import downloads
 from reconciler.protocol import urls
 
 KEY = b"k" * 32
@@ -134,3 +135,33 @@ def test_bases_that_devices_can_not_use_are_refused_with_a_remedy(base):
     with pytest.raises(errors.UserError) as caught:
         urls.check_base(base)
     assert "http://HOST" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("http://h", urls.PublicUrls(http="http://h")),
+        ("https://h/", urls.PublicUrls(https="https://h")),
+        ("https://h, http://h:8080/", urls.PublicUrls(https="https://h", http="http://h:8080")),
+        ("http://h:8080,https://h", urls.PublicUrls(https="https://h", http="http://h:8080")),
+    ],
+)
+def test_the_setting_names_one_url_or_one_of_each_scheme(setting, expected):
+    assert urls.check_bases(setting) == expected
+    assert urls.check_bases(setting).ways == downloads.Ways(
+        https=expected.https is not None, http=expected.http is not None
+    )
+
+
+def test_two_urls_of_one_scheme_are_refused():
+    with pytest.raises(errors.UsageError, match="http://a and http://b are both http://") as caught:
+        urls.check_bases("http://a,http://b")
+    assert "one https:// and one http://" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "setting", ["", "http://a,", ",http://a", "http://a;https://b", "http://a https://b"]
+)
+def test_what_is_no_list_of_urls_is_refused(setting):
+    with pytest.raises(errors.UsageError):
+        urls.check_bases(setting)

@@ -14,9 +14,10 @@ from sqlalchemy import func, select
 
 from reconciler.artifacts.store import FileStore
 from reconciler.domain import limits, plan
-from reconciler.protocol import topics
+from reconciler.protocol import topics, urls
 from reconciler.protocol.topics import Address
 from reconciler.services import apply, burst, materialize, observe, sweep
+from reconciler.services.blocks import Blocks
 from reconciler.services.dispatch import Dispatch
 from reconciler.services.ingest import Ingest
 from reconciler.services.offers import Offers
@@ -130,10 +131,11 @@ class Rig:
         push_at = None if exact else self.clock.now() + SETTLE
         epoch = await self.database.write(sweep.take_over, self.clock.now(), push_at)
         presence = epoch if exact else devices.ASSUMED_EPOCH
-        offers = Offers(b"k" * 32, "http://download.example")
+        offers = Offers(b"k" * 32, urls.check_bases("http://download.example"))
         self.intake = Intake()
         host = burst.Host(presence, SETTLE, assumed_presence=not exact)
-        self.ingest = Ingest(self.database, self.wire, self.clock, host, offers)
+        self.blocks = Blocks(self.database, self.wire, self.clock, self.files.path)
+        self.ingest = Ingest(self.database, self.wire, self.clock, host, offers=offers, blocks=self.blocks)
         claimant = Claimant(epoch, presence, SETTLE)
         self.dispatch = Dispatch(
             self.database, self.wire, self.clock, claimant, offers=offers, intake=self.intake
