@@ -5,6 +5,7 @@
     faults      how scripts go wrong
     client      MQTT for a device
     download    HTTP for a device
+    blocks      the same over MQTT, block by block
     runner      carries one device's scripts out
     fleet       many devices
 

@@ -37,6 +37,12 @@ class Behaviour:
     """From the first progress to 100, however fast the network is."""
     download_patience: float = 0.0
     """How long a download is tried again, when the server can't be reached or breaks off, before that is a failure."""
+    block_bytes: int = 5120
+    """Of a download over MQTT: how much it asks for at a time."""
+    block_patience: float = 10.0
+    """Of a download over MQTT: how long it waits for a block before it asks again; six times is a failure."""
+    delta_source: str | None = None
+    """The version that deltas are made for: on another one it can't burn them. None: it doesn't check."""
     reboot_seconds: float = 2.0
     reports: int = 4
     """Progress reports of a download, up to and with 100."""
@@ -121,6 +127,9 @@ class Device:
         for number in range(1, behaviour.reports + 1):
             reports += [Wait(pause), self._progress(push, number * 100 // behaviour.reports)]
         reboot = Reboot(self._about(behaviour.reboot_seconds))
+        if push.is_delta and behaviour.delta_source not in {None, self.version}:
+            failed = self.failure(push, -4, f"the delta is for {behaviour.delta_source}")
+            return (self._progress(push, 0), Fetch(push), *reports, failed)
         return (self._progress(push, 0), Fetch(push), *reports, Flash(push.version), reboot)
 
     def _progress(self, push: pushes.Push, step: int, description: str = "") -> Say:

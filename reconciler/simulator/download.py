@@ -1,14 +1,17 @@
-"""HTTP for a device: fetches a file and checks it, as the C SDK does (device protocol §1, traps 7 and 8).
+"""Fetches a file for a device and checks it.
 
+By HTTP, as the C SDK does (device protocol §1, traps 7 and 8), or from whoever brings its pieces (`blocks`).
 Shared by the devices of a fleet, so that no more than so many download at a time. It keeps nothing of a file.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import ssl
 import urllib.parse
+from collections.abc import AsyncGenerator
 
 from reconciler.simulator.push import Push
 
@@ -29,6 +32,10 @@ class DownloadError(Exception):
         super().__init__(description)
         self.step = step
         self.description = description
+
+
+Pieces = AsyncGenerator[bytes, None]
+"""A file as it comes: as many bytes as its push says. Raises DownloadError."""
 
 
 class Downloads:
@@ -52,22 +59,28 @@ class Downloads:
         self._tls = tls
         self._checked: set[tuple[str, str, int]] = set()
 
-    async def fetch(self, push: Push) -> None:
+    async def fetch(self, push: Push, pieces: Pieces | None = None) -> None:
         """Downloads the push's file and checks it.
+
+        Args:
+            push: what to download.
+            pieces: the file of a push whose source is a stream; None: it has a URL.
 
         Raises:
             DownloadError: whatever went wrong.
         """
         async with self._slots:
             try:
-                await self._fetch(push)
+                async with contextlib.aclosing(pieces or self._http(push)) as coming:
+                    await self._check(push, coming)
             except (OSError, EOFError, ValueError) as error:
                 raise DownloadError(-2, f"download failed: {type(error).__name__}: {error}") from error
         self.count += 1
         self.bytes += push.size
 
-    async def _fetch(self, push: Push) -> None:
-        url = urllib.parse.urlsplit(push.url)
+    async def _http(self, push: Push) -> Pieces:
+        assert isinstance(push.source, str), "a stream comes in pieces"
+        url = urllib.parse.urlsplit(push.source)
         path = url.path + (f"?{url.query}" if url.query else "")
         if url.scheme not in {"http", "https"} or not url.hostname:
             raise DownloadError(-2, "the URL is not http or https")
@@ -81,22 +94,24 @@ class Downloads:
             writer.write(f"{request}Connection: close\r\n\r\n".encode("ascii"))
             async with asyncio.timeout(_WITHIN):
                 await _expect_head(reader, push.size)
-            await self._body(reader, push)
+            left = push.size
+            while left:
+                async with asyncio.timeout(_WITHIN):
+                    piece = await reader.read(min(_CHUNK, left))
+                if not piece:
+                    raise EOFError(f"{left} of {push.size} bytes are missing")
+                left -= len(piece)
+                yield piece
         finally:
             writer.close()
 
-    async def _body(self, reader: asyncio.StreamReader, push: Push) -> None:
+    async def _check(self, push: Push, pieces: Pieces) -> None:
+        """Takes all the pieces, and keeps nothing of them but their digest."""
         key = (push.method, push.sign, push.size)
         digest = None if key in self._checked else hashlib.new(push.method, usedforsecurity=False)
-        left = push.size
-        while left:
-            async with asyncio.timeout(_WITHIN):
-                chunk = await reader.read(min(_CHUNK, left))
-            if not chunk:
-                raise EOFError(f"{left} of {push.size} bytes are missing")
-            left -= len(chunk)
+        async for piece in pieces:
             if digest is not None:
-                digest.update(chunk)
+                digest.update(piece)
         if digest is not None and digest.hexdigest() != push.sign:
             raise DownloadError(-3, f"the file's {push.method} is not what the push says")
         if self._digest_once:

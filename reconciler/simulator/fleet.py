@@ -170,7 +170,11 @@ class Fleet:
             client_id, username, password = made.client_id, made.username, made.password
         elif username is None:
             username = f"{address.device_name}&{address.product_key}"
-        subscribed = (topics.upgrade(address), topics.firmware_get_reply(address))
+        subscribed = (
+            topics.upgrade(address),
+            topics.firmware_get_reply(address),
+            topics.file_download_reply(address),
+        )
         return clients.Session(
             client_id=client_id,
             username=username,

@@ -11,10 +11,12 @@ import random
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
+from reconciler.protocol import topics
+from reconciler.simulator.blocks import BlockReader
 from reconciler.simulator.client import Client, RefusedError
 from reconciler.simulator.device import Device, State
 from reconciler.simulator.download import DownloadError, Downloads
-from reconciler.simulator.push import Push
+from reconciler.simulator.push import Push, Stream
 from reconciler.simulator.script import Action, Away, Fetch, Flash, Reboot, Say, Script, Wait
 
 _UNREACHED = -2
@@ -56,6 +58,9 @@ class Runner:
         self._present.set()
         self._online = asyncio.Event()
         self._unsaid: dict[Say, bool] = {}
+        self._blocks = BlockReader(
+            self._ask_for_block, device.behaviour.block_bytes, device.behaviour.block_patience
+        )
         self._upgrade: asyncio.Task[None] | None = None
         self._tasks: asyncio.TaskGroup | None = None
 
@@ -127,6 +132,9 @@ class Runner:
     # What it hears and says
 
     def _heard(self, topic: str, payload: bytes) -> None:
+        if topic == topics.file_download_reply(self.device.address):
+            self._blocks.heard(payload)
+            return
         script = self.device.hear(topic, payload)
         if all(isinstance(action, Say) for action in script):
             for action in script:
@@ -135,6 +143,10 @@ class Runner:
         else:
             self._become(State.UPGRADING)
             self._upgrade = self._start(self._carry_out(script))
+
+    def _ask_for_block(self, question: bytes) -> None:
+        if self._client is not None:
+            self._client.publish(topics.file_download(self.device.address), question, qos=0)
 
     def _say(self, say: Say) -> None:
         if say.step is not None:
@@ -172,7 +184,9 @@ class Runner:
         patient_until = now() + self.device.behaviour.download_patience
         while True:
             try:
-                await self._downloads.fetch(push)
+                source = push.source
+                pieces = self._blocks.read(push, source) if isinstance(source, Stream) else None
+                await self._downloads.fetch(push, pieces)
             except DownloadError as error:
                 if error.step != _UNREACHED or now() >= patient_until:
                     self._say(self.device.failure(push, error.step, error.description))

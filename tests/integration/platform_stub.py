@@ -7,8 +7,10 @@ import contextlib
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Coroutine
+from typing import Any
 
-from reconciler.protocol import topics
+from reconciler.protocol import blocks, topics
 from reconciler.protocol.topics import Address, Route
 from reconciler.transport.base import Delivery, Intake, Message, Transport
 
@@ -33,8 +35,10 @@ class Platform:
         self.heard: list[tuple[Address, Route, dict[str, str]]] = []
         """What devices said, in order."""
         self.pushes = True
+        self.streams = False
+        """True: devices read the file over MQTT."""
         self._tasks: list[asyncio.Task[None]] = []
-        self._pushing: set[asyncio.Task[None]] = set()
+        self._pushing: set[asyncio.Task[Any]] = set()
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Platform:  # noqa: PYI034 - nobody derives from it
@@ -83,6 +87,9 @@ class Platform:
             "signMethod": self.method,
             **more,
         }
+        if self.streams:
+            del data["url"]
+            data |= {"dProtocol": "mqtt", "streamId": 41, "streamFileId": 1}
         return json.dumps({"code": "1000", "data": data, "id": 1}, separators=(",", ":")).encode()
 
     async def _listen(self, intake: Intake) -> None:
@@ -93,6 +100,13 @@ class Platform:
                     item.acknowledge()
 
     def _take(self, message: Message) -> None:
+        if message.route is Route.FILE_DOWNLOAD:
+            asked = blocks.parse_request(message.payload)
+            block = blocks.reply(asked, len(FIRMWARE), self.body[asked.offset : asked.offset + asked.size])
+            self._start(
+                self.transport.publish(message.address, topics.file_download_reply(message.address), block)
+            )
+            return
         params = json.loads(message.payload)["params"]
         self.heard.append((message.address, message.route, params))
         topic = None
@@ -101,9 +115,12 @@ class Platform:
         elif message.route is Route.FIRMWARE_GET:
             topic = topics.firmware_get_reply(message.address)
         if topic is not None:
-            pushing = asyncio.create_task(self._push(message.address, topic))
-            self._pushing.add(pushing)
-            pushing.add_done_callback(self._pushing.discard)
+            self._start(self._push(message.address, topic))
+
+    def _start(self, work: Coroutine[Any, Any, Any]) -> None:
+        pushing = asyncio.create_task(work)
+        self._pushing.add(pushing)
+        pushing.add_done_callback(self._pushing.discard)
 
     async def _push(self, address: Address, topic: str) -> None:
         while await self.transport.publish(address, topic, self.push()) is Delivery.BUSY:  # noqa: ASYNC110 - retries

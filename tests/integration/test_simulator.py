@@ -84,6 +84,25 @@ async def test_a_fleet_is_upgraded_through_the_endpoint_subscribed_or_not(subscr
     assert (summary.flashes, summary.most_flashes) == (20, 1)
 
 
+@pytest.mark.parametrize("subscribe", [True, False])
+async def test_a_fleet_downloads_over_mqtt_through_the_endpoint(subscribe):
+    endpoint, url = an_endpoint()
+    async with Platform(endpoint) as platform:
+        platform.streams = True
+        fleet = Fleet(specs(5), url, behaviour(subscribe=subscribe, block_bytes=50_000, block_patience=2.0))
+        summary = await lived(fleet, all_on("1.4.0"))
+    assert (summary.flashes, summary.most_flashes, summary.downloads) == (5, 1, 5)
+    assert platform.requests == []
+
+
+async def test_a_fleet_downloads_over_mqtt_through_mosquitto(mosquitto):
+    async with Platform(MqttTransport(mosquitto.url, QUICK)) as platform:
+        platform.streams = True
+        fleet = Fleet(specs(5), mosquitto.url, behaviour(block_bytes=50_000, block_patience=2.0))
+        summary = await lived(fleet, all_on("1.4.0"))
+    assert (summary.flashes, summary.most_flashes, summary.downloads) == (5, 1, 5)
+
+
 async def test_devices_with_a_secret_log_in_with_it_and_others_are_refused():
     secrets = {"thermo-0000": "right"}
 

@@ -109,3 +109,16 @@ def test_the_same_seed_does_the_same_and_another_another():
 def test_ids_grow_so_that_two_reports_are_never_the_same_message():
     made = a_device()
     assert made.inform().payload != made.inform().payload
+
+
+def test_a_delta_for_another_version_is_downloaded_and_can_not_be_burnt():
+    script = a_device(delta_source="1.3.0").hear(UPGRADE, a_push(isDiff=1))
+    assert params(script[-1]) == {"step": "-4", "desc": "the delta is for 1.3.0"}
+    assert any(isinstance(action, Fetch) for action in script)
+    assert not any(isinstance(action, Flash | Reboot) for action in script)
+
+
+def test_a_delta_for_its_own_version_and_any_full_package_are_burnt():
+    for made, more in ((a_device(delta_source="1.0.0"), {"isDiff": 1}), (a_device(delta_source="1.3.0"), {})):
+        assert Flash("2.0.0") in made.hear(UPGRADE, a_push(**more))
+    assert Flash("2.0.0") in a_device().hear(UPGRADE, a_push(isDiff=1))

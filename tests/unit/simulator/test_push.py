@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from reconciler.protocol import messages
 from reconciler.protocol.topics import Address
 from reconciler.simulator import push
-from reconciler.simulator.push import Push
+from reconciler.simulator.push import Push, Stream
 
 DATA = {
     "size": 432945,
@@ -100,23 +100,61 @@ def test_packages_come_on_two_topics():
     assert not push.is_push_topic("/ota/device/upgrade/pk/dev-2", address)
 
 
+STREAM = {key: value for key, value in DATA.items() if key != "url"} | {
+    "dProtocol": "mqtt",
+    "streamId": 1397345,
+    "streamFileId": 1,
+}
+
+
+def test_a_stream_stands_in_the_place_of_the_url():
+    found = push.parse(wire(STREAM))
+    assert found is not None
+    assert found.source == Stream(1397345, 1)
+
+
+@pytest.mark.parametrize("missing", ["streamId", "streamFileId"])
+def test_without_all_of_its_stream_it_is_dropped_even_when_there_is_a_url(missing):
+    assert push.parse(wire({**DATA, **STREAM})) is not None
+    assert push.parse(wire({k: v for k, v in {**DATA, **STREAM}.items() if k != missing})) is None
+
+
+@pytest.mark.parametrize("change", [{"streamId": "1"}, {"streamFileId": None}, {"dProtocol": "coap"}])
+def test_a_stream_of_another_kind_is_dropped(change):
+    assert push.parse(wire({**STREAM, **change})) is None
+
+
+def test_a_delta_is_told_apart():
+    assert push.parse(wire({**DATA, "isDiff": 1})).is_delta
+    assert not push.parse(wire(DATA)).is_delta
+
+
+@pytest.mark.parametrize("source", ["http://host/f", messages.Stream(41)])
+@pytest.mark.parametrize("is_delta", [True, False])
 @pytest.mark.parametrize("method", messages.SignMethod)
 @pytest.mark.parametrize("module", ["default", "MCU"])
-def test_what_the_platform_pushes_and_answers_is_taken(method, module):
+def test_what_the_platform_pushes_and_answers_is_taken(method, module, is_delta, source):
     package = messages.PackageInfo(
         version="2.0.0",
-        url="http://host/f",
+        source=source,
         size=3,
         sign_method=method,
         md5="ab",
         sha256="cd",
         module=module,
+        is_delta=is_delta,
         tags={"site": "north \u00fc"},
         custom_info='{"a": 1}',
     )
     is_md5 = method is messages.SignMethod.MD5
     expected = Push(
-        "2.0.0", "http://host/f", 3, "md5" if is_md5 else "sha256", "ab" if is_md5 else "cd", module
+        version="2.0.0",
+        source=source if isinstance(source, str) else Stream(41, 1),
+        size=3,
+        method="md5" if is_md5 else "sha256",
+        sign="ab" if is_md5 else "cd",
+        module=module,
+        is_delta=is_delta,
     )
     assert push.parse(messages.push(package, 1)) == expected
     assert push.parse(messages.get_reply("7", package)) == expected
