@@ -1,15 +1,18 @@
 """The words of a plan: what it does and why, what it refuses or holds and why, and how careful it is.
 
-Made by `plan` and `guards`; printed by the CLI and carried out by `services.apply`. Nothing is decided here.
+Made by `plan` and its rules; printed by the CLI and carried out by `services.apply`. Nothing is decided here.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import enum
+from collections.abc import Callable, Sequence
 
-from reconciler.domain import lifecycle
-from reconciler.domain.desired import Declaration, Key
+from reconciler.domain import limits, lifecycle
+from reconciler.domain.actual import ActualState
+from reconciler.domain.desired import Declaration, DesiredState, Key
+from reconciler.domain.downloads import Ways
 
 
 class Verb(enum.StrEnum):
@@ -31,7 +34,9 @@ class Reason(enum.StrEnum):
     TAKEN = "Taken"
     REFERENCE = "Reference"
     UNKNOWN_DEVICES = "UnknownDevices"
-    DRAINING = "Draining"
+    TOO_FAR_AHEAD = "TooFarAhead"
+    DYNAMIC_OVERLAP = "DynamicOverlap"
+    DOWNLOAD = "Download"
     FIRST_SIGHT = "FirstSight"
     MASS_CANCEL = "MassCancel"
 
@@ -54,6 +59,8 @@ class Action:
     """Of a cancellation: unfinished tasks in these statuses end, the others go on."""
     changed: tuple[str, ...] = ()
     """Of a change: the fields of the spec."""
+    warnings: tuple[str, ...] = ()
+    """What is done all the same, and somebody should know."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,6 +72,8 @@ class Verdict:
     message: str
     holds: bool = False
     """What it says, as soon as it can be read, waits for somebody's word."""
+    details: tuple[str, ...] = ()
+    """More lines for who asks for the plan, one for each thing that is wrong."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -97,8 +106,25 @@ class Policy:
         hold_first_sight: batches that an empty database finds in Git touch nobody until confirmed.
         mass_cancel_least: fewer cancellations in one commit than this are never held…
         mass_cancel_share: …and neither are those of at most this share of the running batches.
+        limits: the operator's numbers.
+        ways: how devices can reach the files here.
     """
 
     hold_first_sight: bool = True
     mass_cancel_least: int = 3
     mass_cancel_share: float = 0.5
+    limits: limits.Limits = limits.DEFAULT
+    ways: Ways = Ways()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Look:
+    """What a plan compares."""
+
+    desired: DesiredState
+    actual: ActualState
+    policy: Policy
+
+
+Rule = Callable[[Sequence[Action], Sequence[Verdict], Look], list[Verdict]]
+"""What of the actions may not be, given what is refused or held already."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from reconciler.domain import lifecycle
@@ -55,7 +56,7 @@ class Verification(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Run:
-    """The newest life of a batch."""
+    """The newest life of a batch, or of a package's verification."""
 
     id: int
     number: int
@@ -63,8 +64,14 @@ class Run:
     package: str
     product: str
     unfinished: Mapping[lifecycle.Status, int] = dataclasses.field(default_factory=dict)
-    materializing: bool = False
+    """How many of its tasks have not ended, by status."""
+    type: RunType = RunType.STATIC
     canceled_by: str | None = None
+
+    @property
+    def goes_on(self) -> bool:
+        """True until it has ended or was cancelled."""
+        return self.phase in UNENDED
 
     @property
     def draining(self) -> int:
@@ -102,6 +109,10 @@ class Stored:
     reason: str = ""
     message: str = ""
     run: Run | None = None
+    earlier: tuple[Run, ...] = ()
+    """Lives before that one which still have tasks on their way."""
+    verification: Verification | None = None
+    """Of a package: how its trial stands."""
 
     @property
     def in_force(self) -> bool:
@@ -120,5 +131,7 @@ class ActualState:
     """True while what is in force came from another repository or ref than the commit that is planned."""
     confirmed_cancels: int | None = None
     """How many cancellations somebody confirmed for the commit that is planned."""
-    unknown_devices: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    """By batch: names in its list that no device has, as far as a batch is new and minds."""
+    unknown_devices: Mapping[Key, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    """By batch or package: names in its list that no device has, as far as it may start a run, and minds."""
+    now: datetime = datetime.min.replace(tzinfo=UTC)
+    """When this was looked at."""

@@ -1,34 +1,26 @@
 """What keeps an action from being carried out, whatever it is on: rules over a plan's actions, one after the other.
 
+Those about a batch's own wishes are in `acceptance` and `dynamic`; here are the words that somebody must say, and what
+objects need of each other.
+
 `plan.diff` asks each rule until it has nothing more to say. A rule answers with verdicts; their actions are
 dropped, and the objects stay as they are. No rule makes an action.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from reconciler.domain import resources
-from reconciler.domain.actions import Action, Policy, Reason, Verb, Verdict
-from reconciler.domain.actual import ActualState, Phase, Run
-from reconciler.domain.desired import Declaration, DesiredState, Key
+from reconciler.domain import acceptance, dynamic, resources, trials
+from reconciler.domain.actions import Action, Look, Reason, Rule, Verb, Verdict
+from reconciler.domain.actual import Run, Stored
+from reconciler.domain.desired import Declaration, Key
 from reconciler.domain.resources import Kind
 
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Look:
-    """What a plan compares."""
-
-    desired: DesiredState
-    actual: ActualState
-    policy: Policy
-
-
-Rule = Callable[[Sequence[Action], Sequence[Verdict], Look], list[Verdict]]
-"""What of the actions may not be, given what is refused or held already."""
+STARTING = frozenset({Kind.BATCH, Kind.PACKAGE})
+"""Kinds whose acceptance may touch devices: batches, and packages that are tried out."""
 
 
 def is_first_seen(key: Key, look: Look) -> bool:
@@ -65,8 +57,11 @@ def _mass_cancel(actions: Sequence[Action], verdicts: Sequence[Verdict], look: L
     """
     del verdicts
     desired, actual, policy = look.desired, look.actual, look.policy
-    cancels = [action for action in actions if action.cancels_run]
-    running = sum(s.run is not None and s.run.phase is Phase.IN_PROGRESS for s in actual.objects.values())
+    cancels = [action for action in actions if action.cancels_run and action.key.kind is Kind.BATCH]
+    running = sum(
+        key.kind is Kind.BATCH and stored.run is not None and stored.run.goes_on
+        for key, stored in actual.objects.items()
+    )
     emptied = (
         not desired.declarations and not desired.broken and any(s.in_force for s in actual.objects.values())
     )
@@ -82,22 +77,6 @@ def _mass_cancel(actions: Sequence[Action], verdicts: Sequence[Verdict], look: L
         f"or a commit trailer `Confirm-Cancel: {len(cancels)}`"
     )
     return [Verdict(action.key, Reason.MASS_CANCEL, message) for action in affected]
-
-
-def _unknown_devices(actions: Sequence[Action], verdicts: Sequence[Verdict], look: Look) -> list[Verdict]:
-    """Runs over a list of devices some of which do not exist, also when it is not the batch's first run."""
-    del verdicts
-    unknown = look.actual.unknown_devices
-    return [
-        Verdict(action.key, Reason.UNKNOWN_DEVICES, _unknown(unknown[action.key.name]))
-        for action in actions
-        if action.starts_run and unknown.get(action.key.name)
-    ]
-
-
-def _unknown(names: Sequence[str]) -> str:
-    listed = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
-    return f"no device has the name {listed}: declare it, correct it, or set skipUnknown"
 
 
 def _baseless(actions: Sequence[Action], verdicts: Sequence[Verdict], look: Look) -> list[Verdict]:
@@ -117,6 +96,9 @@ def _ground(action: Action, wrong: Iterable[Key], look: Look) -> Iterator[Key]:
     if action.declaration is None or not (action.verb is Verb.CREATE or action.starts_run):
         return
     needed = list(_refers(action.declaration))
+    resource = action.declaration.resource
+    if action.starts_run and isinstance(resource, resources.Batch) and resource.spec.target.group is not None:
+        needed.append(Key(Kind.DEVICE_GROUP, resource.spec.target.group))
     for key in needed:
         if key in look.desired.declarations:
             needed.extend(_refers(look.desired.declarations[key]))
@@ -151,11 +133,9 @@ def _still_used(actions: Sequence[Action], verdicts: Sequence[Verdict], look: Lo
                 used.add(Key(Kind.PRODUCT, stored.run.product))
             users.update(dict.fromkeys(used, f"{key} refers to it"))
     for key, stored in look.actual.objects.items():
-        left = _left_after(stored.run, actions, key)
-        if stored.run is not None and left:
-            message = f"{left} unfinished tasks of {key} need it"
-            users[Key(Kind.PACKAGE, stored.run.package)] = message
-            users[Key(Kind.PRODUCT, stored.run.product)] = message
+        users.update(_needed_by_tasks(key, stored, actions))
+        if key in leaving and key.kind is Kind.PACKAGE and (why := trials.unfinished(stored)):
+            users[key] = why
     return [
         Verdict(key, Reason.IN_USE, f"can't be removed: {users[key]}")
         for key, action in leaving.items()
@@ -198,21 +178,41 @@ def _unfit(package: Mapping[str, Any], product: resources.Product) -> str:
 
 
 def _references(kind: Kind, spec: Mapping[str, Any]) -> Iterable[Key]:
+    """What must stay while an object is in force. A batch's group may go: it is needed at acceptance only."""
     if kind is Kind.BATCH:
         yield Key(Kind.PACKAGE, spec["package"])
     elif "product" in spec:
         yield Key(Kind.PRODUCT, spec["product"])
 
 
-def _left_after(run: Run | None, actions: Sequence[Action], key: Key) -> int:
-    """Unfinished tasks of a run once the plan's own cancellation has been carried out."""
+def _needed_by_tasks(key: Key, stored: Stored, actions: Sequence[Action]) -> Iterator[tuple[Key, str]]:
+    """What the unfinished tasks of an object's lives need, as far as the plan's own cancellations leave any."""
+    for run in (stored.run, *stored.earlier):
+        left = _left_after(run, [action for action in actions if action.key == key and run is stored.run])
+        if run is not None and left:
+            message = f"{left} unfinished tasks of {key} need it"
+            yield Key(Kind.PACKAGE, run.package), message
+            yield Key(Kind.PRODUCT, run.product), message
+
+
+def _left_after(run: Run | None, actions: Sequence[Action]) -> int:
+    """Unfinished tasks of a run once its cancellation has been carried out."""
     if run is None:
         return 0
-    ended = {
-        status for action in actions if action.key == key and action.cancels_run for status in action.statuses
-    }
+    ended = {status for action in actions if action.cancels_run for status in action.statuses}
     return sum(count for status, count in run.unfinished.items() if status not in ended)
 
 
-RULES: Sequence[Rule] = (_unconfirmed, _mass_cancel, _unknown_devices, _still_used, _cut_off, _baseless)
+RULES: Sequence[Rule] = (
+    _unconfirmed,
+    _mass_cancel,
+    acceptance.unknown_devices,
+    acceptance.too_far_ahead,
+    acceptance.no_way_to_download,
+    acceptance.no_group,
+    _still_used,
+    _cut_off,
+    _baseless,
+    dynamic.overlapping,
+)
 """In their order: who waits for somebody's word is told that first."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import UTC, datetime
 
 from reconciler.domain import desired as desires
-from reconciler.domain import plan, resources
-from reconciler.domain.actual import ActualState, Phase, Run, Stored
+from reconciler.domain import limits, plan, resources
+from reconciler.domain.actual import ActualState, Phase, Run, RunType, Stored, Verification
 from reconciler.domain.desired import DesiredState, FileFact, Key, RosterRef
 from reconciler.domain.lifecycle import Status
 from reconciler.domain.resources import Kind
@@ -15,6 +16,9 @@ FIRMWARE = FileFact("artifacts/app.bin", 10, "a" * 64, "b" * 32)
 LIST = RosterRef("eu.csv", 30, "c" * 64, 2)
 PRODUCT, PACKAGE = Key(Kind.PRODUCT, "lamp"), Key(Kind.PACKAGE, "lamp-2")
 BATCH, INVENTORY = Key(Kind.BATCH, "all"), Key(Kind.DEVICE_INVENTORY, "berlin")
+GROUP = Key(Kind.DEVICE_GROUP, "beta")
+NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
+TRIAL = {"devices": ["dev-1"]}
 
 
 def declare(kind, name, spec, path="", *, file=None, roster=None):
@@ -42,6 +46,21 @@ def batch(name="all", path="", roster=None, **spec):
     return declare("Batch", name, {"package": "lamp-2", "target": target, **spec}, path, roster=roster)
 
 
+def dynamic(name="all", *versions, **spec):
+    """A dynamic batch, by versions or for `group`."""
+    target = {"group": spec.pop("group")} if "group" in spec else {"all": {}, "sourceVersions": [*versions]}
+    return batch(name, strategy="Dynamic", target=target, **spec)
+
+
+def group(name="beta", **spec):
+    spec = spec or {"devices": ["dev-1"]}
+    return declare("DeviceGroup", name, {"product": "lamp", **spec})
+
+
+def by_tag(name="beta", **spec):
+    return group(name, selector={"matchTags": {"region": "eu"}}, **spec)
+
+
 def base():
     return product(), package(), inventory()
 
@@ -58,10 +77,15 @@ def desired(*declarations, broken=(), broken_paths=()):
     )
 
 
-def run(phase=Phase.IN_PROGRESS, *, by_git=True, **unfinished):
+def run(phase=Phase.IN_PROGRESS, *, by_git=True, kind=RunType.STATIC, package="lamp-2", **unfinished):
     counts = {Status(status): count for status, count in unfinished.items()}
     canceled_by = ("git" if by_git else "ann") if phase is Phase.CANCELED else None
-    return Run(7, 1, phase, "lamp-2", "lamp", counts, canceled_by=canceled_by)
+    return Run(7, 1, phase, package, "lamp", counts, type=kind, canceled_by=canceled_by)
+
+
+def trial(phase=Phase.IN_PROGRESS, verdict=Verification.VERIFYING, **more):
+    """What the database holds of a package that is, or was, tried out."""
+    return {"run": run(phase, kind=RunType.VERIFY, **more), "verification": verdict}
 
 
 def stored(one, **changes):
@@ -79,11 +103,12 @@ def actual(*declarations, state=None, **changes):
     objects = {one.key: stored(one) for one in declarations}
     for key, values in (state or {}).items():
         objects[key] = dataclasses.replace(objects[key], **values)
-    return ActualState(objects=objects, **changes)
+    return ActualState(objects=objects, **{"now": NOW, **changes})
 
 
-def diff(want, have, **policy):
-    return plan.diff(want, have, plan.Policy(**policy))
+def diff(want, have, *, allowed=None, **policy):
+    numbers = dataclasses.replace(limits.DEFAULT, **(allowed or {}))
+    return plan.diff(want, have, plan.Policy(**policy, limits=numbers))
 
 
 def said(planned):

@@ -15,6 +15,7 @@ from plans import (
     batch,
     desired,
     diff,
+    dynamic,
     fleet,
     inventory,
     package,
@@ -26,7 +27,7 @@ from plans import (
 from reconciler.domain import plan
 from reconciler.domain.actual import Phase
 from reconciler.domain.desired import DesiredState, Key
-from reconciler.domain.lifecycle import Status
+from reconciler.domain.lifecycle import UNFINISHED, Status
 from reconciler.domain.plan import Reason, Verb
 from reconciler.domain.resources import Kind
 
@@ -50,22 +51,29 @@ def test_a_batch_that_is_new_and_cancelled_touches_nobody():
 
 def test_unknown_devices_refuse_a_batch_and_are_named():
     names = tuple(f"dev-{number}" for number in range(1, 14))
-    planned = diff(desired(*fleet()), actual(*base(), unknown_devices={"all": names}))
+    planned = diff(desired(*fleet()), actual(*base(), unknown_devices={BATCH: names}))
     assert said(planned) == ([], {"all": Reason.UNKNOWN_DEVICES})
     assert "dev-1, dev-2, " in planned.refused[0].message
-    assert "dev-10 and 3 more" in planned.refused[0].message
+    assert "dev-10 and 3 more: declare it or correct it" in planned.refused[0].message
+    assert planned.refused[0].details == tuple(f"no device has the name {name}" for name in names)
 
 
 @pytest.mark.parametrize("removed", [True, False])
 def test_unknown_devices_refuse_a_second_run_too(removed):
     before = batch(state="Active" if removed else "Canceled")
     again = {"run": run(Phase.CANCELED), "removed": removed}
-    have = actual(*fleet(before), state={BATCH: again}, unknown_devices={"all": ("dev-9",)})
+    have = actual(*fleet(before), state={BATCH: again}, unknown_devices={BATCH: ("dev-9",)})
     assert said(diff(desired(*fleet()), have)) == ([], {"all": Reason.UNKNOWN_DEVICES})
 
 
+def test_unknown_devices_of_a_file_may_be_skipped_and_are_said_to_be():
+    wanted = fleet(batch(roster=LIST))
+    planned = diff(desired(*wanted), actual(*base(), unknown_devices={BATCH: ("dev-9 (eu.csv:2)",)}))
+    assert planned.verdicts[0].message.endswith("declare it, correct it, or set skipUnknown")
+
+
 def test_a_few_unknown_devices_are_all_named():
-    planned = diff(desired(*fleet()), actual(*base(), unknown_devices={"all": ("dev-1",)}))
+    planned = diff(desired(*fleet()), actual(*base(), unknown_devices={BATCH: ("dev-1",)}))
     assert planned.verdicts[0].message.startswith("no device has the name dev-1: ")
 
 
@@ -109,6 +117,14 @@ def test_a_batch_that_stopped_or_ended_stays_so_while_its_spec_stays(phase):
         (batch(), batch(timeout="30m"), ("timeout",)),
         (batch(tags={"a": "1"}), batch(), ("tags",)),
         (batch(), batch(onCancel=[], timeout="5m"), ("onCancel", "timeout")),
+        (batch(), batch(retry={"interval": "0s", "limit": 1}), ("retry",)),
+        (batch(), batch(suspend=True), ("suspend",)),
+        (
+            batch(schedule={"start": "2026-11-02T12:00:00Z"}),
+            batch(schedule={"start": "2026-11-02T12:00:00Z", "end": "2026-11-03T12:00:00Z"}),
+            ("schedule.end",),
+        ),
+        (dynamic("all", "1"), dynamic("all", "0", "1"), ("target.sourceVersions",)),
         (product(), product(description="new"), ("description",)),
         (product(), product(registration="Auto"), ("registration",)),
         (package(), package(title="Two", customInfo="x"), ("customInfo", "title")),
@@ -126,11 +142,22 @@ def test_what_may_change_is_changed_in_place(before, after, fields):
 @pytest.mark.parametrize(
     ("before", "after", "field"),
     [
-        (batch(), batch(target={"devices": ["dev-1"]}), "target"),
+        (batch(), batch(target={"devices": ["dev-1"]}), "target.all, target.devices"),
+        (batch(), batch(target={"all": {}, "sourceVersions": ["1"]}), "target.sourceVersions"),
+        (batch(), batch(schedule={"start": "2026-11-02T12:00:00Z"}), "schedule.start"),
+        (batch(), batch(title="Another"), "title"),
+        (batch(), batch(conflict="Wait"), "conflict"),
+        (batch(), batch(noResponseTimeout="1h"), "noResponseTimeout"),
+        (batch(), batch(confirm=True), "confirm"),
+        (batch(), batch(download="HTTP"), "download"),
+        (batch(), batch(multiModule=True), "multiModule"),
+        (dynamic("all", "1"), dynamic("all", "1", newReportsOnly=True), "newReportsOnly"),
+        (dynamic("all", "1"), batch(target={"all": {}, "sourceVersions": ["1"]}), "strategy"),
+        (dynamic("all", "1"), dynamic(group="beta"), "target.all, target.group"),
         (batch(), batch(package="lamp-3"), "package"),
         (batch(), batch(delivery="Pull"), "delivery"),
         (batch(), batch(allowDowngrade=True), "allowDowngrade"),
-        (batch(roster=LIST), batch(roster=dataclasses.replace(LIST, sha256="d" * 64)), "target"),
+        (batch(roster=LIST), batch(roster=dataclasses.replace(LIST, sha256="d" * 64)), "target.devicesFrom"),
         (package(), package(version="3"), "version"),
         (package(), package(file=dataclasses.replace(FIRMWARE, sha256="e" * 64)), "files"),
         (product(), product(productKey="other"), "productKey"),
@@ -149,7 +176,7 @@ def test_a_change_of_several_immutable_fields_names_them_and_is_refused_as_a_who
     after = batch(target={"devices": ["dev-1"]}, delivery="Pull", pushRatePerMinute=20)
     planned = diff(desired(*fleet(after)), actual(*fleet()))
     assert said(planned) == ([], {"all": Reason.IMMUTABLE})
-    assert planned.verdicts[0].message.startswith("delivery, target: ")
+    assert planned.verdicts[0].message.startswith("delivery, target.all, target.devices: ")
 
 
 # --- invalid is never absent ---
@@ -215,7 +242,7 @@ def test_a_deleted_batch_is_cancelled_by_its_last_on_cancel():
 
 def test_a_deleted_batch_that_says_nothing_cancels_what_was_not_sent():
     planned = diff(desired(*base()), actual(*fleet()))
-    assert planned.actions[0].statuses == (Status.QUEUED,)
+    assert planned.actions[0].statuses == (Status.CONFIRM, Status.QUEUED)
 
 
 @pytest.mark.parametrize("gone", [{"run": run(Phase.COMPLETED)}, {"run": None}, {"run": run(Phase.CANCELED)}])
@@ -229,12 +256,13 @@ def test_a_deleted_batch_that_does_not_run_is_only_removed(gone):
     ("scopes", "statuses"),
     [
         ([], ()),
-        (["Scheduled", "Unconfirmed"], ()),
+        (["Scheduled"], ()),
+        (["Scheduled", "Unconfirmed"], (Status.CONFIRM,)),
         (["Queued"], (Status.QUEUED,)),
         (["InProgress", "Queued"], (Status.QUEUED, Status.IN_PROGRESS)),
         (
             ["Scheduled", "Unconfirmed", "Queued", "Notified", "InProgress"],
-            (Status.QUEUED, Status.NOTIFIED, Status.IN_PROGRESS),
+            UNFINISHED,
         ),
     ],
 )
@@ -274,11 +302,12 @@ def test_active_again_with_another_target_is_refused():
     assert said(planned) == ([], {"all": Reason.IMMUTABLE})
 
 
-def test_active_again_waits_for_the_tasks_that_are_still_on_their_way():
+def test_active_again_is_a_new_run_also_while_the_earlier_one_drains():
     have = actual(*fleet(batch(state="Canceled")), state={BATCH: {"run": run(Phase.CANCELED, NOTIFIED=2)}})
     planned = diff(desired(*fleet()), have)
-    assert said(planned) == ([], {"all": Reason.DRAINING})
-    assert planned.verdicts[0].message.startswith("2 tasks of its run 1 are still on their way")
+    assert said(planned) == (["change all"], {})
+    assert planned.actions[0].starts_run
+    assert planned.actions[0].why == "active again behind 2 unfinished tasks of its run 1"
 
 
 @pytest.mark.parametrize(
@@ -310,9 +339,11 @@ def test_a_batch_that_is_back_with_another_spec_runs_again_also_after_its_end():
     assert planned.actions[0].starts_run
 
 
-def test_a_batch_that_is_back_waits_for_the_tasks_that_are_still_on_their_way():
+def test_a_batch_that_is_back_is_a_new_run_also_while_the_earlier_one_drains():
     have = actual(*fleet(), state={BATCH: {"run": run(Phase.CANCELED, IN_PROGRESS=1), "removed": True}})
-    assert said(diff(desired(*fleet()), have)) == ([], {"all": Reason.DRAINING})
+    planned = diff(desired(*fleet()), have)
+    assert planned.actions[0].starts_run
+    assert planned.actions[0].why == "back in Git: a new run behind 1 unfinished task of its run 1"
 
 
 def test_removed_objects_are_not_removed_again():

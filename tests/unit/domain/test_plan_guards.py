@@ -320,7 +320,7 @@ def test_a_held_batch_waits_until_it_is_confirmed():
 def test_a_batch_that_is_not_valid_at_first_sight_is_held_whatever_it_says_when_it_is():
     planned = diff(desired(product(), broken=[BATCH, PACKAGE]), actual(first_sight=True))
     assert [(v.key, v.reason, v.holds) for v in planned.verdicts] == [
-        (PACKAGE, Reason.INVALID, False),
+        (PACKAGE, Reason.INVALID, True),
         (BATCH, Reason.INVALID, True),
     ]
     unread = {"digest": None, "spec": None, "run": None, "held": Held(Reason.FIRST_SIGHT, "")}
@@ -346,7 +346,7 @@ def test_a_held_batch_that_is_deleted_is_gone():
 
 
 def test_a_batch_that_names_unknown_devices_is_held_at_first_sight_all_the_same():
-    have = actual(first_sight=True, unknown_devices={"all": ("dev-9",)})
+    have = actual(first_sight=True, unknown_devices={BATCH: ("dev-9",)})
     assert said(diff(desired(*fleet()), have))[1] == {"all": Reason.FIRST_SIGHT}
 
 
