@@ -9,7 +9,7 @@ import dataclasses
 import enum
 from collections.abc import Callable, Sequence
 
-from reconciler.domain import limits, lifecycle
+from reconciler.domain import lifecycle, limits
 from reconciler.domain.actual import ActualState
 from reconciler.domain.desired import Declaration, DesiredState, Key
 from reconciler.domain.downloads import Ways
@@ -114,7 +114,7 @@ class Policy:
     mass_cancel_least: int = 3
     mass_cancel_share: float = 0.5
     limits: limits.Limits = limits.DEFAULT
-    ways: Ways = Ways()
+    ways: Ways = dataclasses.field(default_factory=Ways)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from reconciler.domain.desired import Key
 
 GIT = "git"
 """Who cancels a run that Git no longer asks for."""
+NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 class Phase(enum.StrEnum):
@@ -133,5 +134,5 @@ class ActualState:
     """How many cancellations somebody confirmed for the commit that is planned."""
     unknown_devices: Mapping[Key, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     """By batch or package: names in its list that no device has, as far as it may start a run, and minds."""
-    now: datetime = datetime.min.replace(tzinfo=UTC)
+    now: datetime = NEVER
     """When this was looked at."""

@@ -83,20 +83,25 @@ def _declared(desired: DesiredState, actual: ActualState) -> Iterable[Action | V
 
 def _new(declaration: Declaration, stored: Stored | None, actual: ActualState) -> Action | Verdict:
     """An object that was never accepted, or that was removed and is back."""
-    key = declaration.key
-    create = Action(Verb.CREATE, key, "new in Git", declaration)
-    if isinstance(declaration.resource, resources.Product):
-        return _product_key(declaration.resource, key, actual) or create
-    if isinstance(declaration.resource, resources.Package):
-        return changes.refused(declaration, stored) or trials.tried(create, stored)
-    if isinstance(declaration.resource, resources.DeviceGroup):
-        return changes.refused(declaration, stored) or create
-    if not isinstance(declaration.resource, resources.Batch):
+    resource = declaration.resource
+    create = Action(Verb.CREATE, declaration.key, "new in Git", declaration)
+    if isinstance(resource, resources.Product):
+        return _product_key(resource, declaration.key, actual) or create
+    if isinstance(resource, resources.Batch):
+        return _new_batch(create, resource, stored)
+    if isinstance(resource, resources.DeviceInventory):
         return create
-    if declaration.resource.spec.state is State.CANCELED:
+    refused = changes.refused(declaration, stored)
+    if refused is None and isinstance(resource, resources.Package):
+        return trials.tried(create, stored)
+    return refused or create
+
+
+def _new_batch(create: Action, batch: resources.Batch, stored: Stored | None) -> Action:
+    if batch.spec.state is State.CANCELED:
         return dataclasses.replace(create, why="new in Git, cancelled from the start")
     if stored is not None and stored.run is not None:
-        return _again(declaration, stored, create)
+        return _again(create, stored, stored.run)
     return dataclasses.replace(create, starts_run=True)
 
 
@@ -114,11 +119,10 @@ def _product_key(product: resources.Product, key: Key, actual: ActualState) -> V
     return None
 
 
-def _again(declaration: Declaration, stored: Stored, create: Action) -> Action:
+def _again(create: Action, stored: Stored, run: Run) -> Action:
     """A batch that was deleted and is back: a run that ended by itself or by hand stays so, else a new one."""
-    run = stored.run
-    assert run is not None
-    same = stored.digest == declaration.digest
+    assert create.declaration is not None
+    same = stored.digest == create.declaration.digest
     if same and run.phase is Phase.COMPLETED:
         return dataclasses.replace(create, why="back in Git; its run had ended by itself and stays ended")
     if same and run.was_stopped:
