@@ -53,7 +53,6 @@ def _foreign(files: object) -> bool:
 ROWS = (
     Row(Kind.PRODUCT, "protocol", _one_of("Sagoo"), "protocol Sagoo"),
     Row(Kind.PRODUCT, "signing", _given, "signing packages"),
-    Row(Kind.PACKAGE, "type", _one_of("Delta"), "delta packages"),
     Row(Kind.PACKAGE, "files", _several, "more than one file in a package"),
     Row(Kind.PACKAGE, "files", _foreign, "a file from outside the repository"),
     Row(Kind.PACKAGE, "verification", _given, "the verification of packages"),
@@ -65,7 +64,6 @@ ROWS = (
     Row(Kind.BATCH, "noResponseTimeout", _given, "noResponseTimeout"),
     Row(Kind.BATCH, "conflict", _one_of("Overwrite", "Wait"), "a conflict rule other than Keep"),
     Row(Kind.BATCH, "confirm", _true, "confirmation of tasks"),
-    Row(Kind.BATCH, "download", _one_of("MQTT", "HTTPS"), "a download other than Auto and HTTP"),
     Row(Kind.BATCH, "newReportsOnly", _true, "newReportsOnly"),
     Row(Kind.BATCH, "multiModule", _true, "multiModule"),
     Row(Kind.BATCH, "suspend", _true, "suspend"),

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import posixpath
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from reconciler.domain import desired, resources
+from reconciler.domain import desired, downloads, resources
 from reconciler.domain.desired import Declaration, FileFact, Key, RosterRef
 from reconciler.domain.diagnostics import Code, Diagnostic, Place, Related, Severity
 from reconciler.domain.limits import Limits
@@ -153,6 +153,8 @@ class Judge:
                 message = f"product `{spec.product}` has no module `{spec.module}`"
                 self._refuse(candidate, Code.MODULE, message, ("spec", "module"), help=remedy)
             self._in_format(candidate, product, spec.version, ("spec", "version"))
+            if spec.source_version is not None:
+                self._in_format(candidate, product, spec.source_version, ("spec", "sourceVersion"))
         self._package_file(candidate, package)
 
     def _in_format(self, candidate: Candidate, product: Product, version: str, location: Location) -> None:
@@ -230,6 +232,10 @@ class Judge:
         package = self._refer(candidate, Kind.PACKAGE, batch.spec.package, ("spec", "package"))
         if not isinstance(package, Package):
             return
+        self._download(candidate, batch, package)
+        if package.spec.source_version is not None and target.how in {resources.How.ALL, resources.How.GRAY}:
+            self._from_the_source(candidate, target.source_versions, package)
+            return
         product = self._candidates[Key(Kind.PRODUCT, package.spec.product)].resource
         written = candidate.document.data["spec"]["target"].get("sourceVersions", [])
         for index, version in enumerate(written):
@@ -239,6 +245,29 @@ class Judge:
                 self._refuse(candidate, Code.SAME_VERSION, message, at_version, help="remove it")
             elif isinstance(product, Product):
                 self._in_format(candidate, product, version, at_version)
+
+    def _from_the_source(self, candidate: Candidate, versions: Sequence[str], package: Package) -> None:
+        """A delta fits one version. Its batches say so: none is taken for one that upgrades the other devices, too."""
+        source = package.spec.source_version
+        if list(versions) == [source]:
+            return
+        holder = self._candidates[Key(Kind.PACKAGE, package.metadata.name)]
+        related = (Related(holder.place(("spec", "sourceVersion")), f"{holder.key} starts from it"),)
+        message = f"the package is a delta from `{source}`, which is the only source version that its batches can have"
+        at = ("spec", "target", "sourceVersions") if versions else ("spec", "target")
+        remedy = f'write `sourceVersions: ["{source}"]`'
+        self._refuse(candidate, Code.COMBINATION, message, at, related=related, help=remedy)
+
+    def _download(self, candidate: Candidate, batch: Batch, package: Package) -> None:
+        key = Key(Kind.PACKAGE, package.metadata.name)
+        found, files = self._files.get(key), package.spec.files
+        sizes = [found.size] if found is not None else [file.size or 0 for file in files]
+        why = downloads.unfit(batch.spec.download, sizes, self._limits.mqtt_file_bytes)
+        if why:
+            related = (Related(self._candidates[key].place(("spec", "files")), "what is downloaded"),)
+            remedy = "write `download: Auto`"
+            at = ("spec", "download")
+            self._refuse(candidate, Code.COMBINATION, why, at, related=related, help=remedy)
 
     def _roster(self, candidate: Candidate, source: str, shape: rosters.Shape, location: Location) -> None:
         """Checks a CSV file. Its flaws are reported once, however many objects use it."""

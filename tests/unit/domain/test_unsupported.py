@@ -15,7 +15,6 @@ def asked(kind: Kind, **spec):
     [
         (Kind.PRODUCT, {"protocol": "Sagoo"}),
         (Kind.PRODUCT, {"signing": {}}),
-        (Kind.PACKAGE, {"type": "Delta"}),
         (Kind.PACKAGE, {"files": [{}, {}]}),
         (Kind.PACKAGE, {"files": [{"source": "https://x/y.bin"}]}),
         (Kind.PACKAGE, {"verification": {}}),
@@ -28,8 +27,6 @@ def asked(kind: Kind, **spec):
         (Kind.BATCH, {"conflict": "Wait"}),
         (Kind.BATCH, {"conflict": "Overwrite"}),
         (Kind.BATCH, {"confirm": True}),
-        (Kind.BATCH, {"download": "MQTT"}),
-        (Kind.BATCH, {"download": "HTTPS"}),
         (Kind.BATCH, {"newReportsOnly": True}),
         (Kind.BATCH, {"multiModule": True}),
         (Kind.BATCH, {"suspend": True}),

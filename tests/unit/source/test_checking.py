@@ -337,6 +337,62 @@ def test_versions_have_the_format_of_their_product():
     ]
 
 
+DELTA = PACKAGE.replace("  version:", '  type: Delta\n  sourceVersion: "1.3.0"\n  version:')
+
+
+def to(target: str) -> str:
+    return BATCH.replace('{all: {}, sourceVersions: ["1.3.0"]}', target)
+
+
+@pytest.mark.parametrize(
+    "target",
+    ['{all: {}, sourceVersions: ["1.3.0"]}', "{devices: [dev-1]}", "{devicesFrom: {file: ../eu.csv}}"],
+)
+def test_a_batch_of_a_delta_is_for_its_source_version_or_for_named_devices(target):
+    files = {"p/fw.yaml": DELTA, "b/eu.yaml": to(target), "eu.csv": b"dev-1\n"}
+    assert check(files).diagnostics == ()
+
+
+@pytest.mark.parametrize(
+    ("target", "column"),
+    [
+        ("{all: {}}", 3),
+        ('{all: {}, sourceVersions: ["1.2.0"]}', 21),
+        ('{all: {}, sourceVersions: ["1.3.0", "1.2.0"]}', 21),
+        ('{all: {}, sourceVersions: ["1.4.0"]}', 21),
+    ],
+)
+def test_a_batch_of_a_delta_with_other_source_versions_is_refused(target, column):
+    checked = check({"p/fw.yaml": DELTA, "b/eu.yaml": to(target)})
+    (found,) = checked.diagnostics
+    assert (found.code, found.place.line, found.place.column) == (Code.COMBINATION, 7, column)
+    assert found.message == (
+        "the package is a delta from `1.3.0`, which is the only source version that its batches can have"
+    )
+    assert found.help == 'write `sourceVersions: ["1.3.0"]`'
+    assert (found.related[0].place.path, found.related[0].place.line) == ("p/fw.yaml", 8)
+    assert Key(Kind.BATCH, "eu") in checked.desired.broken
+
+
+def test_the_source_version_of_a_delta_has_the_format_of_the_product_too():
+    numeric = PRODUCT.replace("spec: {", "spec: {versionFormat: Numeric, ")
+    files = {"product.yaml": numeric, "p/fw.yaml": DELTA.replace("1.3.0", "v1"), "b/eu.yaml": ""}
+    assert findings(check(files)) == [("p/fw.yaml", 8, 18, "OTA205")]
+
+
+@pytest.mark.parametrize(("size", "fits"), [(999, True), (1000, True), (1001, False)])
+def test_a_download_over_mqtt_is_of_a_small_file(size, fits):
+    over_mqtt = BATCH.replace("spec:", "spec:\n  download: MQTT")
+    limits = Limits(mqtt_file_bytes=1000)
+    checked = check({"b/eu.yaml": over_mqtt, "fw.bin": b"x" * size}, limits=limits)
+    assert findings(checked) == ([] if fits else [("b/eu.yaml", 6, 13, "OTA116")])
+    assert check({"fw.bin": b"x" * size}, limits=limits).diagnostics == ()
+    if not fits:
+        (found,) = checked.diagnostics
+        assert "at most 1,000 bytes, and the package's file has 1,001" in found.message
+        assert found.help == "write `download: Auto`"
+
+
 def test_what_is_not_supported_yet_is_told_once_with_what_to_do():
     wrong = BATCH.replace("spec:", "spec:\n  newReportsOnly: true")
     (found,) = check({"b/eu.yaml": wrong}).diagnostics
