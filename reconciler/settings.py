@@ -7,18 +7,22 @@ What is wrong with a setting is a `UsageError`, in our words: nobody has to know
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import enum
 import tomllib
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 import pydantic
 from pydantic import Field
+from pydantic_core import PydanticCustomError
 
 from reconciler import errors
 from reconciler.domain import resources
+from reconciler.domain.limits import DEFAULT, Limits
 
 PREFIX = "RECONCILER_"
 SECRETS = frozenset({"secret_key", "mqtt_password"})
@@ -46,6 +50,7 @@ _WORDS = {
     "bool_parsing": _NO_BOOLEAN,
     "bool_type": _NO_BOOLEAN,
     "string_too_short": "it can't be empty",
+    "limits": "{said}",
 }
 """What pydantic's complaints mean."""
 
@@ -65,6 +70,47 @@ def _seconds(value: object) -> object:
 
 Seconds = Annotated[float, pydantic.BeforeValidator(_seconds)]
 """A time span: written `30s` or `5m`, or as a number of seconds."""
+
+
+def _limits(value: object) -> Limits:
+    """The platform rules' limits with some of them changed: `packages=600,groups=2000`, or a table of a file."""
+    if isinstance(value, str):
+        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+        given: Mapping[Any, Any] = {name.strip(): text.strip() for name, _, text in pairs}
+    elif isinstance(value, Mapping):
+        given = value
+    else:
+        raise _wrong_limit("write NAME=VALUE, with commas between several")
+    changed = dataclasses.replace(DEFAULT, **dict(_limit(str(name), said) for name, said in given.items()))
+    complaint = changed.problem()
+    if complaint:
+        raise _wrong_limit(complaint)
+    return changed
+
+
+def _limit(name: str, said: object) -> tuple[str, Any]:
+    """One limit's field and value: a number, a duration, or words with spaces between, as its default is."""
+    field = name.replace("-", "_")
+    names = [each.name for each in dataclasses.fields(Limits)]
+    if field not in names:
+        nearest = _nearest(field, names).replace("_", "-")
+        raise _wrong_limit(f"there is no limit {name}" + (f", did you mean {nearest}?" if nearest else ""))
+    default: object = getattr(DEFAULT, field)
+    value: Any
+    text = " ".join(map(str, said)) if isinstance(said, list) else str(said)
+    if isinstance(default, timedelta):
+        value, kind = resources.duration(text), "a time such as 90s, 10m or 168h"
+    elif isinstance(default, tuple):
+        value, kind = tuple(text.lower().split()) or None, "words with spaces between"
+    else:
+        value, kind = int(text) if text.isdecimal() else None, "a whole number"
+    if value is None:
+        raise _wrong_limit(f"{name} is {kind}, not {text!r}")
+    return field, value
+
+
+def _wrong_limit(said: str) -> PydanticCustomError:
+    return PydanticCustomError("limits", "{said}", {"said": said})
 
 
 class Settings(pydantic.BaseModel):
@@ -118,8 +164,10 @@ class Settings(pydantic.BaseModel):
         le=3600,
         description="Time after a device came until it is pushed: its report is heard first. 10s, or seconds.",
     )
-    max_push_rate: int = Field(
-        10_000, ge=10, le=1_000_000, description="The highest push rate a batch may ask for."
+    limits: Annotated[Limits, pydantic.BeforeValidator(_limits)] = Field(
+        "",
+        validate_default=True,
+        description="Limits that are not to be the rules' own, such as packages=600,groups=2000; in a file a table.",
     )
 
     @classmethod

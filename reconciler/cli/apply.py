@@ -19,7 +19,7 @@ from reconciler.store.database import Connection
 
 
 @click.command()
-@options.settings(*options.SOURCE, *options.LOOK, "bootstrap", "max_push_rate")
+@options.settings(*options.SOURCE, *options.LOOK, "bootstrap", "limits")
 @logs.flags
 @click.pass_obj
 def command(log_options: logs.Options, /, **flags: Any) -> int:

@@ -16,7 +16,8 @@ import click
 
 from reconciler import errors
 from reconciler.cli import looking, names, options, secret_file, tables
-from reconciler.domain import limits, resources
+from reconciler.domain import resources
+from reconciler.domain.limits import Limits
 from reconciler.store import about, devices, identities, status
 from reconciler.store.database import Connection, Database
 
@@ -34,6 +35,7 @@ class _Desk:
 
     database: Database
     vault: identities.Vault
+    limits: Limits
     now: datetime
 
 
@@ -43,7 +45,7 @@ def _desk(flags: dict[str, Any]) -> Iterator[_Desk]:
 
     settings = options.load(dict(flags))
     with looking.opened(flags) as database:
-        yield _Desk(database, bootstrap.vault_of(settings), looking.now())
+        yield _Desk(database, bootstrap.vault_of(settings), settings.limits, looking.now())
 
 
 _secret_option = click.option("--secret", help="The secret to use; default: a random one.")
@@ -56,10 +58,10 @@ _secret_option = click.option("--secret", help="The secret to use; default: a ra
 @options.settings(*options.LOOK)
 def create(product: str, name: str, secret: str | None, **flags: Any) -> None:
     """Give a device an identity, and print its secret (`device show --reveal` shows it again)."""
-    complaint = resources.device_name_problem(name, limits.DEFAULT)
-    if complaint:
-        raise errors.UserError(complaint)
     with _desk(flags) as desk, desk.database.writing() as connection:
+        complaint = resources.device_name_problem(name, desk.limits)
+        if complaint:
+            raise errors.UserError(complaint)
         found = names.product(connection, product)
         device_id = devices.enrol(connection, found.id, [name], desk.now)[name]
         if identities.exists(connection, device_id):
@@ -128,7 +130,7 @@ def import_(product: str, file: Path, **flags: Any) -> int:
     with _desk(flags) as desk:
         with desk.database.reading() as connection:
             found = names.product(connection, product)
-        result = secret_file.Import(desk.database, desk.vault, found.id, desk.now).run(file)
+        result = secret_file.Import(desk.database, desk.vault, found.id, desk.limits, desk.now).run(file)
     for line, message in result.flaws:
         click.echo(f"{file}:{line}: {tables.printable(message)}", err=True)
     if result.refused > len(result.flaws):

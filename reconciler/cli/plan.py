@@ -33,7 +33,7 @@ FORMAT_VERSION = "1.0"
 
 
 @click.command()
-@options.settings(*options.SOURCE, *options.LOOK, "bootstrap", "max_push_rate")
+@options.settings(*options.SOURCE, *options.LOOK, "bootstrap", "limits")
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print it.")
 @click.option("--detailed-exitcode", is_flag=True, help="Exit with 2 when there are changes.")
 def command(*, output: str, detailed_exitcode: bool, **flags: Any) -> int:

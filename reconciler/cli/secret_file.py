@@ -14,7 +14,8 @@ from datetime import datetime
 from pathlib import Path
 
 from reconciler import errors
-from reconciler.domain import limits, resources
+from reconciler.domain import resources
+from reconciler.domain.limits import Limits
 from reconciler.store import devices, identities
 from reconciler.store.database import Connection, Database
 
@@ -61,10 +62,13 @@ class _Line:
 class Import:
     """Gives the devices of one product the secrets of a file."""
 
-    def __init__(self, database: Database, vault: identities.Vault, product_id: int, now: datetime) -> None:
+    def __init__(
+        self, database: Database, vault: identities.Vault, product_id: int, allowed: Limits, now: datetime
+    ) -> None:
         self._database = database
         self._vault = vault
         self._product_id = product_id
+        self._limits = allowed
         self._now = now
         self._result = Result()
 
@@ -97,7 +101,7 @@ class Import:
         if len(cells) != 2:
             complaint: str | None = f"{len(cells)} column{'s' * (len(cells) != 1)} instead of NAME,SECRET"
         else:
-            complaint = resources.device_name_problem(cells[0], limits.DEFAULT) or secret_problem(cells[1])
+            complaint = resources.device_name_problem(cells[0], self._limits) or secret_problem(cells[1])
         if complaint:
             self._result.refuse(number, complaint)
         else:

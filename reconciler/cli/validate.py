@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import pathlib
 import sys
+from typing import Any
 
 import click
 
-from reconciler.cli import render
+from reconciler.cli import options, render
 from reconciler.domain import diagnostics as diagnostic
 from reconciler.source import tree as trees
 from reconciler.source import validate
@@ -33,14 +34,15 @@ _SHOWN_BYTES = 4_000_000
     type=click.Path(exists=True, file_okay=False, path_type=pathlib.Path),
     help="Check against the JSON schemas in this folder too.",
 )
-def command(paths: tuple[str, ...], output: str | None, schemas: pathlib.Path | None) -> None:
+@options.settings("limits")
+def command(paths: tuple[str, ...], output: str | None, schemas: pathlib.Path | None, **flags: Any) -> None:
     """Check manifests: their fields, their references, the files beside them.
 
     PATH is a folder or a file, `-` is standard input; several are checked together. Default: this folder.
     Exit code 1: something is wrong, or there is no manifest where you said.
     """
     root, tree = _tree(paths or (".",))
-    checked = validate.check(tree)
+    checked = validate.check(tree, options.load(flags).limits)
     found = list(checked.diagnostics)
     if schemas is not None:
         found = _with_schemas(found, tree, schemas)

@@ -1,7 +1,7 @@
 """Every number of the platform rules that an operator's settings may change, with the rule's default.
 
 The settings build one `Limits`; validation carries it as pydantic's context, plan and engine take it as an
-argument. It holds numbers only and decides nothing.
+argument. It holds numbers, and knows which of them make sense together.
 """
 
 from __future__ import annotations
@@ -13,10 +13,22 @@ from datetime import timedelta
 MEGABYTE = 1_000_000
 """The platform rules count in MB, not MiB."""
 
+LONGEST_NAME = 64
+"""Of a device, whatever the operator says: that is what the database and the log have room for."""
+_ORDERED = (
+    ("device_name_shortest", "device_name_longest"),
+    ("push_rate_lowest", "push_rate_highest"),
+    ("schedule_lead_shortest", "schedule_lead_longest"),
+)
+_MAY_BE_NONE = frozenset({"modules_per_product", "schedule_lead_shortest"})
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Limits:
-    """Numbers marked ⚙ in the platform rules; the comment is the paragraph they come from."""
+    """Numbers marked ⚙ in the platform rules; the comment is the paragraph they come from.
+
+    The settle time (§5) is a setting of its own.
+    """
 
     modules_per_product: int = 10  # §2, besides `default`
     device_name_shortest: int = 4  # §2
@@ -46,14 +58,30 @@ class Limits:
     push_rate_highest: int = 10_000  # §4
     dynamic_packages_per_group: int = 5  # §4, dynamic batches
     matches_per_device: int = 10  # §4, dynamic batches
-    settle_time: timedelta = timedelta(seconds=10)  # §5
     push_repeat_interval: timedelta = timedelta(minutes=1)  # §5
     devices_per_group: int = 20_000  # §7
     groups_per_device: int = 10  # §7
     groups: int = 1_000  # §7
 
+    def problem(self) -> str:
+        """What makes no sense, in words; empty when all does."""
+        for low, high in _ORDERED:
+            if getattr(self, low) > getattr(self, high):
+                return f"{_words(low)} has to be at most {_words(high)}"
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name not in _MAY_BE_NONE and not value:
+                return f"{_words(field.name)} has to be more than 0"
+        if self.device_name_longest > LONGEST_NAME:
+            return f"device-name-longest has to be at most {LONGEST_NAME}"
+        return ""
+
 
 DEFAULT = Limits()
+
+
+def _words(field: str) -> str:
+    return field.replace("_", "-")
 
 
 def of_context(context: object) -> Limits:

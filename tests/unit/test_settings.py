@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+from datetime import timedelta
+
 import pytest
 
 from reconciler import errors
+from reconciler.domain.limits import Limits
 from reconciler.settings import Settings, address, unknown_variables
 
 
@@ -31,7 +35,22 @@ def test_a_time_is_written_as_in_manifests_or_in_seconds(written, seconds):
             "--interval is wrong: '2d' is not a time: write 30s, 5m, or a number of seconds",
         ),
         ({"settle_time": "2h"}, "--settle-time is wrong: it is at most 3600"),
-        ({"max_push_rate": "many"}, "--max-push-rate is wrong: 'many' is not a whole number"),
+        ({"limits": "packages=many"}, "--limits is wrong: packages is a whole number, not 'many'"),
+        ({"limits": "packages"}, "--limits is wrong: packages is a whole number, not ''"),
+        ({"limits": "packages=0"}, "--limits is wrong: packages has to be more than 0"),
+        ({"limits": "package=9"}, "--limits is wrong: there is no limit package, did you mean packages?"),
+        ({"limits": "speed=9"}, "--limits is wrong: there is no limit speed"),
+        (
+            {"limits": "schedule-lead-longest=7"},
+            "--limits is wrong: schedule-lead-longest is a time such as 90s, 10m or 168h, not '7'",
+        ),
+        ({"limits": "file-formats="}, "--limits is wrong: file-formats is words with spaces between, not ''"),
+        (
+            {"limits": "push-rate-lowest=20000"},
+            "--limits is wrong: push-rate-lowest has to be at most push-rate-highest",
+        ),
+        ({"limits": "device-name-longest=65"}, "--limits is wrong: device-name-longest has to be at most 64"),
+        ({"limits": 5}, "--limits is wrong: write NAME=VALUE, with commas between several"),
         ({"bootstrap": "maybe"}, "--bootstrap is wrong: 'maybe' is none of hold, start"),
         (
             {"allow_anonymous_devices": "si"},
@@ -43,6 +62,42 @@ def test_a_time_is_written_as_in_manifests_or_in_seconds(written, seconds):
 )
 def test_a_wrong_value_is_explained_in_our_own_words(flags, said):
     assert wrong(**flags) == said
+
+
+def test_every_limit_can_be_changed_by_its_name():
+    changed = {"file_formats": (".img", ".swu"), "modules_per_product": 0}
+    for field in dataclasses.fields(Limits):
+        default = getattr(Limits(), field.name)
+        if isinstance(default, timedelta):
+            changed[field.name] = default + timedelta(minutes=1)
+        elif isinstance(default, int) and field.name != "modules_per_product":
+            changed[field.name] = default + 1
+    written = ", ".join(f"{name.replace('_', '-')}={_text(value)}" for name, value in changed.items())
+    for settings in (
+        Settings.load({"limits": written}, {}),
+        Settings.load({}, {"RECONCILER_LIMITS": written}),
+    ):
+        assert settings.limits == Limits(**changed)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, timedelta):
+        return f"{value // timedelta(seconds=1)}s"
+    return " ".join(value) if isinstance(value, tuple) else str(value)
+
+
+def test_without_a_word_the_limits_are_those_of_the_rules():
+    assert Settings.load({}, {}).limits == Settings.load({"limits": ""}, {}).limits == Limits()
+
+
+def test_in_a_file_limits_are_a_table(tmp_path):
+    file = tmp_path / "settings.toml"
+    file.write_text(
+        '[limits]\npackages = 600\nfile-formats = [".IMG", ".bin"]\nschedule-lead-longest = "240h"\n'
+    )
+    assert Settings.load({}, {}, file).limits == Limits(
+        packages=600, file_formats=(".img", ".bin"), schedule_lead_longest=timedelta(days=10)
+    )
 
 
 def test_a_complaint_never_repeats_what_may_be_secret(tmp_path):
