@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from collections.abc import Iterable
+from datetime import timedelta
 
 from reconciler import cli
-from reconciler.domain import lifecycle, plan
+from reconciler.domain import lifecycle, limits, plan, resources
 from reconciler.domain.diagnostics import Code
 from reconciler.settings import PREFIX, SECRETS, Settings
 
@@ -58,6 +60,19 @@ def settings_table() -> str:
     return table(("Flag", "Variable", "Default", "Meaning"), rows)
 
 
+def limits_table() -> str:
+    """Every limit that an operator can change, with its default as one writes it."""
+
+    def written(value: object) -> str:
+        if isinstance(value, timedelta):
+            return resources.format_duration(value)
+        return " ".join(value) if isinstance(value, tuple) else str(value)
+
+    fields = dataclasses.fields(limits.Limits)
+    rows = [(f"`{field.name.replace('_', '-')}`", f"`{written(field.default)}`") for field in fields]
+    return table(("Limit", "Default"), rows)
+
+
 def reference_page() -> str:
     """Commands, settings, codes and reasons."""
     commands = table(
@@ -72,6 +87,7 @@ def reference_page() -> str:
     for mark, text in (
         ("commands", commands),
         ("settings", settings_table()),
+        ("limits", limits_table()),
         ("codes", codes),
         ("verdicts", verdicts),
         ("reasons", reasons),
