@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from reconciler.domain import lifecycle, resources
 from reconciler.protocol import messages
 from reconciler.protocol.topics import Address
-from reconciler.store import devices, events, products, rates, seen, tasks
+from reconciler.store import deadlines, devices, events, matching, products, queue, rates, seen, tasks
 from reconciler.store.database import Connection
 from reconciler.transport.base import Presence
 
@@ -65,6 +65,11 @@ class Host:
     settle: timedelta
     assumed_presence: bool = False
 
+    @property
+    def presence(self) -> devices.Presence:
+        """What makes the pushes of new tasks due at once."""
+        return devices.Presence(self.presence_epoch, self.settle)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Outcome:
@@ -78,6 +83,10 @@ class Outcome:
     """Who came or went, or said something, and is no device of ours."""
 
 
+Place = tuple[int, str]
+"""A device's module."""
+
+
 class Burst:
     """One burst on its way through one transaction."""
 
@@ -86,22 +95,24 @@ class Burst:
         self._host = host
         self._now = now
         self._devices: dict[Address, devices.Device] = {}
-        self._versions: dict[tuple[int, str], str] = {}
-        self._reports: dict[tuple[int, str], devices.Report] = {}
+        self._versions: dict[Place, str] = {}
+        self._informed: dict[Place, matching.Reported] = {}
         self._repeated: set[bytes] = set()
-        self._newest: dict[tuple[int, str], Heard] = {}
-        self._active: dict[int, lifecycle.Task] = {}
-        self._ended: dict[tuple[int, str], lifecycle.Task] = {}
+        self._newest: dict[Place, Heard] = {}
+        self._tasks: dict[int, lifecycle.Task] = {}
+        self._slots: dict[Place, int] = {}
+        self._behind: dict[Place, list[int]] = collections.defaultdict(list)
+        self._ended: dict[Place, int] = {}
         self._before: dict[int, lifecycle.Task] = {}
-        self._after: dict[int, lifecycle.Task] = {}
         self._lines: dict[int, list[events.Event]] = collections.defaultdict(list)
         self._log: list[events.Event] = []
         self._asked: list[tuple[Address, int | str, lifecycle.Task | None]] = []
 
     def process(self, heard: Sequence[Heard], presence: Sequence[Presence]) -> Outcome:
-        """Applies who came, then messages, then who left.
+        """Applies who came, then messages in their order; then what follows from them; then who left.
 
-        A message may undo the push that coming made due, and who left in the same burst was still heard.
+        A message may undo the push that coming made due, and who left in the same burst was still heard. Devices that
+        became free are first given to who waits behind, then to dynamic batches.
         """
         last = self._meet(heard, presence)
         due = self._come(heard, last)
@@ -109,8 +120,9 @@ class Burst:
         results = [self._hear(message) for message in heard]
         replies = self._replies()
         self._write([m for m, result in zip(heard, results, strict=True) if result is not Result.REPEATED])
+        due |= self._follow()
         self._go(last)
-        due = due or bool(replies) or any(task.push_due_at is not None for task in self._after.values())
+        due |= bool(replies) or any(self._tasks[changed].push_due_at for changed in self._before)
         named = {message.address for message in heard} | {item.address for item in presence}
         return Outcome(tuple(results), tuple(replies), due, frozenset(named - self._devices.keys()))
 
@@ -120,7 +132,8 @@ class Burst:
         """Finds or registers the devices; what was said last of the presence of each."""
         addresses = {message.address for message in heard} | {item.address for item in presence}
         self._devices = devices.find(self._connection, addresses, self._host.presence_epoch)
-        self._register(message.address for message in heard)
+        if len(self._devices) < len(addresses):
+            self._register(message.address for message in heard)
         last: dict[Address, Presence] = {}
         for item in presence:
             # a late 'gone' of a connection that was replaced says nothing about the new one
@@ -128,38 +141,58 @@ class Burst:
                 last[item.address] = item
         return last
 
-    def _read(self, heard: Sequence[Heard]) -> None:
-        duplicates = [message.fingerprint for message in heard if message.duplicate]
-        self._repeated = seen.among(self._connection, duplicates)
-        known = [(self._devices[m.address].id, m) for m in heard if m.address in self._devices]
-        self._newest = {(i, m.said.module): m for i, m in known if isinstance(m.said, messages.Inform)}
-        ids = {device_id for device_id, _ in known}
-        if ids:
-            self._versions = devices.versions(self._connection, ids)
-            self._active = tasks.active(self._connection, ids)
-            self._ended = tasks.latest_ended(self._connection, ids)
-
     def _register(self, heard: Iterable[Address]) -> None:
         """Unknown devices of a product with registration Auto register by being heard (platform rules §2)."""
         unknown: dict[str, list[str]] = collections.defaultdict(list)
         for address in dict.fromkeys(heard):
             if address not in self._devices:
                 unknown[address.product_key].append(address.device_name)
-        if not unknown:
-            return
         new = []
         for product_key, product in devices.products(self._connection, unknown).items():
             if product.auto_registration:
                 names = unknown[product_key]
                 devices.register(self._connection, product.id, names, self._now)
                 new += [Address(product_key, name) for name in names]
-        self._devices |= devices.find(self._connection, new, self._host.presence_epoch)
-        self._log += [
-            events.Event(
-                type=events.Type.REGISTERED, device_id=self._devices[address].id, message="registered itself"
-            )
-            for address in new
-        ]
+        if not new:
+            return
+        registered = devices.find(self._connection, new, self._host.presence_epoch)
+        self._devices |= registered
+        ids = [registered[address].id for address in new]
+        line = events.Event(type=events.Type.REGISTERED, message="registered itself")
+        lines = [dataclasses.replace(line, device_id=device_id) for device_id in ids]
+        events.append(self._connection, self._now, lines)
+        matching.arrived(self._connection, ids, self._host.presence, self._now)
+
+    def _read(self, heard: Sequence[Heard]) -> None:
+        duplicates = [message.fingerprint for message in heard if message.duplicate]
+        self._repeated = seen.among(self._connection, duplicates)
+        known = [(self._devices[m.address].id, m) for m in heard if m.address in self._devices]
+        if not known:
+            return
+        ids = {device_id for device_id, _ in known}
+        self._newest = {(i, m.said.module): m for i, m in known if isinstance(m.said, messages.Inform)}
+        self._versions = devices.versions(self._connection, ids)
+        for several in tasks.active(self._connection, ids, self._now).values():
+            for task in several:
+                self._tasks[task.id] = task
+                if task.holds:
+                    self._slots[task.device_id, task.module] = task.id
+                else:
+                    self._behind[task.device_id, task.module].append(task.id)
+        late = {(i, m.said.module) for i, m in known if self._may_be_late((i, m.said.module), m.said)}
+        for place, task in tasks.latest_ended(self._connection, late).items():
+            self._tasks[task.id] = task
+            self._ended[place] = task.id
+
+    def _may_be_late(self, place: Place, said: Said) -> bool:
+        """It may be about a task that has ended.
+
+        Not when another is on its way, and not when the device says the version that it said last: that was heard
+        when it was news, and no task ends in a way that would make it news again.
+        """
+        if place in self._slots or isinstance(said, messages.FirmwareGet):
+            return False
+        return not isinstance(said, messages.Inform) or self._versions.get(place) != said.version
 
     # ----------------------------------------------------------------------------------------- stepping
 
@@ -187,64 +220,78 @@ class Burst:
         said = message.said
         if said.module != messages.DEFAULT_MODULE and said.module not in device.modules:
             return Result.MALFORMED
-        if isinstance(said, messages.Inform):
-            return self._inform(device, said)
-        if isinstance(said, messages.Progress):
-            self._step(device, said.module, lifecycle.progressed(said.step, said.desc))
-        else:
-            self._get(message.address, device, said)
-        return Result.ACCEPTED
-
-    def _inform(self, device: devices.Device, said: messages.Inform) -> Result:
-        if device.numeric_versions and not resources.NUMERIC_VERSION.fullmatch(said.version):
-            return Result.MALFORMED
         place = (device.id, said.module)
-        known = self._versions.get(place)
-        if known != said.version:
-            self._versions[place] = said.version
-            self._reports[place] = devices.Report(device.id, device.product_id, said.module, said.version)
-            message = (
-                f"{said.module}: {known} → {said.version}" if known else f"{said.module}: {said.version}"
-            )
-            self._log.append(events.Event(type=events.Type.VERSION, device_id=device.id, message=message))
-        task = self._task(device.id, said.module)
-        if task is not None:
-            self._apply(task, lifecycle.reported(task, said.version))
+        if isinstance(said, messages.Inform):
+            if device.numeric_versions and not resources.NUMERIC_VERSION.fullmatch(said.version):
+                return Result.MALFORMED
+            self._inform(device, place, said.version, message.fingerprint)
+        elif isinstance(said, messages.Progress):
+            task = self._addressee(place)
+            if task is not None:
+                self._apply(task, lifecycle.progressed(said.step, said.desc, message.fingerprint))
+        else:
+            self._get(message, place, said.id)
         return Result.ACCEPTED
 
-    def _step(self, device: devices.Device, module: str, event: lifecycle.Event) -> None:
-        task = self._task(device.id, module)
-        if task is not None:
-            self._apply(task, event)
+    def _inform(self, device: devices.Device, place: Place, version: str, mark: bytes) -> None:
+        known = self._versions.get(place)
+        is_news = known != version
+        if is_news:
+            self._versions[place] = version
+            module = place[1]
+            message = f"{module}: {known} → {version}" if known else f"{module}: {version}"
+            self._log.append(events.Event(type=events.Type.VERSION, device_id=device.id, message=message))
+        earlier = self._informed.pop(place, None)  # the newest report of a module has its place in the order
+        is_changed = is_news or (earlier is not None and earlier.changed)
+        self._informed[place] = matching.Reported(device.id, device.product_id, place[1], version, is_changed)
+        task = self._addressee(place)
+        for each in [*([task] if task else []), *(self._tasks[i] for i in self._behind.get(place, ()))]:
+            self._apply(each, lifecycle.reported(each, version, mark))
+            self._check_delta(self._tasks[each.id])
 
-    def _get(self, address: Address, device: devices.Device, said: messages.FirmwareGet) -> None:
-        task = self._task(device.id, said.module)
-        if task is None or task.withdrawn or task.status in lifecycle.ENDED:
-            self._asked.append((address, said.id, None))
+    def _check_delta(self, task: lifecycle.Task) -> None:
+        """An attempt whose time came, and that waits for its device only, ends when that leaves the delta's source."""
+        overdue = (
+            task.hold is lifecycle.Hold.RETRY and task.retry_at is not None and task.retry_at <= self._now
+        )
+        if overdue and not self._is_on_source(task):
+            self._apply(task, lifecycle.Event(lifecycle.Trigger.UNFIT), deadlines.STRAYED)
+
+    def _get(self, message: Heard, place: Place, request: int | str) -> None:
+        """The package at once, where the task may be pushed; as good as a push, for its clocks and for the rate."""
+        task = self._addressee(place)
+        if task is None or not self._is_offered(task):
+            if task is not None and task.failure_mark is not None:  # a question is a message like any other
+                self._put(task, dataclasses.replace(task, failure_mark=None))
+            self._asked.append((message.address, request, None))
             return
-        self._apply(task, lifecycle.Event(lifecycle.Trigger.FETCHED))
-        self._asked.append((address, said.id, task))
+        self._apply(task, lifecycle.Event(lifecycle.Trigger.FETCHED, mark=message.fingerprint))
+        self._asked.append((message.address, request, task))
 
-    def _task(self, device_id: int, module: str) -> lifecycle.Task | None:
-        """The device's unfinished task for the module, else its newest ended one."""
-        task = self._active.get(device_id)
-        if task is not None and task.module == module:
-            task = self._after.get(task.id, task)
-            if task.status in lifecycle.UNFINISHED:
-                return task
-        else:
-            task = None
-        ended = task or self._ended.get((device_id, module))
-        return self._after.get(ended.id, ended) if ended else None
+    def _is_offered(self, task: lifecycle.Task) -> bool:
+        may = not task.withheld and lifecycle.Trigger.FETCHED in lifecycle.TABLE[task.state]
+        return may and self._is_on_source(task)
 
-    def _apply(self, task: lifecycle.Task, event: lifecycle.Event) -> None:
+    def _is_on_source(self, task: lifecycle.Task) -> bool:
+        """A delta is for who reports its source version, and nobody else (platform rules §4)."""
+        return not task.delta or self._versions.get((task.device_id, task.module)) in task.source_versions
+
+    def _addressee(self, place: Place) -> lifecycle.Task | None:
+        """Whom a message is for: the module's task that occupies the device, else the newest that has ended."""
+        found = self._slots.get(place) or self._ended.get(place)
+        return self._tasks[found] if found is not None else None
+
+    def _apply(self, task: lifecycle.Task, event: lifecycle.Event, why: str = "") -> None:
         step = lifecycle.step(task, event, self._now)
-        if step.task == task:
+        if step.task is task or step.task == task:
             return
-        self._before.setdefault(task.id, task)
-        self._after[task.id] = step.task
+        self._put(task, step.task)
         if step.note is not None:
-            self._lines[task.id].append(_line(task, step))
+            self._lines[task.id].append(_line(task, step.task, why or step.note))
+
+    def _put(self, task: lifecycle.Task, after: lifecycle.Task) -> None:
+        self._before.setdefault(task.id, task)
+        self._tasks[task.id] = after
 
     # ------------------------------------------------------------------------------------------ writing
 
@@ -263,16 +310,34 @@ class Burst:
 
     def _write(self, heard: Sequence[Heard]) -> None:
         connection, now = self._connection, self._now
-        devices.report(connection, list(self._reports.values()), now)
+        reports = [
+            devices.Report(each.device_id, each.product_id, each.module, each.version)
+            for each in self._informed.values()
+            if each.changed
+        ]
+        devices.report(connection, reports, now)
         changes = [
-            tasks.Change(before, self._after[task_id], tuple(self._lines[task_id]))
+            tasks.Change(before, self._tasks[task_id], tuple(self._lines.get(task_id, ())))
             for task_id, before in self._before.items()
-            if self._after[task_id] != before
+            if self._tasks[task_id] != before
         ]
         events.append(connection, now, self._log)
         if changes:
             tasks.save(connection, changes, now)
         seen.remember(connection, [message.fingerprint for message in heard])
+
+    def _follow(self) -> bool:
+        """Who waits behind gets the devices that became free; then dynamic batches look at all that was reported."""
+        connection, presence, now = self._connection, self._host.presence, self._now
+        free = [
+            before.device_id
+            for i, before in self._before.items()
+            if before.holds and not self._tasks[i].holds
+        ]
+        begun = queue.promote(connection, dict.fromkeys(free), presence, now) if free else 0
+        if self._informed:
+            begun += matching.match(connection, list(self._informed.values()), presence, now)
+        return begun > 0
 
     # ----------------------------------------------------------------------------------------- presence
 
@@ -295,18 +360,21 @@ class Burst:
         went = {self._devices[a].id: item.session for a, item in last.items() if not item.online}
         if went:
             gone = devices.went(self._connection, went, self._host.presence_epoch, self._now)
-            tasks.not_due(self._connection, gone)
+            if gone:
+                tasks.not_due(self._connection, gone)
 
 
-def _line(task: lifecycle.Task, step: lifecycle.Step) -> events.Event:
-    late = step.task.status in lifecycle.ENDED and task.status is step.task.status
+def _line(task: lifecycle.Task, after: lifecycle.Task, note: str) -> events.Event:
+    late = after.status in lifecycle.ENDED and task.status is after.status
+    if after.attempt > task.attempt and task.retry is not None:
+        note += f"; retry {after.attempt} of {task.retry.limit} at {after.retry_at:%Y-%m-%d %H:%M:%S} UTC"
     return events.Event(
         type=events.Type.LATE if late else events.Type.TASK,
         run_id=task.run_id,
         task_id=task.id,
         device_id=task.device_id,
         from_status=task.status,
-        to_status=step.task.status,
-        reason=step.task.reason,
-        message=step.note or "",
+        to_status=after.status,
+        reason=after.reason,
+        message=note,
     )

@@ -18,9 +18,9 @@ from reconciler.services import backoff
 from reconciler.services.bell import Bell
 from reconciler.services.clock import Clock
 from reconciler.services.offers import Offers
-from reconciler.store import products, rates, tasks
+from reconciler.store import products, pushes, rates
 from reconciler.store.database import Connection, Database
-from reconciler.store.tasks import Claim, Outcome
+from reconciler.store.pushes import Claim, Claimant, Outcome
 from reconciler.transport.base import Delivery, Intake, PresenceKind, Transport
 
 MOST_UNCONFIRMED = 200
@@ -46,7 +46,7 @@ class Dispatch:
         database: Database,
         transport: Transport,
         clock: Clock,
-        claimant: tasks.Claimant,
+        claimant: Claimant,
         *,
         offers: Offers,
         intake: Intake,
@@ -86,11 +86,13 @@ class Dispatch:
         Raises:
             TransientError: the database is away; what was acknowledged is settled in the next round.
         """
-        due = await self._database.read(tasks.runs_due, self._clock.now()) if self._reachable() else []
+        reachable = self._reachable()
+        due = await self._database.read(pushes.runs_due, self._clock.now()) if reachable else []
         if not due and not self._outcomes:
             return 0
         settled = self._outcomes[:]
-        round_ = _Round(self._claimant, self._clock, tuple(settled), tuple(due), self._room())
+        room = self._room() if reachable else 0
+        round_ = _Round(self._claimant, self._clock, tuple(settled), room)
         claims, offers = await self._database.write(_cycle, round_)
         del self._outcomes[: len(settled)]
         for claim in claims:
@@ -126,10 +128,9 @@ class Dispatch:
 class _Round:
     """What one transaction settles and claims."""
 
-    claimant: tasks.Claimant
+    claimant: Claimant
     clock: Clock
     settled: tuple[tuple[Claim, Outcome], ...]
-    due: tuple[tasks.Due, ...]
     room: int
 
 
@@ -139,12 +140,12 @@ def _cycle(connection: Connection, this: _Round) -> tuple[list[Claim], dict[int,
     The time is that of the transaction: it may have waited for the writer, and pushes count when they go out.
     """
     now = this.clock.now()
-    tasks.settle_pushes(connection, this.claimant.epoch, this.settled, now + this.claimant.settle)
+    pushes.settle_pushes(connection, this.claimant.epoch, this.settled, now + this.claimant.settle)
     claims: list[Claim] = []
     second = int(now.timestamp())
-    for run in this.due:
+    for run in pushes.runs_due(connection, now) if this.room else []:
         allowed = throttle.allowance(run.push_rate, rates.recent(connection, run.run_id, second), second)
         limit = min(allowed, this.room - len(claims))
         if limit > 0:
-            claims += tasks.claim(connection, run.run_id, this.claimant, now, limit)
+            claims += pushes.claim(connection, run.run_id, this.claimant, now, limit)
     return claims, products.offers(connection, sorted({claim.run_id for claim in claims}))

@@ -1,19 +1,20 @@
-"""Watches the time: fails tasks whose timeout has passed, keeps the daemon's heartbeat, notices clock jumps.
+"""Watches the time: starts and ends batches, fails tasks whose deadline has passed, notices clock jumps.
 
-Nothing is decided by our own downtime or by a clock that jumped: a device's deadline counts only while we could
-have heard from it (engine §5).
+No device's deadline passes by our own downtime or by a clock that jumped: it counts only while we could have heard from
+it (engine §5). Schedules are by the clock, and wait for nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from reconciler import errors
 from reconciler.services import backoff
+from reconciler.services.bell import Bell
 from reconciler.services.clock import Clock
-from reconciler.store import devices, events, objects, tasks
+from reconciler.store import deadlines, devices, events, objects, pushes, runs, tasks
 from reconciler.store.database import Connection, Database
 from reconciler.transport.base import Intake, Transport
 
@@ -31,16 +32,40 @@ _log = logging.getLogger(__name__)
 
 
 class Sweep:
-    """The daemon's sense of time."""
+    """The daemon's sense of time.
 
-    def __init__(self, database: Database, transport: Transport, intake: Intake, clock: Clock) -> None:
+    Args:
+        database: the state.
+        transport: tells whether devices could have been heard.
+        intake: tells whether they have been.
+        clock: time.
+        presence: makes pushes due at once.
+        work: rung when a batch's time has come, so that its job is worked on.
+        pushes_due: rung when there may be something to push.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        transport: Transport,
+        intake: Intake,
+        clock: Clock,
+        *,
+        presence: devices.Presence,
+        work: Bell,
+        pushes_due: Bell,
+    ) -> None:
         self._database = database
         self._transport = transport
         self._intake = intake
         self._clock = clock
+        self._presence = presence
+        self._work = work
+        self._pushes_due = pushes_due
         self._wall, self._steady = clock.now(), clock.monotonic()
         self._paused_until = self._steady
         self._beaten = -_BEAT_SECONDS
+        self._strayed_until = datetime.fromtimestamp(0, UTC)
         self.heartbeat = self._steady
         """Monotonic time at which the event loop lived."""
         self.seen_at = clock.now()
@@ -71,7 +96,7 @@ class Sweep:
                 await asyncio.sleep(1.0)
 
     async def round(self) -> int:
-        """Looks at the clocks and expires what is due; the number of expired tasks.
+        """Looks at the clocks, starts, ends and expires what is due; the number of expired tasks.
 
         Raises:
             TransientError: the database is away; what devices said meanwhile is heard before anything expires.
@@ -85,14 +110,37 @@ class Sweep:
         if steady - self._beaten >= _BEAT_SECONDS:
             await self._database.write(objects.beat, now)
             self._beaten = steady
+        await self._schedule(now)
         if not self._could_have_heard():
             return 0
         # A message that is not committed yet came after this moment: too late for a deadline that passed before.
         heard_until = now - timedelta(seconds=self._intake.age())
+        return await self._expire(now, heard_until) + await self._end_strayed(now, heard_until)
+
+    async def _expire(self, now: datetime, heard_until: datetime) -> int:
+        if not await self._database.read(deadlines.any_due, heard_until):
+            return 0
         expired = 0
-        while more := await self._database.write(tasks.expire, now, heard_until):
+        while more := await self._database.write(deadlines.expire, self._presence, now, heard_until):
             expired += more
+            self._pushes_due.ring()  # who waited behind may go on
         return expired
+
+    async def _end_strayed(self, now: datetime, heard_until: datetime) -> int:
+        since, ended = self._strayed_until, 0
+        if await self._database.read(deadlines.any_strayed, since, heard_until):
+            ended = await self._database.write(deadlines.end_strayed, self._presence, since, heard_until, now)
+            self._pushes_due.ring()
+        self._strayed_until = heard_until
+        return ended
+
+    async def _schedule(self, now: datetime) -> None:
+        """Batches whose time has come start or end: with a job, whose first chunk waits for nobody."""
+        if not await self._database.read(deadlines.schedule_due, now):
+            return
+        if await self._database.write(_start_and_end, now):
+            self._work.ring()
+            self._pushes_due.ring()
 
     def _could_have_heard(self) -> bool:
         if self._intake.age() >= INTAKE_SECONDS:
@@ -104,9 +152,15 @@ class Sweep:
         self._paused_until = self._clock.monotonic() + PAUSE_SECONDS
 
 
+def _start_and_end(connection: Connection, now: datetime) -> bool:
+    """In this order: a batch whose end has come too has no moment in which it could push."""
+    ended = runs.end_due(connection, now)
+    return runs.start_due(connection, now) or ended
+
+
 def _note_jump(connection: Connection, jump: timedelta, now: datetime) -> None:
     message = f"the clock jumped by {jump.total_seconds():+.0f} s; timeouts wait for {PAUSE_SECONDS:.0f} s"
-    tasks.forget_future(connection, now)
+    pushes.forget_future(connection, now)
     events.append(connection, now, [events.Event(type=events.Type.CLOCK_JUMP, message=message)])
 
 
@@ -119,10 +173,10 @@ def take_over(connection: Connection, now: datetime, push_at: datetime | None) -
         push_at: for a transport that can't tell who comes back, when unconfirmed pushes are due; else None.
     """
     epoch, heartbeat_at = objects.start_daemon(connection, now)
-    tasks.recover_claims(connection, epoch, push_at)
+    pushes.recover_claims(connection, epoch, push_at)
     if push_at is not None:
         tasks.due_for_present(connection, devices.ASSUMED_EPOCH, push_at)
-    tasks.forget_future(connection, now)
+    pushes.forget_future(connection, now)
     message = f"epoch {epoch}"
     absence = now - heartbeat_at if heartbeat_at else timedelta()
     if absence > LONGEST_ABSENCE:
@@ -130,6 +184,6 @@ def take_over(connection: Connection, now: datetime, push_at: datetime | None) -
             f"; by the clock nobody was here for {absence.days} days: {LONGEST_ABSENCE.days} are given back"
         )
     if absence > timedelta():
-        tasks.extend_deadlines(connection, min(absence, LONGEST_ABSENCE))
+        deadlines.extend_deadlines(connection, min(absence, LONGEST_ABSENCE))
     events.append(connection, now, [events.Event(type=events.Type.STARTED, message=message)])
     return epoch

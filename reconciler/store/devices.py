@@ -9,12 +9,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, func, select, update
+from sqlalchemy import BigInteger, Connection, String, and_, bindparam, func, select, true, update
 from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.types import TypeEngine
 
+from reconciler.domain import targeting
 from reconciler.protocol.topics import Address
-from reconciler.store import dialects, tables
+from reconciler.store import dialects, packed, tables
 
 LAST_SEEN_GRAIN = timedelta(minutes=5)
 """`last_seen` is written at most this often (engine §2)."""
@@ -48,45 +51,45 @@ class Product:
     auto_registration: bool
 
 
+_served = select(
+    _product.c.id,
+    _product.c.product_key,
+    _product.c.numeric_versions,
+    _product.c.modules,
+    _product.c.auto_registration,
+).where(_product.c.product_key.in_(packed.members("keys")), ~_product.c.removed)
+_find = (
+    select(packed.rows(_device.c.id, _device.c.name, _device.c.online_epoch, _device.c.last_seen_at))
+    .where(_device.c.product_id == bindparam("product"))
+    .where(_device.c.name.in_(packed.members("names")))
+)
+
+
 def find(connection: Connection, addresses: Iterable[Address], epoch: int) -> dict[Address, Device]:
     """The known devices among some addresses; `online` as of the daemon's `epoch`."""
     names: dict[str, list[str]] = {}
     for address in addresses:
         names.setdefault(address.product_key, []).append(address.device_name)
     found = {}
-    for product_key, listed in names.items():
-        query = (
-            select(
-                _device.c.id,
-                _device.c.product_id,
-                _device.c.name,
-                _device.c.online_epoch,
-                _device.c.last_seen_at,
-                _product.c.numeric_versions,
-                _product.c.modules,
-            )
-            .join(_product, _product.c.id == _device.c.product_id)
-            .where(_product.c.product_key == product_key, ~_product.c.removed)
-            .where(_device.c.name.in_(dialects.members(listed)))
-        )
-        for row in connection.execute(query):
-            found[Address(product_key, row.name)] = Device(
-                row.id,
-                row.product_id,
-                row.online_epoch == epoch,
-                row.numeric_versions,
-                frozenset(row.modules),
-                row.last_seen_at,
+    for product in connection.execute(_served, {"keys": packed.pack(names)}).all() if names else ():
+        modules = frozenset(product.modules)
+        asked = {"product": product.id, "names": packed.pack(names[product.product_key])}
+        for device_id, name, online_epoch, seen in packed.read(connection, _find, asked):
+            found[Address(product.product_key, name)] = Device(
+                device_id,
+                product.id,
+                online_epoch == epoch,
+                product.numeric_versions,
+                modules,
+                None if seen is None else tables.moment(seen),
             )
     return found
 
 
 def products(connection: Connection, product_keys: Iterable[str]) -> dict[str, Product]:
     """The served products among some product keys."""
-    query = select(_product.c.product_key, _product.c.id, _product.c.auto_registration).where(
-        _product.c.product_key.in_(dialects.members(product_keys)), ~_product.c.removed
-    )
-    return {row.product_key: Product(row.id, row.auto_registration) for row in connection.execute(query)}
+    rows = connection.execute(_served, {"keys": packed.pack(product_keys)})
+    return {row.product_key: Product(row.id, row.auto_registration) for row in rows}
 
 
 def served_product_keys(connection: Connection) -> frozenset[str]:
@@ -96,13 +99,21 @@ def served_product_keys(connection: Connection) -> frozenset[str]:
 
 def register(connection: Connection, product_id: int, names: Sequence[str], now: datetime) -> None:
     """Makes devices that no inventory declares: an operator's, or those that registered themselves."""
+    key = connection.execute(select(_product.c.product_key).where(_product.c.id == product_id)).scalar_one()
     statement = insert(_device).on_conflict_do_update(
         index_elements=["product_id", "name"],
         set_={"state": "registered"},
         where=_device.c.state == "removed",
     )
     rows = [
-        {"product_id": product_id, "name": name, "state": "registered", "created_at": now} for name in names
+        {
+            "product_id": product_id,
+            "name": name,
+            "hash31": targeting.hash31(key, name),
+            "state": "registered",
+            "created_at": now,
+        }
+        for name in names
     ]
     connection.execute(statement, rows)
 
@@ -127,32 +138,53 @@ def enrol(connection: Connection, product_id: int, names: Sequence[str], now: da
     return known
 
 
+_coming = packed.table("came", {"device": BigInteger(), "number": BigInteger()})
+_came = (
+    update(_device)
+    .where(_device.c.id == _coming.c.device)
+    .values(
+        online_epoch=bindparam("epoch"),
+        session=_coming.c.number,
+        online_since=bindparam("now", type_=tables.Moment()),
+        last_seen_at=bindparam("now", type_=tables.Moment()),
+    )
+)
+
+
 def came(connection: Connection, sessions: Mapping[int, int], epoch: int, now: datetime) -> None:
     """Devices connected; `sessions` is their connection's number by device id."""
-    statement = (
-        update(_device)
-        .where(_device.c.id == bindparam("device"))
-        .values(online_epoch=epoch, session=bindparam("number"), online_since=now, last_seen_at=now)
-    )
     if sessions:
-        connection.execute(statement, [{"device": i, "number": n} for i, n in sorted(sessions.items())])
+        listed = packed.pack(sorted(sessions.items()))
+        connection.execute(_came, {"came": listed, "epoch": epoch, "now": now})
+
+
+_here = _device.c.id.in_(packed.members("devices"))
+_sessions = select(packed.rows(_device.c.id, _device.c.session)).where(
+    _here, _device.c.online_epoch == bindparam("epoch")
+)
+_went = (
+    update(_device)
+    .where(_here)
+    .values(
+        online_epoch=None,
+        session=None,
+        online_since=None,
+        last_seen_at=bindparam("now", type_=tables.Moment()),
+    )
+)
+_touch = update(_device).where(_here).values(last_seen_at=bindparam("now", type_=tables.Moment()))
 
 
 def went(connection: Connection, sessions: Mapping[int, int], epoch: int, now: datetime) -> list[int]:
     """Connections ended; the ids of the devices that are gone with them (not those that are back already)."""
     if not sessions:
         return []
-    rows = connection.execute(
-        select(_device.c.id, _device.c.session).where(
-            _device.c.id.in_(dialects.members(sessions)), _device.c.online_epoch == epoch
-        )
-    )
-    gone = [row.id for row in rows if row.session <= sessions[row.id]]  # they grow within an epoch
-    connection.execute(
-        update(_device)
-        .where(_device.c.id.in_(dialects.members(gone)))
-        .values(online_epoch=None, session=None, online_since=None, last_seen_at=now)
-    )
+    known = packed.read(connection, _sessions, {"devices": packed.pack(sessions), "epoch": epoch})
+    gone = [
+        device_id for device_id, session in known if session <= sessions[device_id]
+    ]  # they grow in an epoch
+    if gone:
+        connection.execute(_went, {"devices": packed.pack(gone), "now": now})
     return gone
 
 
@@ -160,9 +192,7 @@ def touch(connection: Connection, device_ids: Iterable[int], now: datetime) -> N
     """Devices were heard."""
     ids = list(device_ids)
     if ids:
-        connection.execute(
-            update(_device).where(_device.c.id.in_(dialects.members(ids))).values(last_seen_at=now)
-        )
+        connection.execute(_touch, {"devices": packed.pack(ids), "now": now})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -173,12 +203,15 @@ class Presence:
     settle: timedelta
 
 
+_versions = select(packed.rows(_version.c.device_id, _version.c.module, _version.c.version)).where(
+    _version.c.device_id.in_(packed.members("devices"))
+)
+
+
 def versions(connection: Connection, device_ids: Iterable[int]) -> dict[tuple[int, str], str]:
     """What devices reported last, by device id and module."""
-    query = select(_version.c.device_id, _version.c.module, _version.c.version).where(
-        _version.c.device_id.in_(dialects.members(device_ids))
-    )
-    return {(row.device_id, row.module): row.version for row in connection.execute(query)}
+    rows = packed.read(connection, _versions, {"devices": packed.pack(device_ids)})
+    return {(device_id, module): version for device_id, module, version in rows}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -191,7 +224,19 @@ class Report:
     version: str
 
 
-_report = insert(_version)
+_REPORT: dict[str, TypeEngine[Any]] = {
+    "device_id": BigInteger(),
+    "module": String(),
+    "product_id": BigInteger(),
+    "version": String(),
+}
+_reported = packed.table("reports", _REPORT)
+_report = insert(_version).from_select(
+    [*_REPORT, "reported_at"],
+    select(*_reported.c, bindparam("now", type_=tables.Moment())).where(
+        true()
+    ),  # ON CONFLICT wants a WHERE before it
+)
 _report = _report.on_conflict_do_update(
     index_elements=["device_id", "module"],
     set_={"version": _report.excluded.version, "reported_at": _report.excluded.reported_at},
@@ -201,16 +246,8 @@ _report = _report.on_conflict_do_update(
 def report(connection: Connection, reports: Sequence[Report], now: datetime) -> None:
     """Keeps changed versions."""
     if reports:
-        connection.execute(_report, [{**_row(changed), "reported_at": now} for changed in reports])
-
-
-def _row(changed: Report) -> dict[str, object]:
-    return {
-        "device_id": changed.device_id,
-        "product_id": changed.product_id,
-        "module": changed.module,
-        "version": changed.version,
-    }
+        listed = [(each.device_id, each.module, each.product_id, each.version) for each in reports]
+        connection.execute(_report, {"reports": packed.pack(listed), "now": now})
 
 
 def reported_versions(connection: Connection, product_id: int, module: str) -> list[str]:

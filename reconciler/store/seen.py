@@ -3,36 +3,41 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, bindparam, delete, func, insert, select
 
 from reconciler.store import tables
 
 RING = 8192
-"""How many are kept: more than the transports leave unacknowledged at any time."""
+"""How many are kept at least: more than the transports leave unacknowledged at any time."""
+_SIZE = 12
 
 _seen = tables.seen_message
 
 
 def fingerprint(topic: str, payload: bytes) -> bytes:
     """What a message is recognised by."""
-    return hashlib.blake2b(
-        payload, digest_size=12, key=hashlib.blake2b(topic.encode(), digest_size=32).digest()
-    ).digest()
+    return hashlib.blake2b(topic.encode() + b"\0" + payload, digest_size=_SIZE).digest()
 
 
-def among(connection: Connection, hashes: Iterable[bytes]) -> set[bytes]:
+def among(connection: Connection, hashes: Collection[bytes]) -> set[bytes]:
     """Those of some messages that were committed already."""
-    listed = list(hashes)
-    if not listed:
+    if not hashes:
         return set()
-    return set(connection.execute(select(_seen.c.hash).where(_seen.c.hash.in_(listed))).scalars())
+    wanted, found = set(hashes), set()
+    for burst in connection.execute(select(_seen.c.hashes)).scalars():
+        found |= wanted.intersection(burst[at : at + _SIZE] for at in range(0, len(burst), _SIZE))
+    return found
+
+
+_newest = select(func.coalesce(func.max(_seen.c.id), 0)).scalar_subquery()
+_add = insert(_seen).values(id=_newest + bindparam("count"), hashes=bindparam("burst"))
+_forget = delete(_seen).where(_seen.c.id <= _newest - RING)
 
 
 def remember(connection: Connection, hashes: Sequence[bytes]) -> None:
-    """Adds the messages of this transaction, and forgets those that left the ring."""
+    """Adds the messages of this transaction, and forgets the bursts that left the ring."""
     if hashes:
-        connection.execute(insert(_seen), [{"hash": value} for value in hashes])
-        newest = select(func.max(_seen.c.id)).scalar_subquery()
-        connection.execute(delete(_seen).where(_seen.c.id <= newest - RING))
+        connection.execute(_add, {"count": len(hashes), "burst": b"".join(hashes)})
+        connection.execute(_forget)

@@ -40,6 +40,11 @@ def milliseconds(moment: datetime) -> int:
     return (moment - _EPOCH) // MILLISECOND
 
 
+def moment(stored: int) -> datetime:
+    """The aware moment that the database keeps as milliseconds."""
+    return _EPOCH + timedelta(milliseconds=stored)
+
+
 class Moment(TypeDecorator[datetime]):
     """An aware UTC moment, kept as integer milliseconds: small, ordered, the same in every database."""
 
@@ -54,7 +59,7 @@ class Moment(TypeDecorator[datetime]):
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
         """Out of it."""
         del dialect
-        return None if value is None else _EPOCH + timedelta(milliseconds=value)
+        return None if value is None else moment(value)
 
 
 class Span(TypeDecorator[timedelta]):
@@ -405,12 +410,13 @@ task = Table(
     ),
     CheckConstraint("NOT (holds AND ended_at IS NOT NULL)", name="ended_holds_nothing"),
     # One unfinished task per device and module, and one per device that is not a multi-module one. (The two kinds
-    # exclude each other, too; that is in the statements.)
-    Index("ix_task_slot", "device_id", "module", unique=True, sqlite_where=text("holds")),
-    Index("ix_task_slot_x", "device_id", unique=True, sqlite_where=text("holds AND NOT multi")),
+    # exclude each other, too; that is in the statements.) Written as statements have it: `holds` alone is not chosen.
+    Index("ix_task_slot", "device_id", "module", unique=True, sqlite_where=text("holds = 1")),
+    Index("ix_task_slot_x", "device_id", unique=True, sqlite_where=text("holds = 1 AND multi = 0")),
     Index("ix_task_behind", "device_id", "id", sqlite_where=text("hold = 'behind'")),
     Index("ix_task_push", "run_id", "push_due_at", sqlite_where=text("push_due_at IS NOT NULL")),
     Index("ix_task_due", "deadline_at", sqlite_where=text("deadline_at IS NOT NULL")),
+    Index("ix_task_retry", "retry_at", sqlite_where=text("retry_at IS NOT NULL")),
     Index("ix_task_claim", "claim_epoch", sqlite_where=text("claim_epoch IS NOT NULL")),
     Index("ix_task_device", "device_id", "module", "id"),
 )
@@ -494,11 +500,11 @@ confirmation = Table(
     Column("created_at", Moment, nullable=False),
 )
 
-# Hashes of the newest messages, as many as may be unacknowledged: a redelivery is recognised after a crash.
+# Hashes of the newest messages, as many as may be unacknowledged: a redelivery is recognised after a crash. A row
+# holds those of one burst, end to end; its id counts messages: it is the number of the burst's last one.
 seen_message = Table(
     "seen_message",
     metadata,
     Column("id", _Id, primary_key=True),
-    Column("hash", LargeBinary, nullable=False),
-    Index("ix_seen_message_hash", "hash"),
+    Column("hashes", LargeBinary, nullable=False),
 )

@@ -1,335 +1,238 @@
-"""Tasks: claimed for a push, moved by a device's messages, expired by the clock.
+"""Tasks: read and written for a burst of messages, and made due by who comes and goes.
 
-Called by dispatch (`claim`, `settle_pushes`), ingest (`active`, `save`), presence (`due_again`, `not_due`) and sweep
-(`expire`). Every update compares before it sets, so doing anything twice changes nothing.
+Called by ingest (`active`, `latest_ended`, `save`) and presence (`due_again`, `not_due`, `due_for_present`). Pushes are
+`pushes`, what the clock ends is `deadlines`. Every update compares before it sets, so doing anything twice changes
+nothing.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import enum
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ColumnElement,
     Connection,
+    Integer,
+    LargeBinary,
     Row,
     Select,
+    String,
     and_,
     bindparam,
+    case,
     exists,
     func,
     literal,
     null,
+    or_,
     select,
     type_coerce,
+    union_all,
     update,
 )
+from sqlalchemy.types import TypeEngine
 
 from reconciler.domain import lifecycle
-from reconciler.protocol.topics import Address
-from reconciler.store import counts, dialects, events, rates, runs, tables
+from reconciler.store import counts, dialects, events, packed, runs, tables
 
-_run, _task, _device = tables.run, tables.task, tables.device
+_run, _task, _device, _job = tables.run, tables.task, tables.device, tables.job
 
-# ---------------------------------------------------------------------------------------------- pushes
+# ------------------------------------------------------------------------------------------ conditions
 
+HOLDS = dialects.holds(_task)
+"""The task occupies its device."""
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Claim:
-    """One push that this process took upon itself, to be published after the commit."""
+_BEHIND = dialects.waits(_task)
 
-    task_id: int
-    run_id: int
-    push_no: int
-    address: Address
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Due:
-    """A run that has pushes due, and its rate."""
-
-    run_id: int
-    push_rate: int
+_HALTING = ("cancel", "start", "end")
+CLOSED = or_(
+    _run.c.started_at.is_(None),
+    _run.c.suspended,
+    _run.c.suspended_by.is_not(None),
+    exists().where(_job.c.run_id == _run.c.id, _job.c.type.in_(_HALTING)),
+)
+"""The run pushes and offers nothing: suspended, not started, or about to end tasks that could be pushed."""
 
 
-def runs_due(connection: Connection, now: datetime) -> list[Due]:
-    """The runs with a push due now, oldest first."""
-    waiting = exists().where(_task.c.run_id == _run.c.id, _task.c.push_due_at <= now)
-    query = select(_run.c.id, _run.c.push_rate).where(_run.c.cancel_statuses.is_(None), waiting)
-    return [Due(row.id, row.push_rate) for row in connection.execute(query.order_by(_run.c.id))]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Claimant:
-    """Who claims: the daemon's epoch, the epoch of the presence it believes, and how long it lets a device settle."""
-
-    epoch: int
-    presence_epoch: int
-    settle: timedelta
-
-
-def claim(connection: Connection, run_id: int, claimant: Claimant, now: datetime, limit: int) -> list[Claim]:
-    """Takes up to `limit` due pushes of one run: NOTIFIED, marked with this process's epoch, counted by the rate.
-
-    A push that became due for a device which was lost with an earlier epoch is cleared here, once, when it is met.
-    """
-    picked = connection.execute(_pick(run_id, now, limit)).all()
-    if any(row.online_epoch != claimant.presence_epoch for row in picked):
-        _clear_stale(connection, run_id, claimant.presence_epoch, now)
-        picked = connection.execute(_pick(run_id, now, limit)).all()
-    _take(connection, picked, claimant.epoch, now)
-    claims = [Claim(row.id, run_id, row.pushes + 1, Address(row.product_key, row.name)) for row in picked]
-    rates.take(connection, int(now.timestamp()), {run_id: len(claims)})
-    return claims
-
-
-def _clear_stale(connection: Connection, run_id: int, presence_epoch: int, now: datetime) -> None:
-    """Pushes that are due for devices which are not there: an earlier daemon's presence, in one statement."""
-    here = exists().where(_device.c.id == _task.c.device_id, _device.c.online_epoch == presence_epoch)
-    due = and_(_task.c.run_id == run_id, _task.c.push_due_at <= now)
-    connection.execute(update(_task).where(due, ~here).values(push_due_at=None))
-
-
-def _pick(run_id: int, now: datetime, limit: int) -> Select[Any]:
-    product = tables.product
-    return (
-        select(
-            _task.c.id,
-            _task.c.run_id,
-            _task.c.device_id,
-            _task.c.revision_id,
-            _task.c.status,
-            _task.c.pushes,
-            _device.c.name,
-            _device.c.online_epoch,
-            product.c.product_key,
-        )
-        .join(_device, _device.c.id == _task.c.device_id)
-        .join(product, product.c.id == _device.c.product_id)
-        .where(_task.c.run_id == run_id, _task.c.push_due_at <= now)
-        .order_by(_task.c.push_due_at)
-        .limit(limit)
+def in_states(states: Iterable[lifecycle.State]) -> ColumnElement[bool]:
+    """The task is in one of some states of the table."""
+    return or_(
+        *(and_(_task.c.status == str(state.status), _task.c.hold == str(state.hold)) for state in states)
     )
 
 
-def _take(connection: Connection, rows: Sequence[Row[Any]], epoch: int, now: datetime) -> None:
-    if not rows:
-        return
-    notified = lifecycle.TABLE[lifecycle.Status.QUEUED][lifecycle.Trigger.CLAIMED].to
-    connection.execute(
-        update(_task)
-        .where(_task.c.id.in_(dialects.members(row.id for row in rows)))
-        .values(
-            status=func.iif(_task.c.status == lifecycle.Status.QUEUED, str(notified), _task.c.status),
-            push_due_at=None,
-            claim_epoch=epoch,
-            pushes=_task.c.pushes + 1,
-            first_pushed_at=func.coalesce(_task.c.first_pushed_at, literal(now, tables.Moment())),
-            last_pushed_at=now,
-        )
-    )
-    moves = counts.Moves()
-    for row in rows:
-        if row.status == lifecycle.Status.QUEUED:
-            moves.move((row.run_id, lifecycle.Status.QUEUED, None), (row.run_id, notified, None))
-    moves.write(connection)
-    events.append(connection, now, [_pushed(row, notified) for row in rows])
+# ---------------------------------------------------------------------------------------------- reading
+
+_COLUMNS = (
+    _task.c.id, _task.c.run_id, _task.c.device_id, _task.c.module, _task.c.status, _task.c.hold,
+    _task.c.source_version, _task.c.started_at, _task.c.deadline_at, _task.c.first_pushed_at, _task.c.last_pushed_at,
+    _task.c.push_due_at, _task.c.attempt, _task.c.retry_at, func.hex(_task.c.failure_mark).label("mark"),
+    _task.c.ended_at, _task.c.reason, _task.c.step, _task.c.step_description, _task.c.late_at, _task.c.late_success,
+)  # fmt: skip
 
 
-def _pushed(row: Row[Any], notified: lifecycle.Status) -> events.Event:
-    first = row.status == lifecycle.Status.QUEUED
-    return events.Event(
-        type=events.Type.TASK,
-        run_id=row.run_id,
-        task_id=row.id,
-        device_id=row.device_id,
-        revision_id=row.revision_id,
-        from_status=lifecycle.Status(row.status),
-        to_status=notified if first else lifecycle.Status(row.status),
-        message=f"push {row.pushes + 1}",
-    )
+def _views(query: Any) -> Select[Any]:
+    found = query.subquery()
+    return select(packed.rows(*found.c))
 
 
-class Outcome(enum.Enum):
-    """What became of a claim."""
-
-    CONFIRMED = "confirmed"
-    GONE = "gone"
-    """The device is not there: it is pushed again as soon as it comes back."""
-    LATER = "later"
-    """It is there but did not acknowledge: it is pushed again after a minute."""
+_here = _task.c.device_id.in_(packed.members("devices"))
+_active = _views(union_all(select(*_COLUMNS).where(_here, HOLDS), select(*_COLUMNS).where(_here, _BEHIND)))
 
 
-def settle_pushes(
-    connection: Connection, epoch: int, outcomes: Sequence[tuple[Claim, Outcome]], back: datetime
-) -> None:
-    """Clears claims by (task, push number, epoch): one that was taken again meanwhile stays.
+def active(
+    connection: Connection, device_ids: Iterable[int], now: datetime | None = None
+) -> dict[int, list[lifecycle.Task]]:
+    """The unfinished tasks of each device that has any: the one in its slot (or its modules'), and who waits behind.
 
     Args:
-        connection: a writing transaction.
-        epoch: this process's.
-        outcomes: what became of which claim.
-        back: when a device that came back meanwhile may be pushed: a push that it may never have got
-            does not keep it waiting for a minute.
+        connection: a transaction.
+        device_ids: whose.
+        now: withholds also what its batch's schedule, which is over, left QUEUED; None for who doesn't ask.
     """
-    changes: dict[Outcome, dict[str, Any]] = {
-        Outcome.CONFIRMED: {},
-        Outcome.GONE: {"last_pushed_at": None, "push_due_at": _no_later_than(back)},
-        Outcome.LATER: {"push_due_at": _in_a_minute()},
-    }
-    for outcome, values in changes.items():
-        rows = [{"task": c.task_id, "number": c.push_no} for c, given in outcomes if given is outcome]
-        if rows:
-            mine = and_(
-                _task.c.id == bindparam("task"),
-                _task.c.pushes == bindparam("number"),
-                _task.c.claim_epoch == epoch,
-            )
-            connection.execute(update(_task).where(mine).values(claim_epoch=None, **values), rows)
+    found: dict[int, list[lifecycle.Task]] = {}
+    for task in _read(connection, _active, {"devices": packed.pack(device_ids)}, now):
+        found.setdefault(task.device_id, []).append(task)
+    for several in found.values():
+        several.sort(key=lambda task: task.id)
+    return found
 
 
-def _no_later_than(moment: datetime) -> Any:
-    """A push that is due stays due, but not later than this; one that is not due stays so."""
-    due = type_coerce(_task.c.push_due_at, tables.Number)
-    sooner = dialects.earlier_of(due, literal(tables.milliseconds(moment)))
-    return type_coerce(func.iif(_task.c.push_due_at.is_(None), null(), sooner), tables.Moment())
+_places = packed.table("places", {"device": BigInteger(), "module": String()})
+_newest = (
+    select(_task.c.id)
+    .where(_task.c.device_id == _places.c.device, _task.c.module == _places.c.module)
+    .where(_task.c.ended_at.is_not(None))
+    .where(_task.c.reason.is_distinct_from(str(lifecycle.Reason.CONFLICT)))
+    .order_by(_task.c.id.desc())
+    .limit(1)
+    .correlate(_places)
+    .scalar_subquery()
+)
+_latest_ended = _views(select(*_COLUMNS).where(_task.c.id.in_(select(_newest).select_from(_places))))
 
 
-def _in_a_minute() -> Any:
-    interval = lifecycle.PUSH_INTERVAL // tables.MILLISECOND
-    return type_coerce(type_coerce(_task.c.last_pushed_at, tables.Number) + interval, tables.Moment())
-
-
-def recover_claims(connection: Connection, epoch: int, due: datetime | None) -> int:
-    """After a restart: what an earlier process claimed may not have been published. It becomes due again.
-
-    Args:
-        connection: a writing transaction.
-        epoch: this process's.
-        due: when; None when devices must come back first (their coming makes the push due).
-    """
-    return connection.execute(
-        update(_task)
-        .where(_task.c.claim_epoch.is_not(None), _task.c.claim_epoch != epoch)
-        .values(claim_epoch=None, last_pushed_at=None, push_due_at=due)
-    ).rowcount
-
-
-def forget_future(connection: Connection, now: datetime) -> None:
-    """The clock was set back: what it said before keeps no push waiting for longer than a minute."""
-    unfinished = update(_task).where(_task.c.holds)
-    soon = now + lifecycle.PUSH_INTERVAL
-    connection.execute(unfinished.where(_task.c.push_due_at > soon).values(push_due_at=soon))
-    connection.execute(unfinished.where(_task.c.last_pushed_at > now).values(last_pushed_at=None))
-
-
-# -------------------------------------------------------------------------------------------- presence
-
-
-def due_for_present(connection: Connection, epoch: int, due: datetime) -> None:
-    """Tasks that were made while no daemon knew who is there: their first push is due for who was there before."""
-    here = select(_device.c.id).where(_device.c.online_epoch == epoch)
-    pushing = select(_run.c.id).where(_run.c.push_delivery)
-    waiting = and_(
-        _task.c.holds, _task.c.status == str(lifecycle.Status.QUEUED), _task.c.push_due_at.is_(None)
-    )
-    connection.execute(
-        update(_task)
-        .where(waiting, _task.c.device_id.in_(here), _task.c.run_id.in_(pushing))
-        .values(push_due_at=due)
-    )
-
-
-def due_again(connection: Connection, device_ids: Iterable[int], earliest: datetime) -> None:
-    """Devices came online: their unfinished tasks are to be pushed, not before `earliest`, once a minute at most."""
-    interval = lifecycle.PUSH_INTERVAL // tables.MILLISECOND
-    allowed = func.coalesce(type_coerce(_task.c.last_pushed_at, tables.Number) + interval, 0)
-    due = dialects.later_of(allowed, literal(tables.milliseconds(earliest)))
-    pushing = select(_run.c.id).where(_run.c.push_delivery)
-    connection.execute(
-        update(_task)
-        .where(
-            _task.c.device_id.in_(dialects.members(device_ids)), _task.c.holds, _task.c.run_id.in_(pushing)
-        )
-        .values(push_due_at=type_coerce(due, tables.Moment()))
-    )
-
-
-def not_due(connection: Connection, device_ids: Iterable[int]) -> None:
-    """Devices went offline: nothing is due for them."""
-    ids = list(device_ids)
-    if ids:
-        connection.execute(
-            update(_task)
-            .where(
-                _task.c.device_id.in_(dialects.members(ids)), _task.c.holds, _task.c.push_due_at.is_not(None)
-            )
-            .values(push_due_at=None)
-        )
-
-
-# ---------------------------------------------------------------------------------------------- ingest
-
-
-def active(connection: Connection, device_ids: Iterable[int]) -> dict[int, lifecycle.Task]:
-    """The unfinished task of each device that has one, by device id."""
-    query = _views().where(_task.c.device_id.in_(dialects.members(device_ids)), _task.c.holds)
-    return {row.device_id: _task_of(row) for row in connection.execute(query)}
-
-
-def latest_ended(connection: Connection, device_ids: Iterable[int]) -> dict[tuple[int, str], lifecycle.Task]:
-    """Each device's newest task of each module, where that has ended: late messages are recorded there.
+def latest_ended(
+    connection: Connection, places: Iterable[tuple[int, str]]
+) -> dict[tuple[int, str], lifecycle.Task]:
+    """The newest ended task of some devices' modules: late messages are recorded there.
 
     A conflict doesn't count: the device never heard of that task, so nothing that it says can be about it.
     """
-    newest = (
-        select(func.max(_task.c.id))
-        .where(_task.c.device_id.in_(dialects.members(device_ids)))
-        .where(_task.c.reason.is_distinct_from(str(lifecycle.Reason.CONFLICT)))
-        .group_by(_task.c.device_id, _task.c.module)
-    )
-    query = _views().where(_task.c.id.in_(newest), _task.c.ended_at.is_not(None))
-    return {(row.device_id, row.module): _task_of(row) for row in connection.execute(query)}
+    listed = list(places)
+    if not listed:
+        return {}
+    found = _read(connection, _latest_ended, {"places": packed.pack(listed)}, None)
+    return {(task.device_id, task.module): task for task in found}
 
 
-def _views() -> Select[Any]:
-    return select(
-        _task,
-        _run.c.target_version,
-        _run.c.source_versions,
-        _run.c.timeout,
-        _run.c.push_delivery,
-        _run.c.cancel_statuses,
-    ).join(_run, _run.c.id == _task.c.run_id)
+_runs = select(_run, type_coerce(CLOSED, Integer).label("closed")).where(
+    _run.c.id.in_(packed.members("runs"))
+)
 
 
-def _task_of(row: Row[Any]) -> lifecycle.Task:
-    return lifecycle.Task(
-        id=row.id,
-        run_id=row.run_id,
-        device_id=row.device_id,
-        module=row.module,
-        status=lifecycle.Status(row.status),
-        target_version=row.target_version,
-        source_version=row.source_version,
-        source_versions=tuple(row.source_versions),
-        timeout=row.timeout,
-        push_delivery=row.push_delivery,
-        started_at=row.started_at,
-        deadline_at=row.deadline_at,
-        first_pushed_at=row.first_pushed_at,
-        last_pushed_at=row.last_pushed_at,
-        push_due_at=row.push_due_at,
-        ended_at=row.ended_at,
-        reason=lifecycle.Reason(row.reason) if row.reason else None,
-        step=row.step,
-        step_description=row.step_description,
-        late_at=row.late_at,
-        late_success=row.late_success,
-        withdrawn=row.status in (row.cancel_statuses or ()),
-    )
+def _read(
+    connection: Connection, query: Select[Any], parameters: Mapping[str, Any], now: datetime | None
+) -> list[lifecycle.Task]:
+    rows = packed.read(connection, query, parameters)
+    if not rows:
+        return []
+    ids = {"runs": packed.pack({row[1] for row in rows})}
+    of = {run.id: _Rules.of(run, now) for run in connection.execute(_runs, ids)}
+    return [of[row[1]].task(row) for row in rows]
+
+
+_STATUS = {str(status): status for status in lifecycle.Status}
+_HOLD = {str(hold): hold for hold in lifecycle.Hold}
+
+
+def _moment(stored: int | None) -> datetime | None:
+    return None if stored is None else tables.moment(stored)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Rules:
+    """What the tasks of one run have in common."""
+
+    target_version: str
+    source_versions: tuple[str, ...]
+    allow_downgrade: bool
+    timeout: timedelta | None
+    no_response: timedelta | None
+    retry: lifecycle.Retry | None
+    confirm: bool
+    delta: bool
+    push_delivery: bool
+    closed: bool
+    over: bool
+    """Its schedule has ended."""
+
+    @classmethod
+    def of(cls, run: Row[Any], now: datetime | None) -> _Rules:
+        """From a run's row."""
+        retry = lifecycle.Retry(run.retry_interval, run.retry_limit) if run.retry_limit else None
+        return cls(
+            target_version=run.target_version,
+            source_versions=tuple(run.source_versions),
+            allow_downgrade=run.allow_downgrade,
+            timeout=run.timeout,
+            no_response=run.no_response,
+            retry=retry,
+            confirm=run.confirm,
+            delta=run.delta,
+            push_delivery=run.push_delivery,
+            closed=bool(run.closed),
+            over=now is not None and run.end_at is not None and run.end_at <= now,
+        )
+
+    def task(self, row: Sequence[Any]) -> lifecycle.Task:
+        """From a task's row: `_COLUMNS`."""
+        (
+            id_, run_id, device_id, module, status, hold, source_version, started_at, deadline_at, first_pushed_at,
+            last_pushed_at, push_due_at, attempt, retry_at, mark, ended_at, reason, step, step_description, late_at,
+            late_success,
+        ) = row  # fmt: skip
+        return lifecycle.Task(
+            id=id_,
+            run_id=run_id,
+            device_id=device_id,
+            module=module,
+            status=_STATUS[status],
+            target_version=self.target_version,
+            hold=_HOLD[hold],
+            source_version=source_version,
+            source_versions=self.source_versions,
+            allow_downgrade=self.allow_downgrade,
+            timeout=self.timeout,
+            no_response=self.no_response,
+            retry=self.retry,
+            confirm=self.confirm,
+            delta=self.delta,
+            push_delivery=self.push_delivery,
+            started_at=_moment(started_at),
+            deadline_at=_moment(deadline_at),
+            first_pushed_at=_moment(first_pushed_at),
+            last_pushed_at=_moment(last_pushed_at),
+            push_due_at=_moment(push_due_at),
+            attempt=attempt,
+            retry_at=_moment(retry_at),
+            failure_mark=bytes.fromhex(mark) if mark else None,
+            ended_at=_moment(ended_at),
+            reason=lifecycle.Reason(reason) if reason else None,
+            step=step,
+            step_description=step_description,
+            late_at=_moment(late_at),
+            late_success=bool(late_success),
+            withheld=self.closed or (self.over and status == lifecycle.Status.QUEUED),
+        )
+
+
+# ---------------------------------------------------------------------------------------------- writing
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -341,121 +244,130 @@ class Change:
     lines: tuple[events.Event, ...]
 
 
-_MOVED = (
-    "status", "reason", "source_version", "push_due_at", "first_pushed_at", "last_pushed_at", "started_at",
-    "deadline_at", "ended_at", "late_at", "late_success", "step", "step_description",
+_MOMENTS = (
+    "started_at", "deadline_at", "first_pushed_at", "last_pushed_at", "push_due_at", "retry_at", "ended_at", "late_at",
+)  # fmt: skip
+_PLAIN = (
+    "status", "hold", "reason", "source_version", "attempt", "step", "step_description", "late_success", "holds",
 )  # fmt: skip
 _PROGRESSED = ("step", "step_description")
+_MOVED = tuple(name for name in (*_MOMENTS, *_PLAIN, "failure_mark") if name not in {*_PROGRESSED, "holds"})
 
-_same = and_(_task.c.id == bindparam("task"), _task.c.status == bindparam("was"))
+_NAMED: dict[str, TypeEngine[Any]] = {"task": BigInteger(), "was": String()}
+_progressed = packed.table("progressed", {**_NAMED, "step": Integer(), "step_description": String()})
 _save_progress = (
     update(_task)
-    .where(_same)
-    .values({name: bindparam(f"new_{name}") for name in _PROGRESSED} | {"claim_epoch": None})
+    .where(_task.c.id == _progressed.c.task, _task.c.status == _progressed.c.was)
+    .values({name: _progressed.c[name] for name in _PROGRESSED} | {"claim_epoch": None})
 )
-_save_move = (
-    update(_task).where(_same).values({name: bindparam(f"new_{name}") for name in (*_MOVED, "holds")})
+_new = packed.table(
+    "moved",
+    {**_NAMED, "settled": Boolean()} | {name: _task.c[name].type for name in (*_MOMENTS, *_PLAIN)},
 )
-# Who was pushed and says something after which no push is due has its push: its acknowledgement is waited for no more.
-_save_settled = _save_move.values(claim_epoch=None)
+_save_moves = (
+    update(_task)
+    .where(_task.c.id == _new.c.task, _task.c.status == _new.c.was)
+    .values({name: _new.c[name] for name in (*_MOMENTS, *_PLAIN)})
+    .values(
+        failure_mark=None,
+        # Who was pushed and says something after which no push is due has its push: its acknowledgement is waited for
+        # no more.
+        claim_epoch=case((type_coerce(_new.c.settled, Integer) == 1, null()), else_=_task.c.claim_epoch),
+    )
+)
+_save_mark = (
+    update(_task)
+    .where(_task.c.id == bindparam("task"))
+    .values(failure_mark=bindparam("mark", type_=LargeBinary()))
+)
 
 
 def save(connection: Connection, changes: Sequence[Change], now: datetime) -> None:
     """Writes what a burst did to tasks: rows, events, counters, and the runs that ended with them."""
-    kinds: dict[Any, list[dict[str, Any]]] = {_save_progress: [], _save_move: [], _save_settled: []}
+    progressed: list[tuple[Any, ...]] = []
+    moved: list[tuple[Any, ...]] = []
+    marks: list[dict[str, Any]] = []
     moves = counts.Moves()
     for change in changes:
-        statement, names = _statement(change)
-        kinds[statement].append(_parameters(change, names))
-        if change.before.status != change.after.status:
-            moves.move(_place(change.before), _place(change.after))
-    for statement, rows in kinds.items():
-        if rows:
-            connection.execute(statement, rows)
+        before, after = change.before, change.after
+        if all(getattr(before, name) == getattr(after, name) for name in _MOVED):
+            progressed.append((after.id, before.status, after.step, after.step_description))
+            continue
+        moved.append(_row(before, after))
+        if after.failure_mark is not None:
+            marks.append({"task": after.id, "mark": after.failure_mark})
+        if before.status != after.status:
+            moves.move(_place(before), _place(after))
+    if progressed:
+        connection.execute(_save_progress, {"progressed": packed.pack(progressed)})
+    if moved:
+        connection.execute(_save_moves, {"moved": packed.pack(moved)})
+    if marks:
+        connection.execute(_save_mark, marks)
     events.append(connection, now, [line for change in changes for line in change.lines])
     runs.finish(connection, moves.write(connection), now)
 
 
-def _statement(change: Change) -> tuple[Any, tuple[str, ...]]:
-    before, after = change.before, change.after
-    if all(getattr(before, name) == getattr(after, name) for name in _MOVED if name not in _PROGRESSED):
-        return _save_progress, _PROGRESSED
-    return (_save_settled if after.push_due_at is None else _save_move), (*_MOVED, "holds")
-
-
-def _parameters(change: Change, names: tuple[str, ...]) -> dict[str, Any]:
-    values: dict[str, Any] = {"task": change.before.id, "was": change.before.status}
-    for name in names:
-        values[f"new_{name}"] = (
-            change.after.status in lifecycle.UNFINISHED if name == "holds" else getattr(change.after, name)
-        )
-    return values
+def _row(before: lifecycle.Task, after: lifecycle.Task) -> tuple[Any, ...]:
+    moments = [getattr(after, name) for name in _MOMENTS]
+    return (
+        after.id,
+        before.status,
+        after.push_due_at is None,
+        *(None if moment is None else tables.milliseconds(moment) for moment in moments),
+        *(getattr(after, name) for name in _PLAIN),
+    )
 
 
 def _place(task: lifecycle.Task) -> counts.Place:
     return task.run_id, task.status, task.reason
 
 
-# ----------------------------------------------------------------------------------------------- sweep
+# -------------------------------------------------------------------------------------------- presence
+
+_pushing = exists().where(_run.c.id == _task.c.run_id, _run.c.push_delivery)
+_PUSHABLE = in_states(lifecycle.states(lifecycle.Trigger.CLAIMED))
 
 
-def expire(
-    connection: Connection, now: datetime, heard_until: datetime | None = None, *, limit: int = 5000
-) -> int:
-    """Fails up to `limit` tasks whose timeout passed before `heard_until` (default: now); the number of them."""
-    status, reason = lifecycle.Status.FAILED, lifecycle.Reason.TIMEOUT
-    due = connection.execute(
-        select(
-            _task.c.id, _task.c.run_id, _task.c.device_id, _task.c.revision_id, _task.c.status, _task.c.step
-        )
-        .where(_task.c.deadline_at <= (heard_until or now))
-        .where(_task.c.status.in_([str(s) for s in lifecycle.sources(lifecycle.Trigger.TIMEOUT)]))
-        .limit(limit)
-    ).all()
-    if not due:
-        return 0
+def _at(earliest: ColumnElement[Any]) -> ColumnElement[Any]:
+    """When a task may be pushed: a minute after its last push, and not before its next attempt's time."""
+    interval = lifecycle.PUSH_INTERVAL // tables.MILLISECOND
+    allowed = func.coalesce(type_coerce(_task.c.last_pushed_at, tables.Number) + interval, 0)
+    attempt = func.coalesce(type_coerce(_task.c.retry_at, tables.Number), 0)
+    latest = dialects.later_of(dialects.later_of(allowed, attempt), earliest)
+    return type_coerce(latest, tables.Moment())
+
+
+_due_again = (
+    update(_task)
+    .where(_here, HOLDS, _PUSHABLE, _pushing)
+    .values(push_due_at=_at(bindparam("earliest", type_=tables.Number)))
+)
+_not_due = update(_task).where(_here, HOLDS, _task.c.push_due_at.is_not(None)).values(push_due_at=None)
+
+
+def due_again(connection: Connection, device_ids: Iterable[int], earliest: datetime) -> None:
+    """Devices came online: their tasks are to be pushed, not before `earliest`, and once a minute at most.
+
+    A failed attempt is not tried again before its time; what waits for a confirmation, or behind, is not pushed.
+    """
     connection.execute(
-        update(_task)
-        .where(_task.c.id.in_(dialects.members(row.id for row in due)))
-        .values(
-            status=status,
-            reason=reason,
-            holds=False,
-            ended_at=now,
-            push_due_at=None,
-            deadline_at=None,
-            claim_epoch=None,
-        )
-    )
-    moves = counts.Moves()
-    for row in due:
-        moves.move((row.run_id, lifecycle.Status(row.status), None), (row.run_id, status, reason))
-    events.append(connection, now, [_expired(row) for row in due])
-    runs.finish(connection, moves.write(connection), now)
-    return len(due)
-
-
-def _expired(row: Row[*tuple[Any, ...]]) -> events.Event:
-    return events.Event(
-        type=events.Type.TASK,
-        run_id=row.run_id,
-        task_id=row.id,
-        device_id=row.device_id,
-        revision_id=row.revision_id,
-        from_status=lifecycle.Status(row.status),
-        to_status=lifecycle.Status.FAILED,
-        reason=lifecycle.Reason.TIMEOUT,
-        message="100 %, but no version was reported"
-        if row.step == 100
-        else "no version was reported in time",
+        _due_again, {"devices": packed.pack(device_ids), "earliest": tables.milliseconds(earliest)}
     )
 
 
-def extend_deadlines(connection: Connection, by: timedelta) -> None:
-    """Our own downtime is not the devices' fault: every running clock gets it back (engine §5)."""
-    longer = type_coerce(_task.c.deadline_at, tables.Number) + by // tables.MILLISECOND
+def not_due(connection: Connection, device_ids: Iterable[int]) -> None:
+    """Devices went offline: nothing is due for them."""
+    connection.execute(_not_due, {"devices": packed.pack(device_ids)})
+
+
+def due_for_present(connection: Connection, epoch: int, due: datetime) -> None:
+    """Tasks that were made while no daemon knew who is there: their push is due for who was there before."""
+    here = select(_device.c.id).where(_device.c.online_epoch == epoch)
+    first = or_(_task.c.status == str(lifecycle.Status.QUEUED), _task.c.hold == str(lifecycle.Hold.RETRY))
     connection.execute(
         update(_task)
-        .where(_task.c.deadline_at.is_not(None))
-        .values(deadline_at=type_coerce(longer, tables.Moment()))
+        .where(HOLDS, _PUSHABLE, first, _task.c.push_due_at.is_(None))
+        .where(_task.c.device_id.in_(here), _pushing)
+        .values(push_due_at=_at(literal(tables.milliseconds(due))))
     )

@@ -89,10 +89,9 @@ def upgrade() -> None:
     )
     op.create_table('seen_message',
     sa.Column('id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
-    sa.Column('hash', sa.LargeBinary(), nullable=False),
+    sa.Column('hashes', sa.LargeBinary(), nullable=False),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_seen_message'))
     )
-    op.create_index('ix_seen_message_hash', 'seen_message', ['hash'], unique=False)
     op.create_table('object',
     sa.Column('id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
     sa.Column('source', sa.Text(), server_default='default', nullable=False),
@@ -367,8 +366,9 @@ def upgrade() -> None:
     op.create_index('ix_task_device', 'task', ['device_id', 'module', 'id'], unique=False)
     op.create_index('ix_task_due', 'task', ['deadline_at'], unique=False, sqlite_where=sa.text('deadline_at IS NOT NULL'))
     op.create_index('ix_task_push', 'task', ['run_id', 'push_due_at'], unique=False, sqlite_where=sa.text('push_due_at IS NOT NULL'))
-    op.create_index('ix_task_slot', 'task', ['device_id', 'module'], unique=True, sqlite_where=sa.text('holds'))
-    op.create_index('ix_task_slot_x', 'task', ['device_id'], unique=True, sqlite_where=sa.text('holds AND NOT multi'))
+    op.create_index('ix_task_retry', 'task', ['retry_at'], unique=False, sqlite_where=sa.text('retry_at IS NOT NULL'))
+    op.create_index('ix_task_slot', 'task', ['device_id', 'module'], unique=True, sqlite_where=sa.text('holds = 1'))
+    op.create_index('ix_task_slot_x', 'task', ['device_id'], unique=True, sqlite_where=sa.text('holds = 1 AND multi = 0'))
     op.create_table('task_count',
     sa.Column('run_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
     sa.Column('status', sa.String(length=16), nullable=False),
