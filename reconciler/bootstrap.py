@@ -21,7 +21,7 @@ from pathlib import Path
 from reconciler import errors
 from reconciler.artifacts.store import FileStore
 from reconciler.domain import downloads as way
-from reconciler.domain import limits, plan, resources
+from reconciler.domain import plan, resources
 from reconciler.protocol import broker_url, urls
 from reconciler.services import apply, burst, materialize, operate, sweep
 from reconciler.services.authenticate import DatabaseAuthenticator
@@ -32,7 +32,7 @@ from reconciler.services.dispatch import Dispatch
 from reconciler.services.ingest import Ingest
 from reconciler.services.metrics import Metrics, Sources
 from reconciler.services.offers import Offers
-from reconciler.services.reconcile import Reconcile, Rules
+from reconciler.services.reconcile import Reconcile
 from reconciler.services.sweep import Sweep
 from reconciler.settings import Bootstrap, Settings, address
 from reconciler.source.repository import Repository
@@ -57,15 +57,10 @@ class Base:
     url_key: bytes
 
 
-def limits_of(settings: Settings) -> limits.Limits:
-    """The operator's own limits for manifests."""
-    return dataclasses.replace(limits.DEFAULT, push_rate_highest=settings.max_push_rate)
-
-
-def rules_of(settings: Settings) -> Rules:
+def policy_of(settings: Settings) -> plan.Policy:
     """The operator's own rules for plans."""
-    policy = plan.Policy(hold_first_sight=settings.bootstrap is Bootstrap.HOLD)
-    return Rules(policy, limits_of(settings))
+    hold = settings.bootstrap is Bootstrap.HOLD
+    return plan.Policy(hold_first_sight=hold, limits=settings.limits, ways=ways_of(settings))
 
 
 def ways_of(settings: Settings) -> way.Ways:
@@ -152,9 +147,9 @@ def _locked(data_dir: Path) -> Iterator[None]:
 
 def reconcile_of(base: Base, repository: Repository, clock: Clock) -> Reconcile:
     """The reconcile service over a repository."""
-    rules = rules_of(base.settings)
-    stage = apply.Stage(base.database, base.files, rules.limits)
-    return Reconcile(base.database, repository, stage, clock, rules)
+    policy = policy_of(base.settings)
+    stage = apply.Stage(base.database, base.files, policy.limits)
+    return Reconcile(base.database, repository, stage, clock, policy)
 
 
 class Daemon:
@@ -261,7 +256,10 @@ class Daemon:
                     name="materialize",
                 )
                 start(self.reconcile.run(base.settings.interval), name="reconcile")
-                start(operate.run(base.database, clock, lambda: self._operated(applied)), name="operate")
+                start(
+                    operate.run(base.database, clock, presence, lambda: self._operated(applied)),
+                    name="operate",
+                )
                 start(self._metrics.run(base.database), name="metrics")
                 self.ready.set()
         except BaseExceptionGroup as group:

@@ -16,6 +16,7 @@ from reconciler.cli import findings, options, render
 from reconciler.domain import plan
 from reconciler.domain.plan import Plan, Verb
 from reconciler.services import observe, preview, reconcile
+from reconciler.services.clock import SystemClock
 from reconciler.services.observe import Commit
 from reconciler.services.preview import Reach
 from reconciler.settings import Settings
@@ -55,7 +56,7 @@ def command(*, output: str, detailed_exitcode: bool, **flags: Any) -> int:
 
 def _plan(settings: Settings) -> tuple[Commit, Plan, dict[Any, Reach], bool]:
     """Reads the commit through a mirror of its own, so that a running daemon notices nothing."""
-    rules = bootstrap.rules_of(settings)
+    policy = bootstrap.policy_of(settings)
     with tempfile.TemporaryDirectory(prefix="reconciler-plan-") as folder:
         repository = bootstrap.repository_of(settings, Path(folder))
         try:
@@ -64,12 +65,12 @@ def _plan(settings: Settings) -> tuple[Commit, Plan, dict[Any, Reach], bool]:
                 raise errors.UserError(
                     f"{repository.url} has no commit yet", remedy="Commit manifests, then look again."
                 )
-            commit = reconcile.read_commit(repository, sha, validate.Cache(), rules.limits)
+            commit = reconcile.read_commit(repository, sha, validate.Cache(), policy.limits)
 
             def look(connection: Connection) -> tuple[Plan, list[Reach]]:
                 merged = _as_merged(connection, commit)
-                planned = observe.make_plan(connection, merged, rules.policy, rules.limits).plan
-                return planned, list(preview.reaches(connection, merged, planned, rules.limits))
+                seen = observe.make_plan(connection, merged, policy, SystemClock().now())
+                return seen.plan, list(preview.reaches(connection, merged, seen, policy.limits))
 
             planned, reaches = _look(settings, look)
             wrong = findings.show(commit)

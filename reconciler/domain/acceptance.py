@@ -17,6 +17,7 @@ from reconciler.domain.desired import Key
 from reconciler.domain.resources import Batch, Kind
 
 _LISTED = 10
+_DETAILED = 1000
 
 
 def batches_that_start(actions: Sequence[Action]) -> Iterator[tuple[Action, Batch]]:
@@ -36,11 +37,17 @@ def unknown_devices(actions: Sequence[Action], verdicts: Sequence[Verdict], look
             action.key,
             Reason.UNKNOWN_DEVICES,
             _unknown(action, unknown[action.key]),
-            details=tuple(f"no device has the name {name}" for name in unknown[action.key]),
+            details=tuple(_one_by_one(unknown[action.key])),
         )
         for action in actions
         if action.starts_run and unknown.get(action.key)
     ]
+
+
+def _one_by_one(names: Sequence[str]) -> Iterator[str]:
+    yield from (f"no device has the name {name}" for name in names[:_DETAILED])
+    if len(names) > _DETAILED:
+        yield f"{len(names) - _DETAILED:,} more are unknown"
 
 
 def _unknown(action: Action, names: Sequence[str]) -> str:

@@ -7,18 +7,17 @@ what changed: device lists are only compared for batches that are new or have ch
 from __future__ import annotations
 
 import dataclasses
-import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 
 from reconciler.domain import actual, limits, plan, resources
 from reconciler.domain.desired import Declaration, DesiredState, Key
 from reconciler.domain.diagnostics import Diagnostic
 from reconciler.domain.resources import Kind
+from reconciler.services import lists
 from reconciler.source import rosters, tree, validate
-from reconciler.store import devices, objects, products
+from reconciler.store import objects, products
 from reconciler.store.database import Connection
-
-_CHUNK = 20_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,116 +42,110 @@ def read(
     return Commit(revision, files, checked.desired, tuple(checked.diagnostics))
 
 
-Unknown = Mapping[str, tuple[str, ...]]
-"""By batch: names in its list that no device has."""
+Unknown = Mapping[Key, tuple[str, ...]]
+"""By batch or package: names in its list that no device has."""
 
 
-def state(connection: Connection, commit: Commit, unknown: Unknown) -> actual.ActualState:
+def state(connection: Connection, commit: Commit, unknown: Unknown, now: datetime) -> actual.ActualState:
     """Everything that a plan for the commit compares with."""
+    return dataclasses.replace(_load(connection, commit, now), unknown_devices=unknown)
+
+
+def _load(connection: Connection, commit: Commit, now: datetime) -> actual.ActualState:
     found = objects.load(connection, commit.revision.sha, commit.origin)
     confirmed = found.confirmed_cancels if commit.confirmed_cancels is None else commit.confirmed_cancels
-    return dataclasses.replace(found, unknown_devices=unknown, confirmed_cancels=confirmed)
-
-
-def unknown_devices(connection: Connection, commit: Commit, allowed: limits.Limits) -> Unknown:
-    """Compares the device lists of batches that may start a run, and that mind."""
-    known = objects.load(connection, commit.revision.sha).objects
-    return {
-        declaration.name: listed
-        for declaration in _lists_of_runs(commit.desired, known)
-        if (listed := tuple(_unknown(connection, commit, declaration, allowed)))
-    }
+    return dataclasses.replace(found, confirmed_cancels=confirmed, now=now)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Seen:
-    """A plan, and what had to be looked up for it."""
+    """A plan, and what it compared with."""
 
     plan: plan.Plan
-    unknown: Unknown
+    actual: actual.ActualState
+
+    @property
+    def unknown(self) -> Unknown:
+        """What was looked up for it in long lists."""
+        return self.actual.unknown_devices
 
 
-def make_plan(connection: Connection, commit: Commit, policy: plan.Policy, allowed: limits.Limits) -> Seen:
+def make_plan(connection: Connection, commit: Commit, policy: plan.Policy, now: datetime) -> Seen:
     """What the commit would do now."""
-    unknown = unknown_devices(connection, commit, allowed)
-    return Seen(plan.diff(commit.desired, state(connection, commit, unknown), policy), unknown)
+    found = _load(connection, commit, now)
+    unknown = dict(_unknown_devices(connection, commit, found.objects, policy.limits))
+    found = dataclasses.replace(found, unknown_devices=unknown)
+    return Seen(plan.diff(commit.desired, found, policy), found)
 
 
-def names(commit: Commit, declaration: Declaration, allowed: limits.Limits) -> Iterator[str]:
-    """The device names that a batch or an inventory lists, in its manifest or in its file."""
-    return (name for name, _ in entries(commit, declaration, allowed))
+def _unknown_devices(
+    connection: Connection, commit: Commit, known: Mapping[Key, actual.Stored], allowed: limits.Limits
+) -> Iterator[tuple[Key, tuple[str, ...]]]:
+    """Compares the device lists of batches and trials that may start a run, and that mind."""
+    for key, declaration in commit.desired.declarations.items():
+        if _minds(declaration) and _may_start(declaration, known.get(key)):
+            missing = _unknown(connection, commit, declaration, allowed)
+            if missing:
+                yield key, tuple(_placed(commit, declaration, missing, allowed))
 
 
-def entries(
-    commit: Commit, declaration: Declaration, allowed: limits.Limits
-) -> Iterator[tuple[str, Mapping[str, str] | None]]:
-    """The device names that a batch or an inventory lists, with their tags where it gives any."""
-    resource = declaration.resource
-    if declaration.roster is not None:
-        shape = rosters.Shape.NAMES if declaration.kind is Kind.BATCH else rosters.Shape.TAGGED
-        for entry in rosters.iter_entries(commit.files, declaration.roster.path, shape, allowed):
-            yield entry.name, entry.tags or None
-    elif isinstance(resource, resources.Batch):
-        yield from ((name, None) for name in resource.spec.target.devices or ())
-    elif isinstance(resource, resources.DeviceInventory):
-        yield from ((device.name, device.tags or None) for device in resource.spec.devices or ())
-
-
-def lists_devices(declaration: Declaration) -> bool:
-    """True for an inventory, and for a batch whose target is a list of names."""
+def _minds(declaration: Declaration) -> bool:
+    """Whether names that no device has keep it from starting."""
     resource = declaration.resource
     if isinstance(resource, resources.Batch):
-        return resource.spec.target.how in {resources.How.DEVICES, resources.How.DEVICES_FROM}
-    return isinstance(resource, resources.DeviceInventory)
-
-
-def _lists_of_runs(desired: DesiredState, known: Mapping[Key, actual.Stored]) -> Iterator[Declaration]:
-    for declaration, batch in desired.of(resources.Batch):
-        source = batch.spec.target.devices_from
-        stored = known.get(declaration.key)
-        if (
-            _may_start(declaration, stored)
-            and lists_devices(declaration)
-            and not (source is not None and source.skip_unknown)
-        ):
-            yield declaration
+        source = resource.spec.target.devices_from
+        return lists.are_in(declaration) and not (source is not None and source.skip_unknown)
+    return isinstance(resource, resources.Package) and lists.are_in(declaration)
 
 
 def _may_start(declaration: Declaration, stored: actual.Stored | None) -> bool:
     if stored is None or not stored.in_force:
         return True
-    is_running = stored.run is not None and stored.run.phase is actual.Phase.IN_PROGRESS
-    return stored.digest != declaration.digest and not is_running
+    goes_on = stored.run is not None and stored.run.goes_on
+    is_package = declaration.kind is Kind.PACKAGE  # whose trial may start again while one goes on
+    return stored.digest != declaration.digest and (is_package or not goes_on)
 
 
 def _unknown(
     connection: Connection, commit: Commit, declaration: Declaration, allowed: limits.Limits
-) -> Iterable[str]:
+) -> Mapping[str, None]:
     """Names that neither a device has nor an inventory of the same commit declares."""
-    assert isinstance(declaration.resource, resources.Batch)
-    package = commit.desired.declarations[Key(Kind.PACKAGE, declaration.resource.spec.package)]
-    assert isinstance(package.resource, resources.Package)
-    product_name = package.resource.spec.product
+    product_name = product_of(commit, declaration)
     product_id = products.product_id(connection, product_name)
-    missing = dict.fromkeys(absent(connection, product_id, names(commit, declaration, allowed)))
+    missing = dict.fromkeys(
+        lists.absent(connection, product_id, lists.names(commit.files, declaration, allowed))
+    )
     if not missing:
-        return ()
+        return missing
     for inventory, declared in commit.desired.of(resources.DeviceInventory):
         if declared.spec.product == product_name:
-            for name in names(commit, inventory, allowed):
+            for name in lists.names(commit.files, inventory, allowed):
                 missing.pop(name, None)
     return missing
 
 
-def absent(connection: Connection, product_id: int | None, listed: Iterable[str]) -> list[str]:
-    """Those of some names that no device of the product has (all, when the database doesn't know the product)."""
-    if product_id is None:
-        return list(listed)
-    return [
-        name for chunk in _chunks(iter(listed)) for name in devices.missing(connection, product_id, chunk)
-    ]
+def _placed(
+    commit: Commit, declaration: Declaration, missing: Mapping[str, None], allowed: limits.Limits
+) -> Iterator[str]:
+    """The names with their lines, where they stand in a file."""
+    if declaration.roster is None:
+        yield from missing
+        return
+    path = declaration.roster.path
+    for entry in rosters.iter_entries(commit.files, path, lists.shape(declaration), allowed):
+        if entry.name in missing:
+            yield f"{entry.name} ({path}:{entry.line})"
 
 
-def _chunks(found: Iterator[str]) -> Iterator[list[str]]:
-    while chunk := list(itertools.islice(found, _CHUNK)):
-        yield chunk
+def package_of(commit: Commit, declaration: Declaration) -> resources.Package:
+    """The package of a batch, or the one that is declared."""
+    resource = declaration.resource
+    if isinstance(resource, resources.Batch):
+        resource = commit.desired.declarations[Key(Kind.PACKAGE, resource.spec.package)].resource
+    assert isinstance(resource, resources.Package)
+    return resource
+
+
+def product_of(commit: Commit, declaration: Declaration) -> str:
+    """The name of the product of a batch's or package's devices."""
+    return package_of(commit, declaration).spec.product

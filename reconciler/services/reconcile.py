@@ -40,14 +40,6 @@ class State:
     last_duration: float = 0.0
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Rules:
-    """The operator's own rules for plans."""
-
-    policy: plan.Policy
-    limits: limits.Limits
-
-
 class Reconcile:
     """Follows a ref and makes the database what it says.
 
@@ -56,7 +48,7 @@ class Reconcile:
         followed: the repository and its ref.
         stage: where files and lists go before an apply.
         clock: time.
-        rules: the operator's own.
+        policy: the operator's own rules for plans.
     """
 
     def __init__(
@@ -65,13 +57,13 @@ class Reconcile:
         followed: repository.Repository,
         stage: apply.Stage,
         clock: Clock,
-        rules: Rules,
+        policy: plan.Policy,
     ) -> None:
         self._database = database
         self._repository = followed
         self._stage = stage
         self._clock = clock
-        self._rules = rules
+        self._policy = policy
         self._cache = validate.Cache()
         self._wake = Bell()
         self._is_owed = False
@@ -122,10 +114,10 @@ class Reconcile:
         if commit is None:
             self.state.failing = "the repository has no commit yet"
             return None
-        seen = await self._database.read(observe.make_plan, commit, self._rules.policy, self._rules.limits)
+        seen = await self._database.read(observe.make_plan, commit, self._policy, self._clock.now())
         await asyncio.to_thread(self._stage.prepare, commit, seen.plan)
         applied = await self._database.write(
-            apply.apply, commit, self._rules.policy, seen.unknown, self._clock.now()
+            apply.apply, commit, self._policy, seen.unknown, self._clock.now()
         )
         self._succeeded(commit, applied, started)
         self._is_owed = self._is_owed or applied.changed
@@ -140,7 +132,7 @@ class Reconcile:
             return None
         if self.state.commit is not None and self.state.commit.revision.sha == sha:
             return self.state.commit
-        return await asyncio.to_thread(read_commit, self._repository, sha, self._cache, self._rules.limits)
+        return await asyncio.to_thread(read_commit, self._repository, sha, self._cache, self._policy.limits)
 
     def _succeeded(self, commit: observe.Commit, applied: apply.Applied, started: float) -> None:
         state = self.state

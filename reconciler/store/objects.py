@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, exists, func, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from reconciler.domain import actual, plan
+from reconciler.domain import actual, lifecycle, plan
 from reconciler.domain.desired import Key
 from reconciler.domain.resources import Kind
 from reconciler.store import counts, events, revisions, tables
@@ -59,20 +59,25 @@ def followed_origin(connection: Connection) -> str | None:
 
 def load(connection: Connection, sha: str = "", origin: str = "") -> actual.ActualState:
     """What a plan for the commit `sha` of the repository and ref `origin` compares with."""
-    runs = _newest_runs(connection)
+    runs = _runs(connection)
+    package = tables.package
+    trials = dict(connection.execute(select(package.c.object_id, package.c.verification)).tuples().all())
     rows = connection.execute(select(_object)).all()
     confirmation = tables.confirmation
     confirmed = select(confirmation.c.cancels).where(confirmation.c.sha == sha)
     followed = followed_origin(connection)
     return actual.ActualState(
-        objects={Key(Kind(row.kind), row.name): _stored(row, runs.get(row.id)) for row in rows},
+        objects={
+            Key(Kind(row.kind), row.name): _stored(row, runs.get(row.id, []), trials.get(row.id))
+            for row in rows
+        },
         first_sight=followed != origin,
         foreign=followed not in {None, origin},
         confirmed_cancels=connection.execute(confirmed).scalar_one_or_none(),
     )
 
 
-def _stored(row: Row[Any], run: actual.Run | None) -> actual.Stored:
+def _stored(row: Row[Any], runs: list[actual.Run], trial: str | None) -> actual.Stored:
     held = None
     if row.held:
         held = actual.Held(row.held, row.declared_digest, row.confirmed_digest == row.declared_digest)
@@ -86,33 +91,45 @@ def _stored(row: Row[Any], run: actual.Run | None) -> actual.Stored:
         synced=row.sync == "Synced",
         reason=row.reason,
         message=row.message,
-        run=run,
+        run=runs[-1] if runs else None,
+        earlier=tuple(runs[:-1]),
+        verification=actual.Verification(trial) if trial is not None else None,
     )
 
 
-def _newest_runs(connection: Connection) -> dict[int, actual.Run]:
+def _runs(connection: Connection) -> dict[int, list[actual.Run]]:
+    """By object: its newest run, last; before it those that still have tasks on their way."""
     newest = select(func.max(_run.c.id)).group_by(_run.c.object_id)
+    count = tables.task_count
+    drains = exists().where(
+        count.c.run_id == _run.c.id, count.c.status.in_(lifecycle.UNFINISHED), count.c.count > 0
+    )
     query = (
         select(_run, tables.package.c.name.label("package"), tables.product.c.name.label("product"))
         .join(tables.package, tables.package.c.id == _run.c.package_id)
         .join(tables.product, tables.product.c.id == _run.c.product_id)
-        .where(_run.c.id.in_(newest))
+        .where(or_(_run.c.id.in_(newest), drains))
+        .order_by(_run.c.id)
     )
     rows = connection.execute(query).all()
     counted = counts.read(connection, [row.id for row in rows])
-    return {
-        row.object_id: actual.Run(
-            id=row.id,
-            number=row.number,
-            phase=actual.Phase(row.phase),
-            package=row.package,
-            product=row.product,
-            unfinished=counts.unfinished(counted.get(row.id, {})),
-            materializing=row.cursor is not None,
-            canceled_by=row.canceled_by,
-        )
-        for row in rows
-    }
+    found: dict[int, list[actual.Run]] = {}
+    for row in rows:
+        found.setdefault(row.object_id, []).append(_of(row, counted.get(row.id, {})))
+    return found
+
+
+def _of(row: Row[Any], counted: Mapping[lifecycle.Status, int]) -> actual.Run:
+    return actual.Run(
+        id=row.id,
+        number=row.number,
+        phase=actual.Phase(row.phase),
+        package=row.package,
+        product=row.product,
+        unfinished=counts.unfinished(counted),
+        type=actual.RunType(row.type),
+        canceled_by=row.canceled_by,
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

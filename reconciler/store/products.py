@@ -67,13 +67,20 @@ class NewPackage:
     sign_method: str
     file_name: str
     custom_info: str | None
+    source_version: str | None = None
+    """Of a delta."""
+    verification: actual.Verification | None = None
+    """How its trial stands from now on; None: as it did."""
 
 
-def put_package(connection: Connection, package: NewPackage) -> None:
-    """Declares a package, anew or again. What may not change was refused by the plan."""
+def put_package(connection: Connection, package: NewPackage) -> int:
+    """Declares a package, anew or again; its id. What may not change was refused by the plan."""
     values = dataclasses.asdict(package) | {"removed": False}
+    if package.verification is None:
+        del values["verification"]
     statement = insert(_package).values(**values)
-    connection.execute(statement.on_conflict_do_update(index_elements=["object_id"], set_=values))
+    statement = statement.on_conflict_do_update(index_elements=["object_id"], set_=values)
+    return int(connection.execute(statement.returning(_package.c.id)).scalar_one())
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -84,12 +91,28 @@ class Package:
     product_id: int
     module: str
     version: str
+    source_version: str | None = None
 
 
 def package(connection: Connection, name: str) -> Package | None:
     """A package that is in Git, by name."""
     row = connection.execute(select(_package).where(_package.c.name == name, ~_package.c.removed)).first()
-    return Package(row.id, row.product_id, row.module, row.version) if row else None
+    return Package(row.id, row.product_id, row.module, row.version, row.source_version) if row else None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Group:
+    """What a run needs of its group: a static one's list, a dynamic one's id."""
+
+    id: int
+    roster_id: int | None
+
+
+def group(connection: Connection, name: str) -> Group | None:
+    """A group that is in Git, by name."""
+    group = tables.device_group
+    row = connection.execute(select(group).where(group.c.name == name, ~group.c.removed)).first()
+    return Group(row.id, row.roster_id) if row else None
 
 
 def put_inventory(connection: Connection, object_id: int, product: int, roster_id: int) -> None:

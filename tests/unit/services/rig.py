@@ -168,7 +168,7 @@ class Rig:
         return await self.apply(found)
 
     async def apply(self, commit: observe.Commit) -> apply.Applied:
-        seen = await self.database.read(observe.make_plan, commit, self.policy, limits.DEFAULT)
+        seen = await self.database.read(observe.make_plan, commit, self.policy, self.clock.now())
         await asyncio.to_thread(self.stage.prepare, commit, seen.plan)
         applied = await self.database.write(apply.apply, commit, self.policy, seen.unknown, self.clock.now())
         self.wire.set_products(await self.database.read(devices.served_product_keys))

@@ -14,11 +14,10 @@ from rig import base, batch
 from sqlalchemy import select, text
 
 from reconciler import errors
-from reconciler.domain import limits
 from reconciler.domain.desired import Key
 from reconciler.domain.plan import Action, Plan, Policy, Reason, Verb, Verdict
 from reconciler.domain.resources import Kind
-from reconciler.services.reconcile import Reconcile, Rules, summary
+from reconciler.services.reconcile import Reconcile, summary
 from reconciler.source.repository import Repository
 from reconciler.store import tables
 
@@ -62,8 +61,8 @@ def fleet(tmp_path):
 @pytest.fixture
 def passes(rig, fleet, tmp_path):
     repository = Repository(str(fleet.path), tmp_path / "mirror", "main")
-    rules = Rules(Policy(hold_first_sight=False), limits.DEFAULT)
-    yield Reconcile(rig.database, repository, rig.stage, rig.clock, rules)
+    policy = Policy(hold_first_sight=False)
+    yield Reconcile(rig.database, repository, rig.stage, rig.clock, policy)
     repository.close()
 
 
