@@ -1,6 +1,9 @@
 """The engine without its daemon: every service over a real database, devices in memory, and time moved by hand.
 
-A test commits manifests, plays the devices, moves the clock, and asks for one round of the service it is about.
+A test commits manifests, plays the devices, gives an operator's orders, moves the clock, and asks for one round of the
+service it is about. `commit`, `order` and `wait` work on jobs until nothing is left; `hear`, `push` and `sweep.round`
+do one thing each, in the order that a test wants. What devices do is a method of its own each, and waits in the intake
+until `hear`. `check` holds what must be true at every moment.
 """
 
 from __future__ import annotations
@@ -16,16 +19,18 @@ from reconciler.artifacts.store import FileStore
 from reconciler.domain import limits, plan
 from reconciler.protocol import topics, urls
 from reconciler.protocol.topics import Address
-from reconciler.services import apply, burst, materialize, observe, sweep
+from reconciler.services import apply, burst, materialize, observe, operate, sweep
+from reconciler.services.bell import Bell
 from reconciler.services.blocks import Blocks
 from reconciler.services.dispatch import Dispatch
 from reconciler.services.ingest import Ingest
 from reconciler.services.offers import Offers
 from reconciler.services.sweep import Sweep
 from reconciler.source import tree, validate
-from reconciler.store import devices, events, materialization, objects, tables
+from reconciler.store import commands, devices, events, objects, tables
+from reconciler.store.commands import Command
 from reconciler.store.database import Database
-from reconciler.store.tasks import Claimant
+from reconciler.store.pushes import Claimant
 from reconciler.transport.base import Health, Intake, PresenceKind
 from reconciler.transport.memory import MemoryTransport
 
@@ -105,6 +110,35 @@ def base(*names: str, **product: object) -> dict[str, bytes]:
     return found
 
 
+def package(name: str = "lamp-3", version: str = "3.0.0", **spec: object) -> dict[str, bytes]:
+    """Another package of that product, over the same file."""
+    files = [{"name": "app.bin", "source": "app.bin"}]
+    text = document("Package", name, **{"product": "lamp", "version": version, "files": files, **spec})
+    return {f"{name}.yaml": text}
+
+
+def inventory(name: str = "berlin", /, **tags: dict[str, str]) -> dict[str, bytes]:
+    """The product's devices with their tags: `inventory(**{"dev-1": {"region": "eu"}})`."""
+    listed = [{"name": device, "tags": given} for device, given in tags.items()]
+    return {"inventory.yaml": document("DeviceInventory", name, product="lamp", devices=listed)}
+
+
+def static_group(name: str, *names: str) -> dict[str, bytes]:
+    """A group of just these devices."""
+    return {f"{name}.yaml": document("DeviceGroup", name, product="lamp", devices=list(names))}
+
+
+def dynamic_group(
+    name: str, tags: dict[str, str] | None = None, version: str = "", module: str = "default", **spec: object
+) -> dict[str, bytes]:
+    """A group of the product's devices that have these tags, and report this version."""
+    selector = {"matchTags": tags} if tags else {}
+    if version:
+        selector |= {"module": {"name": module, "version": version}}
+    text = document("DeviceGroup", name, **{"product": "lamp", "selector": selector, **spec})
+    return {f"{name}.yaml": text}
+
+
 def batch(name: str = "all", **spec: object) -> dict[str, bytes]:
     """A manifest of a batch for everybody, unless it says otherwise."""
     return {f"{name}.yaml": document("Batch", name, **{"package": "lamp-2", "target": {"all": {}}, **spec})}
@@ -140,11 +174,24 @@ class Rig:
         self.dispatch = Dispatch(
             self.database, self.wire, self.clock, claimant, offers=offers, intake=self.intake
         )
-        self.sweep = Sweep(self.database, self.wire, self.intake, self.clock)
-        self.presence = materialization.Presence(presence, SETTLE)
+        self.presence = devices.Presence(presence, SETTLE)
+        self.work = Bell()
+        self.sweep = self.make_sweep(self.intake)
         self._serving = asyncio.create_task(self.wire.serve(self.intake))
         await asyncio.sleep(0)
         return epoch
+
+    def make_sweep(self, intake: Intake) -> Sweep:
+        """The service that watches the time; over another intake, where a test says how old its messages are."""
+        return Sweep(
+            self.database,
+            self.wire,
+            intake,
+            self.clock,
+            presence=self.presence,
+            work=self.work,
+            pushes_due=self.ingest.pushes_due,
+        )
 
     async def kill(self) -> None:
         """The daemon is gone; every connection with it. What nobody acknowledged will be sent again."""
@@ -179,6 +226,15 @@ class Rig:
         if await materialize.everything(self.database, self.clock, self.presence):
             await self.ingest.recognise()
 
+    async def order(self, type_: str, *, who: str = "alice", why: str = "", **arguments: object) -> Command:
+        """An operator's order is carried out, with everything that follows; what became of it: `ok` and `result`."""
+        given = {"who": who, "why": why, "now": self.clock.now()}
+        number = await self.database.write(commands.submit, type_, arguments, **given)
+        while await self.database.read(commands.waiting):
+            await self.database.write(operate.carry_out_all, self.clock.now(), self.presence)
+        await self.materialize()
+        return await self.database.read(commands.get, number)
+
     async def hear(self) -> None:
         """Everything that waits in the intake, in one burst; and the answers are out."""
         if len(self.intake):
@@ -193,13 +249,14 @@ class Rig:
         return pushed + await self.dispatch.round()
 
     async def wait(self, seconds: int, *, each: int = 1) -> int:
-        """Time passes, with a round of everything each second; the number of pushes."""
+        """Time passes, with a round of everything each second: messages, time, jobs, pushes. The number of pushes."""
         pushed = 0
         for _ in range(0, seconds, each):
             self.clock.advance(each)
             await self.hear()
-            pushed += await self.push()
             await self.sweep.round()
+            await self.materialize()
+            pushed += await self.push()
         return pushed
 
     # What a device does
@@ -208,16 +265,23 @@ class Rig:
         for name in names:
             self.wire.connect(address(name))
 
-    def inform(self, name: str, version: str, *, module: str = "", duplicate: bool = False) -> None:
+    def inform(
+        self, name: str, version: str, *, module: str = "", number: object = "1", duplicate: bool = False
+    ) -> None:
         params = {"version": version} | ({"module": module} if module else {})
-        self.say(name, topics.inform, {"id": "1", "params": params}, duplicate=duplicate)
+        self.say(name, topics.inform, {"id": number, "params": params}, duplicate=duplicate)
 
-    def progress(self, name: str, step: int, *, duplicate: bool = False) -> None:
-        params = {"step": str(step), "desc": "", "module": "default"}
-        self.say(name, topics.progress, {"id": "1", "params": params}, duplicate=duplicate)
+    def progress(
+        self, name: str, step: int, *, module: str = "default", number: object = "1", duplicate: bool = False
+    ) -> None:
+        """`number` is the message's id: the same step with the same id is the device's own repeat."""
+        params = {"step": str(step), "desc": "", "module": module}
+        self.say(name, topics.progress, {"id": number, "params": params}, duplicate=duplicate)
 
-    def ask(self, name: str, request: object = 7) -> None:
-        self.say(name, topics.firmware_get, {"id": request, "params": {}})
+    def ask(self, name: str, request: object = 7, *, module: str = "") -> None:
+        """`firmware/get`; `answers` has what it was told."""
+        params = {"module": module} if module else {}
+        self.say(name, topics.firmware_get, {"id": request, "params": params})
 
     def say(self, name: str, topic, payload: object, *, duplicate: bool = False) -> None:
         text = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
@@ -250,8 +314,10 @@ class Rig:
         return self.rows(query)[0]
 
     def status(self, device: str, name: str = "all") -> str:
+        """Its status, and the reason or the hold where there is one: `FAILED timeout`, `QUEUED behind`."""
         found = self.task(device, name)
-        return f"{found.status} {found.reason}" if found.reason else found.status
+        more = found.reason or (found.hold if found.hold != "none" else "")
+        return f"{found.status} {more}" if more else found.status
 
     def run(self, name: str = "all"):
         """A batch's newest run."""
@@ -275,6 +341,10 @@ class Rig:
         """What a device was pushed or answered."""
         return [json.loads(push.payload) for push in self.wire.published if push.address == address(name)]
 
+    def answers(self, name: str) -> list[dict]:
+        """The `data` of what a device was answered when it asked."""
+        return [said["data"] for said in self.pushed(name) if said["code"] == 200]
+
     def check(self) -> None:
         """What must hold at every moment, whatever happened."""
         task, count = tables.task, tables.task_count
@@ -282,13 +352,22 @@ class Rig:
         counted = self.rows(real.group_by(task.c.run_id, task.c.status, task.c.reason))
         kept = self.rows(select(count).where(count.c.count > 0))
         assert sorted(map(tuple, counted)) == sorted(map(tuple, kept))
+        occupied: dict[int, list] = {}
         for row in self.rows(select(task)):
-            unfinished = row.status in {"QUEUED", "NOTIFIED", "IN_PROGRESS"}
-            assert row.holds == unfinished
+            unfinished = row.status in {"CONFIRM", "QUEUED", "NOTIFIED", "IN_PROGRESS"}
+            assert row.holds == (unfinished and row.hold != "behind")
+            assert (row.hold == "retry") == (row.retry_at is not None)
             if not unfinished:
-                assert (row.push_due_at, row.deadline_at, row.claim_epoch) == (None, None, None)
-        holding = [row.device_id for row in self.rows(select(task).where(task.c.holds))]
-        assert len(holding) == len(set(holding))
+                assert (row.hold, row.push_due_at, row.deadline_at) == ("none", None, None)
+                assert (row.claim_epoch, row.failure_mark) == (None, None)
+            if row.push_due_at is not None:
+                assert row.status != "CONFIRM"
+                assert row.hold != "behind"
+            if row.holds:
+                occupied.setdefault(row.device_id, []).append(row)
+        for rows in occupied.values():
+            assert len(rows) == 1 or all(row.multi for row in rows)
+            assert len({row.module for row in rows}) == len(rows)
 
 
 async def turn() -> None:
