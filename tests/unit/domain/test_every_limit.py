@@ -9,16 +9,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import plans
 import pydantic
 import pytest
 
-from reconciler.domain import downloads, resources
+from reconciler.domain import acceptance, downloads, plan, resources, targeting
 from reconciler.domain.limits import Limits
 from reconciler.domain.resources import Kind
+from reconciler.services import beginning
 from reconciler.source import rosters, validate
 from reconciler.source.tree import FolderTree
 
@@ -48,8 +51,9 @@ class Limit:
     least: int | None = None
     most: int | None = None
     field: str = ""
-    """Marked ⚙: the field of `Limits` that says `most` (or `least`, where there is no `most`)."""
+    """Marked ⚙: the field of `Limits` that says `most`."""
     low_field: str = ""
+    """The one that says `least`."""
 
     def cases(self) -> Iterable[tuple[int, bool]]:
         """Numbers, and whether they are allowed."""
@@ -83,9 +87,10 @@ def spec(kind: Kind, write: Callable[[int], dict[str, Any]]) -> Accepts:
 
 def fleet(*manifests: dict[str, Any], limits: Limits, content: str = "") -> bool:
     """Whether manifests and their product are right together, beside a file and a list."""
-    documents = [manifest(Kind.PRODUCT, "p"), *manifests]
-    text = "\n---\n".join(json.dumps(document) for document in documents)  # JSON is YAML
-    files = {"fleet.yaml": text.encode(), "app.bin": b"x" * 100, "x.csv": content.encode()}
+    documents = [json.dumps(one) for one in (manifest(Kind.PRODUCT, "p"), *manifests)]  # JSON is YAML
+    files = {"app.bin": b"x" * 100, "x.csv": content.encode()}
+    for place in range(0, len(documents), 500):  # a file has a limit of its own
+        files[f"{place}.yaml"] = "\n---\n".join(documents[place : place + 500]).encode()
     return not validate.check(FolderTree(HERE, only=(), texts=files), limits).diagnostics
 
 
@@ -154,6 +159,29 @@ def group_file(count: int, limits: Limits) -> bool:
     group = manifest(Kind.DEVICE_GROUP, "beta", devicesFrom={"file": "x.csv"})
     del group["spec"]["devices"]
     return fleet(group, limits=limits, content="\n".join(names(count)))
+
+
+def ahead(seconds: int, limits: Limits) -> bool:
+    """Whether a batch whose start is so far ahead is accepted."""
+    schedule = {"start": (plans.NOW + seconds * SECOND).isoformat()}
+    want = plans.desired(*plans.base(), plans.batch(schedule=schedule))
+    return not plan.diff(want, plans.actual(), plan.Policy(limits=limits)).verdicts
+
+
+def waited_for(seconds: int, limits: Limits) -> bool:
+    """Whether a start that is so near is waited for."""
+    schedule = resources.Schedule.model_construct(start=START + seconds * SECOND, end=None)
+    return acceptance.starts_at(schedule, START, limits.schedule_lead_shortest) is not None
+
+
+def packages_of_a_group(count: int, limits: Limits) -> bool:
+    fleet = [plans.product(), plans.by_tag(), plans.inventory()]
+    for place in range(count):
+        fleet += [
+            plans.package(f"fw-{place}", version=f"2.{place}"),
+            plans.dynamic(f"batch-{place}", group="beta", package=f"fw-{place}"),
+        ]
+    return not plan.diff(plans.desired(*fleet), plans.actual(), plan.Policy(limits=limits)).verdicts
 
 
 PRODUCT, PACKAGE, BATCH = Kind.PRODUCT, Kind.PACKAGE, Kind.BATCH
@@ -225,6 +253,8 @@ LIMITS = [
         "§4", "source versions of a dynamic batch",
         spec(BATCH, lambda n: {"strategy": "Dynamic", "target": {"all": {}, "sourceVersions": texts(n)}}), 1, 10,
     ),
+    Limit("§4", "seconds until a start at most", ahead, None, 7 * DAY, "schedule_lead_longest"),
+    Limit("§4", "seconds until a start at least", waited_for, 300, None, "", "schedule_lead_shortest"),
     Limit("§4", "seconds of a schedule", spec(BATCH, moments), HOUR, 30 * DAY),
     Limit(
         "§4", "push rate", spec(BATCH, lambda n: {"pushRatePerMinute": n}), 10, 10_000,
@@ -236,6 +266,7 @@ LIMITS = [
     Limit("§4", "key of a tag", spec(BATCH, lambda n: {"tags": {"k" * n: "x"}}), 1, 30),
     Limit("§4", "value of a tag", spec(BATCH, lambda n: {"tags": {"key": "v" * n}}), 1, 1024),
     Limit("§4", "characters of tags", spec(BATCH, lambda n: {"tags": tags_of(n)}), None, 4096),
+    Limit("§4", "packages of a group", packages_of_a_group, None, 5, "dynamic_packages_per_group"),
     # §7
     Limit(
         "§7", "devices of a group", spec(GROUP, lambda n: {"devices": names(n)}), None, 20_000,
@@ -277,15 +308,21 @@ def test_a_large_limit_is_the_rules_and_holds_to_the_one_when_it_is_smaller(limi
     assert [limit.accepts(number, smaller) for number in (19, 20, 21)] == [True, True, False]
 
 
-@pytest.mark.parametrize("limit", [one for one in LIMITS if one.field], ids=named)
+@pytest.mark.parametrize("limit", [one for one in LIMITS if one.field or one.low_field], ids=named)
 def test_a_limit_in_force_is_the_operators(limit):
-    most = 2 if limit.most is None or limit.most <= 10 else limit.most // 2
-    least = limit.least if limit.low_field else None
-    fewer = Limits(**{limit.field: most})
-    assert [limit.accepts(number, fewer) for number in (most - 1, most, most + 1)] == [True, True, False]
-    if limit.low_field and least is not None:
-        more = Limits(**{limit.low_field: least + 1})
-        assert [limit.accepts(number, more) for number in (least, least + 1)] == [False, True]
+    if limit.most is not None:
+        most = limit.most // 2
+        fewer = changed(limit.field, most)
+        assert [limit.accepts(number, fewer) for number in (most - 1, most, most + 1)] == [True, True, False]
+    if limit.least is not None and limit.low_field:
+        more = changed(limit.low_field, limit.least + 1)
+        assert [limit.accepts(number, more) for number in (limit.least, limit.least + 1)] == [False, True]
+
+
+def changed(field: str, number: int) -> Limits:
+    """Limits with another number; of a time, seconds."""
+    is_time = isinstance(getattr(Limits(), field), timedelta)
+    return Limits(**{field: number * SECOND if is_time else number})
 
 
 # --- what is a choice, not a number ---
@@ -355,7 +392,50 @@ def test_a_download_over_mqtt_is_of_one_file(files, fits):
     assert (not downloads.unfit(resources.Download.MQTT, [5] * files, 100)) is fits
 
 
+@pytest.mark.parametrize(
+    ("fitting", "thousandths", "chosen"),
+    [
+        *((999, 100, 1), (1000, 100, 1), (1001, 100, 1), (1999, 100, 1), (2000, 100, 2), (2001, 100, 2)),
+        *((1, 1, 1), (99_999, 1, 1), (200_000, 1, 2), (3, 33_333, 1), (6, 33_333, 1), (7, 100_000, 7)),
+    ],
+)
+def test_a_share_is_rounded_down_and_at_least_one(fitting, thousandths, chosen):
+    assert targeting.gray_count(fitting, thousandths) == chosen
+
+
+@pytest.mark.parametrize("hours", [23, 24, 25])
+def test_a_trial_that_does_not_say_how_long_takes_a_day_or_as_long_as_the_operator_says(hours):
+    package = resources.parse(PACKAGE, manifest(PACKAGE, "fw", verification={"devices": names(1)}))
+    span = timedelta(hours=hours)
+    run = beginning.trial(package, beginning.Where(1, 2, 3, 4), 5, Limits(verification_timeout=span))
+    assert run.timeout == run.no_response == span
+    assert beginning.trial(package, beginning.Where(1, 2, 3, 4), 5, Limits()).timeout == timedelta(hours=24)
+
+
 # --- what the engine keeps ---
 
-ELSEWHERE: dict[str, str] = {}
-"""Other numbers of the rules, and the test of each: `file::function`, from the folder of the tests."""
+ELSEWHERE = [
+    ("unit/domain/test_throttle.py", "test_no_demand_gets_more_than_the_rate_into_any_minute"),
+    ("unit/domain/test_throttle.py", "test_after_a_change_of_the_rate_the_new_one_holds"),
+    ("unit/domain/test_retries.py", "test_so_many_attempts_follow_the_first_and_no_more"),
+    (
+        "unit/domain/test_retries.py",
+        "test_a_retry_is_pushed_after_its_interval_and_a_minute_after_the_last_push",
+    ),
+    ("unit/domain/test_lifecycle.py", "test_a_task_is_pushed_again_at_most_once_a_minute"),
+    ("unit/services/test_ingest.py", "test_whoever_comes_is_pushed_after_it_has_settled"),
+]
+"""The tests of the other numbers: pushes a minute, attempts, intervals, and the settle time (§4, §5)."""
+
+
+@pytest.mark.parametrize(("file", "function"), ELSEWHERE)
+def test_the_other_numbers_have_tests_of_their_own(file, function):
+    assert f"def {function}(" in (TESTS / file).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Limits)])
+def test_no_limit_is_accepted_and_ignored(field):
+    package = TESTS.parent / "reconciler"
+    readers = [path for path in package.rglob("*.py") if path != package / "domain" / "limits.py"]
+    pattern = re.compile(rf"(limits|of_context\(info\.context\))\.{field}\b|\"{field}\"")
+    assert any(pattern.search(path.read_text(encoding="utf-8")) for path in readers)
