@@ -81,17 +81,19 @@ def schedule_due(connection: Connection, now: datetime) -> bool:
     unfinished = exists().where(
         count.c.run_id == _run.c.id, count.c.status.in_(lifecycle.UNFINISHED), count.c.count > 0
     )
-    live = or_(_run.c.phase == actual.Phase.PLANNED, unfinished)
+    live = or_(_run.c.phase.in_(actual.UNENDED), unfinished)
     opened = package.c.verification.in_([state for state in actual.Verification if state.opens])
     starts = and_(
         _run.c.started_at.is_(None),
         or_(_run.c.start_at.is_(None), _run.c.start_at <= now),
         or_(_run.c.type == actual.RunType.VERIFY, opened),
-        live,
     )
-    ends = and_(_run.c.end_at <= now, ~_run.c.schedule_ended)
+    ends = _run.c.end_at <= now
     query = (
-        select(_run.c.id).join(package, package.c.id == _run.c.package_id).where(or_(starts, ends)).limit(1)
+        select(_run.c.id)
+        .join(package, package.c.id == _run.c.package_id)
+        .where(~_run.c.schedule_ended, live, or_(starts, ends))
+        .limit(1)
     )
     return connection.execute(query).first() is not None
 

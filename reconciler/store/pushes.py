@@ -21,6 +21,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
+    cast,
     exists,
     func,
     insert,
@@ -177,9 +178,7 @@ def claim(connection: Connection, run_id: int, claimant: Claimant, now: datetime
     asked = {"run": run_id, "now": now, "limit": limit, "ended": run.end_at is not None and run.end_at <= now}
     picked = _picked(connection, asked)
     if any(each.online_epoch != claimant.presence_epoch for each in picked):
-        connection.execute(
-            _clear_stale, {"run": run_id, "now": tables.milliseconds(now), "epoch": claimant.presence_epoch}
-        )
+        connection.execute(_clear_stale, {"run": run_id, "now": now, "epoch": claimant.presence_epoch})
         picked = _picked(connection, asked)
     if run.delta:
         while unfit := [each.id for each in picked if each.version not in run.source_versions]:
@@ -238,7 +237,7 @@ _log = insert(tables.event).from_select(
         _task.c.revision_id,
         _task.c.status,
         _moved,
-        literal("push ", String()).concat(_task.c.pushes + 1),
+        literal("push ").concat(cast(_task.c.pushes + 1, String())),
     ).where(_mine),
 )
 
@@ -292,7 +291,7 @@ def _unsent() -> dict[str, Any]:
 def _no_later_than(moment: ColumnElement[Any]) -> ColumnElement[Any]:
     """A push that is due stays due, but not later than this; one that is not due stays so."""
     due = type_coerce(_task.c.push_due_at, tables.Number)
-    sooner = dialects.earlier_of(due, type_coerce(moment, tables.Number))
+    sooner = dialects.earlier_of(due, moment)
     return case((_task.c.push_due_at.is_(None), null()), else_=type_coerce(sooner, tables.Moment()))
 
 
@@ -303,7 +302,7 @@ _in_a_minute = type_coerce(
 _SETTLE = {
     Outcome.CONFIRMED: _settle,
     Outcome.GONE: _settle.values(
-        push_due_at=_no_later_than(bindparam("back", type_=tables.Moment())), **_unsent()
+        push_due_at=_no_later_than(bindparam("back", type_=tables.Number)), **_unsent()
     ),
     Outcome.LATER: _settle.values(push_due_at=_in_a_minute),
 }
@@ -326,7 +325,7 @@ def settle_pushes(
         listed[outcome].append((claimed.task_id, claimed.push_no))
     for outcome, pairs in listed.items():
         if pairs:
-            at = {"back": back} if outcome is Outcome.GONE else {}
+            at = {"back": tables.milliseconds(back)} if outcome is Outcome.GONE else {}
             connection.execute(_SETTLE[outcome], {"settled": packed.pack(pairs), "epoch": epoch, **at})
 
 

@@ -270,8 +270,8 @@ _save_moves = (
     .values({name: _new.c[name] for name in (*_MOMENTS, *_PLAIN)})
     .values(
         failure_mark=None,
-        # Who was pushed and says something after which no push is due has its push: its acknowledgement is waited for
-        # no more.
+        # Who was pushed and says something after which no push is due, or that its attempt failed, has its push: its
+        # acknowledgement is waited for no more.
         claim_epoch=case((type_coerce(_new.c.settled, Integer) == 1, null()), else_=_task.c.claim_epoch),
     )
 )
@@ -313,7 +313,7 @@ def _row(before: lifecycle.Task, after: lifecycle.Task) -> tuple[Any, ...]:
     return (
         after.id,
         before.status,
-        after.push_due_at is None,
+        after.push_due_at is None or after.hold is lifecycle.Hold.RETRY,
         *(None if moment is None else tables.milliseconds(moment) for moment in moments),
         *(getattr(after, name) for name in _PLAIN),
     )
