@@ -12,9 +12,6 @@ from typing import Any, NamedTuple
 from reconciler.domain import resources
 from reconciler.domain.resources import Kind, Location
 
-KINDS = frozenset({Kind.DEVICE_GROUP})
-"""Kinds that the engine cannot work on yet."""
-
 OTHER_KINDS = frozenset({"Repository"})
 """Kinds of ours that have no model yet."""
 
@@ -30,10 +27,6 @@ class Row(NamedTuple):
 
 def _given(value: object) -> bool:
     return value is not None
-
-
-def _true(value: object) -> bool:
-    return value is True
 
 
 def _one_of(*values: str) -> Callable[[Any], bool]:
@@ -55,18 +48,6 @@ ROWS = (
     Row(Kind.PRODUCT, "signing", _given, "signing packages"),
     Row(Kind.PACKAGE, "files", _several, "more than one file in a package"),
     Row(Kind.PACKAGE, "files", _foreign, "a file from outside the repository"),
-    Row(Kind.PACKAGE, "verification", _given, "the verification of packages"),
-    Row(Kind.BATCH, "strategy", _one_of("Dynamic"), "strategy Dynamic"),
-    Row(Kind.BATCH, "target.gray", _given, "target gray"),
-    Row(Kind.BATCH, "target.group", _given, "target group"),
-    Row(Kind.BATCH, "schedule", _given, "a schedule"),
-    Row(Kind.BATCH, "retry", _given, "retry"),
-    Row(Kind.BATCH, "noResponseTimeout", _given, "noResponseTimeout"),
-    Row(Kind.BATCH, "conflict", _one_of("Overwrite", "Wait"), "a conflict rule other than Keep"),
-    Row(Kind.BATCH, "confirm", _true, "confirmation of tasks"),
-    Row(Kind.BATCH, "newReportsOnly", _true, "newReportsOnly"),
-    Row(Kind.BATCH, "multiModule", _true, "multiModule"),
-    Row(Kind.BATCH, "suspend", _true, "suspend"),
 )
 
 
@@ -77,8 +58,6 @@ def find(kind: Kind, data: object) -> Iterator[tuple[Location, str]]:
         kind: the document's kind.
         data: the document as plain data; it may break any other rule.
     """
-    if kind in KINDS:
-        yield ("kind",), f"kind {kind}"
     for row in ROWS:
         location = ("spec", *row.field.split("."))
         if row.kind is kind and row.refused(_at(data, location)):

@@ -9,14 +9,23 @@ from __future__ import annotations
 
 import dataclasses
 import posixpath
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from reconciler.domain import desired, downloads, resources
 from reconciler.domain.desired import Declaration, FileFact, Key, RosterRef
 from reconciler.domain.diagnostics import Code, Diagnostic, Place, Related, Severity
 from reconciler.domain.limits import Limits
-from reconciler.domain.resources import Batch, DeviceInventory, Kind, Location, Package, Product, Resource
+from reconciler.domain.resources import (
+    Batch,
+    DeviceGroup,
+    DeviceInventory,
+    Kind,
+    Location,
+    Package,
+    Product,
+    Resource,
+)
 from reconciler.source import beside, explain, rosters
 from reconciler.source.documents import Document
 from reconciler.source.tree import Tree, UnreadableError
@@ -57,7 +66,7 @@ class Judge:
         self._candidates: dict[Key, Candidate] = {}
         self._files: dict[Key, FileFact] = {}
         self._rosters: dict[Key, RosterRef] = {}
-        self._flawed: set[tuple[str, rosters.Shape]] = set()
+        self._flawed: set[tuple[str, rosters.Flaw]] = set()
         self._taken: dict[tuple[Any, ...], tuple[Candidate, Location]] = {}
         self.diagnostics: list[Diagnostic] = []
         self.broken: dict[Key, list[str]] = {}
@@ -69,15 +78,19 @@ class Judge:
             Kind.PRODUCT: self._product,
             Kind.PACKAGE: self._package,
             Kind.DEVICE_INVENTORY: self._inventory,
+            Kind.DEVICE_GROUP: self._group,
             Kind.BATCH: self._batch,
+        }
+        afterwards: dict[Kind, Callable[[], None]] = {
+            Kind.PACKAGE: lambda: self._count(Kind.PACKAGE, self._limits.packages),
+            Kind.DEVICE_INVENTORY: self._devices_twice,
+            Kind.DEVICE_GROUP: self._group_members,
         }
         for kind, rule in rules.items():
             for candidate in self._of(kind):
                 rule(candidate, candidate.resource)
-            if kind is Kind.PACKAGE:
-                self._package_count()
-            if kind is Kind.DEVICE_INVENTORY:
-                self._devices_twice()
+            if kind in afterwards:
+                afterwards[kind]()
         return {
             key: desired.declare(
                 candidate.resource,
@@ -148,14 +161,35 @@ class Judge:
                 spec.source_version,
                 spec.version,
             )
-            if spec.module not in product.modules:
-                remedy = explain.nearest(spec.module, product.modules) or "add it to the product's modules"
-                message = f"product `{spec.product}` has no module `{spec.module}`"
-                self._refuse(candidate, Code.MODULE, message, ("spec", "module"), help=remedy)
+            self._has_module(candidate, product, spec.module, ("spec", "module"))
             self._in_format(candidate, product, spec.version, ("spec", "version"))
             if spec.source_version is not None:
                 self._in_format(candidate, product, spec.source_version, ("spec", "sourceVersion"))
+            self._verification(candidate, package, product)
         self._package_file(candidate, package)
+
+    def _verification(self, candidate: Candidate, package: Package, product: Product) -> None:
+        """The versions that narrow a trial are such that a device can come from."""
+        if package.spec.verification is None:
+            return
+        written = candidate.document.data["spec"]["verification"].get("sourceVersions", [])
+        for index, version in enumerate(written):
+            at: Location = ("spec", "verification", "sourceVersions", index)
+            if version == package.spec.version:
+                message = f"`{version}` is the package's own version, so no device needs to come from it"
+                self._refuse(candidate, Code.SAME_VERSION, message, at, help="remove it")
+            elif package.spec.source_version not in {None, version}:
+                source = package.spec.source_version
+                message = f"the package is a delta from `{source}`, and fits no device on `{version}`"
+                self._refuse(candidate, Code.COMBINATION, message, at, help="remove it")
+            else:
+                self._in_format(candidate, product, version, at)
+
+    def _has_module(self, candidate: Candidate, product: Product, module: str, location: Location) -> None:
+        if module not in product.modules:
+            remedy = explain.nearest(module, product.modules) or "add it to the product's modules"
+            message = f"product `{product.metadata.name}` has no module `{module}`"
+            self._refuse(candidate, Code.MODULE, message, location, help=remedy)
 
     def _in_format(self, candidate: Candidate, product: Product, version: str, location: Location) -> None:
         if product.spec.version_format is resources.VersionFormat.FREE:
@@ -212,10 +246,13 @@ class Judge:
             return None
         return path
 
-    def _package_count(self) -> None:
-        packages = [candidate for candidate in self._of(Kind.PACKAGE) if candidate.key not in self.broken]
-        for candidate in packages[self._limits.packages :]:
-            message = f"there are more than {self._limits.packages:,} packages"
+    def _valid(self, kind: Kind) -> list[Candidate]:
+        return [candidate for candidate in self._of(kind) if candidate.key not in self.broken]
+
+    def _count(self, kind: Kind, most: int) -> None:
+        what = "packages" if kind is Kind.PACKAGE else "groups"
+        for candidate in self._valid(kind)[most:]:
+            message = f"there are more than {most:,} {what}"
             self._refuse(candidate, Code.TOO_MANY, message, ("metadata", "name"), help="delete old ones")
 
     def _inventory(self, candidate: Candidate, inventory: DeviceInventory) -> None:
@@ -223,6 +260,35 @@ class Judge:
         if inventory.spec.devices_from is not None:
             at = ("spec", "devicesFrom", "file")
             self._roster(candidate, inventory.spec.devices_from.file, rosters.Shape.TAGGED, at)
+
+    def _group(self, candidate: Candidate, group: DeviceGroup) -> None:
+        spec = group.spec
+        product = None
+        if spec.product is not None:
+            product = self._refer(candidate, Kind.PRODUCT, spec.product, ("spec", "product"))
+        if spec.devices_from is not None:
+            at = ("spec", "devicesFrom", "file")
+            limits = dataclasses.replace(self._limits, devices_per_file=self._limits.devices_per_group)
+            self._roster(candidate, spec.devices_from.file, rosters.Shape.NAMES, at, limits)
+        module = spec.selector.module if spec.selector is not None else None
+        if module is not None and isinstance(product, Product):
+            at_module = ("spec", "selector", "module")
+            self._has_module(candidate, product, module.name, (*at_module, "name"))
+            self._in_format(candidate, product, module.version, (*at_module, "version"))
+
+    def _group_members(self) -> None:
+        """How many groups there are, and in how many static ones a device is: the later ones, by file, are too many."""
+        self._count(Kind.DEVICE_GROUP, self._limits.groups)
+        most = self._limits.groups_per_device
+        static = [group for group in self._valid(Kind.DEVICE_GROUP) if not _is_dynamic(group.resource)]
+        for groups in _by_product(static):
+            if len(groups) > most:
+                self._crowded(groups, most)
+
+    def _crowded(self, groups: list[Candidate], most: int) -> None:
+        for name, (candidate, place) in rosters.crowded(lambda: self._places(groups), most, rosters.FLAWS):
+            message = f"device `{name}` is in more than {most:,} static groups"
+            self._report(candidate, Code.TOO_MANY, message, place, help="take it out of some")
 
     def _batch(self, candidate: Candidate, batch: Batch) -> None:
         target = batch.spec.target
@@ -233,6 +299,8 @@ class Judge:
         if not isinstance(package, Package):
             return
         self._download(candidate, batch, package)
+        if target.group is not None:
+            self._batch_group(candidate, batch, package, target.group)
         if package.spec.source_version is not None and target.how in {resources.How.ALL, resources.How.GRAY}:
             self._from_the_source(candidate, target.source_versions, package)
             return
@@ -245,6 +313,39 @@ class Judge:
                 self._refuse(candidate, Code.SAME_VERSION, message, at_version, help="remove it")
             elif isinstance(product, Product):
                 self._in_format(candidate, product, version, at_version)
+
+    def _batch_group(self, candidate: Candidate, batch: Batch, package: Package, name: str) -> None:
+        """A batch that was accepted needs its group no more: a missing or broken one is the plan's matter."""
+        at: Location = ("spec", "target", "group")
+        group = self._candidates.get(Key(Kind.DEVICE_GROUP, name))
+        if group is None:
+            names = [
+                other.name for other in (*self._candidates, *self.broken) if other.kind is Kind.DEVICE_GROUP
+            ]
+            if name not in names:
+                message = (
+                    f"there is no DeviceGroup `{name}`: only a batch that was accepted before can do without"
+                )
+                remedy = explain.nearest(name, names) or "declare it, or correct the name"
+                self.diagnostics.append(
+                    candidate.subject.report(
+                        Code.REFERENCE, message, at, severity=Severity.WARNING, help=remedy
+                    )
+                )
+            return
+        assert isinstance(group.resource, DeviceGroup)
+        related = (Related(group.place(("metadata", "name")), f"{group.key} is declared here"),)
+        of_product = group.resource.spec.product
+        if _is_dynamic(group.resource) != (batch.spec.strategy is resources.Strategy.DYNAMIC):
+            message = (
+                f"`{name}` is a {'dynamic' if _is_dynamic(group.resource) else 'static'} group, and this is "
+                f"a {batch.spec.strategy.lower()} batch"
+            )
+            remedy = "a static batch is for a static group (a list), a dynamic batch for a dynamic one (a selector)"
+            self._refuse(candidate, Code.COMBINATION, message, at, related=related, help=remedy)
+        elif of_product not in {None, package.spec.product}:
+            message = f"`{name}` is of product `{of_product}`, and the package of `{package.spec.product}`"
+            self._refuse(candidate, Code.REFERENCE, message, at, related=related, help="choose another group")
 
     def _from_the_source(self, candidate: Candidate, versions: Sequence[str], package: Package) -> None:
         """A delta fits one version. Its batches say so: none is taken for one that upgrades the other devices, too."""
@@ -269,13 +370,20 @@ class Judge:
             at = ("spec", "download")
             self._refuse(candidate, Code.COMBINATION, why, at, related=related, help=remedy)
 
-    def _roster(self, candidate: Candidate, source: str, shape: rosters.Shape, location: Location) -> None:
+    def _roster(
+        self,
+        candidate: Candidate,
+        source: str,
+        shape: rosters.Shape,
+        location: Location,
+        limits: Limits | None = None,
+    ) -> None:
         """Checks a CSV file. Its flaws are reported once, however many objects use it."""
         path = self._resolve(candidate, source, location)
         if path is None:
             return
         try:
-            checked = self._facts.roster(self._tree, path, shape, self._limits)
+            checked = self._facts.roster(self._tree, path, shape, limits or self._limits)
         except UnreadableError as problem:
             self._refuse(candidate, Code.NO_FILE, problem.message, location)
             return
@@ -283,53 +391,64 @@ class Judge:
             self._rosters[candidate.key] = checked.ref
             return
         related = (Related(candidate.place(location), f"used by {candidate.key}"),)
-        flaws = [_flaw(flaw, path, related) for flaw in checked.flaws]
-        self.broken.setdefault(candidate.key, []).append(str(flaws[0]))
-        if (path, shape) not in self._flawed:
-            self._flawed.add((path, shape))
-            self.diagnostics += flaws
+        self.broken.setdefault(candidate.key, []).append(str(_flaw(checked.flaws[0], path, related)))
+        for flaw in checked.flaws:
+            if (path, flaw) not in self._flawed:
+                self._flawed.add((path, flaw))
+                self.diagnostics.append(_flaw(flaw, path, related))
 
     def _devices_twice(self) -> None:
         """A device belongs to one inventory: its tags would be anybody's guess otherwise."""
-        products: dict[str, list[Candidate]] = {}
-        for candidate in self._of(Kind.DEVICE_INVENTORY):
-            if candidate.key not in self.broken and isinstance(candidate.resource, DeviceInventory):
-                products.setdefault(candidate.resource.spec.product, []).append(candidate)
-        for inventories in products.values():
+        for inventories in _by_product(self._valid(Kind.DEVICE_INVENTORY)):
             if len(inventories) > 1:
                 self._devices_twice_in(inventories)
 
     def _devices_twice_in(self, inventories: list[Candidate]) -> None:
-        def read() -> Iterator[tuple[str, tuple[Candidate, Place]]]:
-            for candidate in inventories:
-                for name, place in self._devices(candidate):
-                    yield name, (candidate, place)
-
-        for name, (first, first_place), (second, second_place) in rosters.repeats(read, rosters.FLAWS):
+        found = rosters.repeats(lambda: self._places(inventories), rosters.FLAWS)
+        for name, (first, first_place), (second, second_place) in found:
             message = f"device `{name}` is declared by {first.key} and by {second.key}"
             related = (Related(first_place, f"{first.key} declares it here"),)
-            self.diagnostics.append(
-                Diagnostic(
-                    Code.DEVICE_TWICE,
-                    message,
-                    second_place,
-                    Severity.ERROR,
-                    object=str(second.key),
-                    help="neither counts: remove it from one",
-                    related=related,
-                )
-            )
-            for candidate, place in ((first, first_place), (second, second_place)):
-                self.broken.setdefault(candidate.key, []).append(f"{place}: {message}")
+            remedy = "neither counts: remove it from one"
+            self._report(second, Code.DEVICE_TWICE, message, second_place, related=related, help=remedy)
+            self.broken.setdefault(first.key, []).append(f"{first_place}: {message}")
+
+    def _report(self, candidate: Candidate, code: Code, message: str, place: Place, **more: Any) -> None:
+        """Reports a finding about an object that stands at some place of a list, and keeps the object out."""
+        self.diagnostics.append(Diagnostic(code, message, place, object=str(candidate.key), **more))
+        self.broken.setdefault(candidate.key, []).append(f"{place}: {message}")
+
+    def _places(self, candidates: list[Candidate]) -> Iterator[tuple[str, tuple[Candidate, Place]]]:
+        """The devices that inventories or static groups list, each with its place."""
+        for candidate in candidates:
+            for name, place in self._devices(candidate):
+                yield name, (candidate, place)
 
     def _devices(self, candidate: Candidate) -> Iterator[tuple[str, Place]]:
-        roster = self._rosters.get(candidate.key)
+        roster, tagged = self._rosters.get(candidate.key), candidate.key.kind is Kind.DEVICE_INVENTORY
         if roster is not None:
-            for entry in rosters.iter_entries(self._tree, roster.path, rosters.Shape.TAGGED, self._limits):
+            shape = rosters.Shape.TAGGED if tagged else rosters.Shape.NAMES
+            for entry in rosters.iter_entries(self._tree, roster.path, shape, self._limits):
                 yield entry.name, Place(roster.path, entry.line, 1, len(entry.name) + 1)
             return
         for index, device in enumerate(candidate.document.data["spec"]["devices"]):
-            yield device["name"], candidate.place(("spec", "devices", index, "name"))
+            at: Location = ("spec", "devices", index)
+            if tagged:
+                yield device["name"], candidate.place((*at, "name"))
+            else:
+                yield device, candidate.place(at)
+
+
+def _by_product(candidates: list[Candidate]) -> Iterable[list[Candidate]]:
+    """Inventories or static groups, those of one product together."""
+    found: dict[str | None, list[Candidate]] = {}
+    for candidate in candidates:
+        if isinstance(candidate.resource, DeviceInventory | DeviceGroup):
+            found.setdefault(candidate.resource.spec.product, []).append(candidate)
+    return found.values()
+
+
+def _is_dynamic(group: Resource) -> bool:
+    return isinstance(group, DeviceGroup) and group.spec.selector is not None
 
 
 def _flaw(flaw: rosters.Flaw, path: str, related: tuple[Related, ...]) -> Diagnostic:

@@ -1,4 +1,4 @@
-"""CSV files of devices beside a manifest: a batch's names, or an inventory's names and tags.
+"""CSV files of devices beside a manifest: a batch's or a group's names, or an inventory's names and tags.
 
 `check` is called by `validate` and reports line by line; `iter_entries` is for whoever stages a checked file in the
 database. Both stream: a million names never stand in memory together. Who a name belongs to is not known here.
@@ -6,10 +6,12 @@ database. Both stream: a million names never stand in memory together. Who a nam
 
 from __future__ import annotations
 
+import collections
 import csv
 import dataclasses
 import enum
 import hashlib
+import itertools
 import re
 import types
 from collections.abc import Callable, Iterator, Mapping
@@ -147,6 +149,29 @@ def repeats(read: Callable[[], Iterator[tuple[str, _Where]]], most: int) -> list
         else:
             first[name] = where
     return found
+
+
+def crowded(
+    read: Callable[[], Iterator[tuple[str, _Where]]], times: int, most: int
+) -> list[tuple[str, _Where]]:
+    """Where names come more often than so many times: each place from the next one on; of so many names at most.
+
+    Reads twice and keeps hashes only, as `repeats` does.
+    """
+    counted = collections.Counter(hash(name) for name, _ in read())
+    suspects = {mark for mark, count in counted.items() if count > times}
+    if not suspects:
+        return []
+    seen: collections.Counter[str] = collections.Counter()
+    found: list[tuple[str, _Where]] = []
+    for name, where in read():
+        if hash(name) not in suspects:
+            continue
+        seen[name] += 1
+        if seen[name] > times:
+            found.append((name, where))
+    listed = set(itertools.islice(dict.fromkeys(name for name, _ in found), most))
+    return [(name, where) for name, where in found if name in listed]
 
 
 def _names(tree: Tree, path: str, shape: Shape, limits: Limits) -> Iterator[tuple[str, int]]:

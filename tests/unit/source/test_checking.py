@@ -172,11 +172,11 @@ def test_moving_files_changes_no_digest():
             "kind Repository is not supported",
         ),
         (
-            "b/eu.yaml",
-            ("spec:", "spec:\n  suspend: true"),
-            (6, 12),
+            "product.yaml",
+            ("spec: {", "spec: {signing: {privateKeyFrom: {env: KEY}}, "),
+            (4, 8),
             Code.UNSUPPORTED,
-            "suspend is not supported yet",
+            "signing packages is not supported yet",
         ),
         ("b/eu.yaml", ("name: eu", "name: 1.10"), (4, 9), Code.TYPE, "`1.10` was read as the number 1.1"),
         (
@@ -296,7 +296,7 @@ def test_a_wrong_key_is_marked_at_the_key():
 
 def test_everything_is_found_in_one_pass_and_in_order():
     text = BATCH.replace(
-        "package: fw", "package: 1\n  confirm: yes\n  delivery: x\n  suspend: true\n  nope: 1"
+        "package: fw", "package: 1\n  confirm: yes\n  delivery: x\n  suspend: maybe\n  nope: 1"
     )
     checked = check(
         {"b/eu.yaml": text + "---\nkind: Product\nspec: {a: 1}\n---\nb: 'x\n", "c.yaml": "a: b: c"}
@@ -394,8 +394,8 @@ def test_a_download_over_mqtt_is_of_a_small_file(size, fits):
 
 
 def test_what_is_not_supported_yet_is_told_once_with_what_to_do():
-    wrong = BATCH.replace("spec:", "spec:\n  newReportsOnly: true")
-    (found,) = check({"b/eu.yaml": wrong}).diagnostics
+    wrong = PRODUCT.replace("spec: {", "spec: {protocol: Sagoo, ")
+    (found,) = check({"product.yaml": wrong}).diagnostics
     assert (found.code, found.help) == (Code.UNSUPPORTED, "remove it; it comes in a later release")
 
 
