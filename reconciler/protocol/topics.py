@@ -10,7 +10,8 @@ import dataclasses
 import enum
 import re
 
-DEVICE_NAME = re.compile(r"[A-Za-z0-9_.:@-]{4,32}")
+DEVICE_NAME = re.compile(r"[A-Za-z0-9_.:@-]{1,64}")
+"""What may stand in a topic; how long the names of the operator's devices are is looked at when they get theirs."""
 PRODUCT_KEY = re.compile(r"[A-Za-z0-9_.:@-]{1,64}")
 
 
@@ -60,7 +61,7 @@ def parse(topic: str) -> tuple[Route, Address] | None:
 
 
 def is_well_formed(address: Address) -> bool:
-    """True when both names are what platform rules §2 allow on the wire."""
+    """True when both names can be those of a product and a device (platform rules §2)."""
     return bool(PRODUCT_KEY.fullmatch(address.product_key) and DEVICE_NAME.fullmatch(address.device_name))
 
 

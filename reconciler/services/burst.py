@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from reconciler.domain import lifecycle, resources
+from reconciler.domain.limits import DEFAULT, Limits
 from reconciler.protocol import messages
 from reconciler.protocol.topics import Address
 from reconciler.store import deadlines, devices, events, matching, products, queue, rates, seen, tasks
@@ -59,11 +60,13 @@ class Host:
         presence_epoch: devices that carry it are online: this daemon's own, or `ASSUMED_EPOCH`.
         settle: how long after a device came its push is due: its own report is heard first.
         assumed_presence: the transport hears messages only; who was heard is taken to be there.
+        limits: the operator's numbers.
     """
 
     presence_epoch: int
     settle: timedelta
     assumed_presence: bool = False
+    limits: Limits = DEFAULT
 
     @property
     def presence(self) -> devices.Presence:
@@ -145,7 +148,8 @@ class Burst:
         """Unknown devices of a product with registration Auto register by being heard (platform rules §2)."""
         unknown: dict[str, list[str]] = collections.defaultdict(list)
         for address in dict.fromkeys(heard):
-            if address not in self._devices:
+            strange = resources.device_name_problem(address.device_name, self._host.limits)
+            if address not in self._devices and not strange:
                 unknown[address.product_key].append(address.device_name)
         new = []
         for product_key, product in devices.products(self._connection, unknown).items():

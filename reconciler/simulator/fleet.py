@@ -141,7 +141,7 @@ class Fleet:
         if not topics.is_well_formed(address):
             raise errors.UserError(
                 f"{address} is no device on the wire",
-                remedy="1 to 64 characters for a product key, 4 to 32 for a name, of A-Z a-z 0-9 _ . : @ -",
+                remedy="1 to 64 characters for a product key, and for a name, of A-Z a-z 0-9 _ . : @ -",
             )
         seed = f"{self._options.seed}/{address}"
         device = Device(address, spec.version, self._behaviour, _random(seed))

@@ -29,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-from reconciler.domain import actual, lifecycle, resources
+from reconciler.domain import actual, lifecycle, limits, resources
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
@@ -209,7 +209,7 @@ roster_entry = Table(
     "roster_entry",
     metadata,
     Column("roster_id", _Id, ForeignKey("roster.id"), primary_key=True),
-    Column("name", String(32), primary_key=True),
+    Column("name", String(limits.LONGEST_NAME), primary_key=True),
     Column("tags", JSON(none_as_null=True)),
     sqlite_with_rowid=False,
 )
@@ -222,7 +222,7 @@ inventory = Table(
     Column("product_id", _Id, ForeignKey("product.id"), nullable=False),
     Column("roster_id", _Id, ForeignKey("roster.id"), nullable=False),
     # How far its names are materialised into devices; NULL when done.
-    Column("cursor", String(32)),
+    Column("cursor", String(limits.LONGEST_NAME)),
 )
 
 # A named set of devices. Static: its list, which a batch takes over when it is accepted. Dynamic: its selector.
@@ -247,7 +247,7 @@ device = Table(
     metadata,
     Column("id", _Id, primary_key=True),
     Column("product_id", _Id, ForeignKey("product.id"), nullable=False),
-    Column("name", String(32), nullable=False),
+    Column("name", String(limits.LONGEST_NAME), nullable=False),
     # Of product key and name: its place in every gray batch (domain.targeting).
     Column("hash31", Integer, nullable=False),
     # Declared: in an inventory. Registered: by an operator, or by itself. Removed: no longer targeted.
@@ -362,7 +362,7 @@ job = Table(
     Column("run_id", _Id, ForeignKey("run.id"), nullable=False),
     Column("type", String(8), nullable=False),
     # The last device that was done: its name while tasks are created, else its id.
-    Column("cursor", String(32), nullable=False, server_default=""),
+    Column("cursor", String(limits.LONGEST_NAME), nullable=False, server_default=""),
     Column("arguments", JSON, nullable=False),
     _one_of("type", ["create", "start", "cancel", "end", "scan"], "type"),
     Index("ix_job_run", "run_id"),

@@ -209,6 +209,14 @@ async def test_a_device_registers_itself_where_its_product_allows_it(rig):
     assert rig.status("fresh-1") == "NOTIFIED"
 
 
+async def test_only_a_name_as_long_as_the_operator_allows_registers_itself(rig):
+    await rig.commit(base(registration="Auto"))
+    for length in (3, 4, 5, 31, 32, 33):
+        rig.inform("d" * length, SOURCE)
+    await rig.hear()
+    assert sorted(len(row.name) for row in rig.rows(select(tables.device))) == [4, 5, 31, 32]
+
+
 async def test_a_device_that_came_before_it_registered_itself_is_there_once_it_did(rig):
     await rig.commit(base(registration="Auto"))
     rig.connect("fresh-1")
