@@ -1,241 +1,288 @@
-"""What moves tasks and runs: messages, cancellations, the clock."""
+"""Tasks as a burst reads and writes them."""
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import timedelta
 
 import pytest
-import seed
-from seed import BATCH, NOW, SECOND
-from sqlalchemy import func, select
+from rows import HOUR, MINUTE, NOW, Rows, counted
+from rows import row as row_of
+from sqlalchemy import select, update
 
 from reconciler.domain import lifecycle
-from reconciler.domain.lifecycle import Reason, Status
-from reconciler.store import counts, events, runs, status, tables, tasks
+from reconciler.domain.lifecycle import Hold, Reason, Status
+from reconciler.store import events, tables, tasks
 
-FLEET = ["dev-1", "dev-2", "dev-3", "dev-4"]
-HOUR = timedelta(hours=1)
-
-
-def run_of(database):
-    with database.reading() as connection:
-        return status.objects(connection, "Batch", BATCH)[0].run
+SECOND = timedelta(seconds=1)
 
 
-def send(database, name, *happened, now=NOW):
+@pytest.fixture
+def rows(database):
+    """A product, its package and two devices; a writing transaction for the whole test."""
     with database.writing() as connection:
-        seed.send(connection, name, *happened, now=now)
+        made = Rows(connection)
+        made.world()
+        for name in ("dev-1", "dev-2"):
+            made.device(name, "1.3.0", online=True)
+        yield made
 
 
-def reported(version):
-    trigger = lifecycle.Trigger.REPORTED_TARGET if version == "1.4.0" else lifecycle.Trigger.REPORTED_OTHER
-    return lifecycle.Event(trigger, version=version)
+def task(rows, number=1):
+    return row_of(rows.connection, tables.task, number)
 
 
-def row(database, name):
-    with database.reading() as connection:
-        return seed.task(connection, name)
+def active(rows, device_id=1, now=NOW):
+    return tasks.active(rows.connection, [device_id], now).get(device_id, [])
 
 
-def test_a_task_moves_with_its_counter(database):
-    run_id = seed.world(database, FLEET)
-    send(database, "dev-1", lifecycle.progressed(10, ""))
-    send(database, "dev-2", lifecycle.progressed(-2, "no route"))
-    with database.reading() as connection:
-        found = counts.read(connection, [run_id, 999])
-        assert found == {run_id: {Status.QUEUED: 2, Status.IN_PROGRESS: 1, Status.FAILED: 1}}
-        assert counts.unfinished(found[run_id]) == {Status.QUEUED: 2, Status.IN_PROGRESS: 1}
-        assert counts.failures(connection, run_id) == {"download-failed": 1}
+def send(rows, *happened, device_id=1, now=NOW):
+    (before,) = active(rows, device_id)
+    after = before
+    for event in happened:
+        after = lifecycle.step(after, event, now).task
+    tasks.save(rows.connection, [tasks.Change(before, after, ())], now)
 
 
-def test_progress_changes_what_is_shown_and_nothing_else(database):
-    seed.world(database, FLEET, timeout=HOUR)
-    send(database, "dev-1", lifecycle.progressed(10, ""))
-    before = row(database, "dev-1")
-    send(database, "dev-1", lifecycle.progressed(60, "half"), now=NOW + SECOND)
-    after = row(database, "dev-1")
-    assert (after.step, after.step_description) == (60, "half")
-    assert after.deadline_at == before.deadline_at == NOW + HOUR
+def run_row(rows, number=1):
+    return row_of(rows.connection, tables.run, number)
 
 
-def test_a_change_that_somebody_was_faster_than_is_not_written(database):
-    seed.world(database, FLEET)
-    with database.writing() as connection:
-        stale = tasks.active(connection, [1])[1]
-    send(database, "dev-1", lifecycle.progressed(10, ""))
-    after = lifecycle.step(stale, lifecycle.Event(lifecycle.Trigger.CLAIMED), NOW).task
-    with database.writing() as connection:
-        changes = [tasks.Change(stale, after, ())]
-        try:
-            tasks.save(connection, changes, NOW)
-        finally:
-            assert seed.task(connection, "dev-1").status == "IN_PROGRESS"
+# --- reading ---
 
 
-def test_an_ended_task_frees_its_device_and_is_found_by_late_messages(database):
-    seed.world(database, FLEET)
-    send(database, "dev-1", lifecycle.progressed(-1, ""))
-    with database.writing() as connection:
-        assert tasks.active(connection, [1, 2]).keys() == {2}
-        found = tasks.latest_ended(connection, [1, 2])
-        assert {place: task.status for place, task in found.items()} == {(1, "default"): Status.FAILED}
-        late = lifecycle.step(found[1, "default"], reported("1.4.0"), NOW + SECOND)
-        line = events.Event(type=events.Type.LATE, task_id=late.task.id, message=late.note or "")
-        tasks.save(connection, [tasks.Change(found[1, "default"], late.task, (line,))], NOW + SECOND)
-        task = seed.task(connection, "dev-1")
-    assert (task.status, task.late_success, task.late_at) == ("FAILED", True, NOW + SECOND)
-    assert run_of(database).counts == {"FAILED": 1, "QUEUED": 3}
-
-
-def test_a_run_completes_with_its_last_task_and_says_so_once(database):
-    seed.world(database, FLEET)
-    for name in FLEET:
-        assert run_of(database).phase == "IN_PROGRESS"
-        send(database, name, reported("1.4.0"), now=NOW + SECOND)
-    run = run_of(database)
-    assert (run.phase, run.ended_at, run.counts) == ("COMPLETED", NOW + SECOND, {"SUCCEEDED": 4})
-    with database.writing() as connection:
-        runs.finish(connection, [run.id], NOW + 2 * SECOND)
-        lines = events.read(connection, events.Filter(batch=BATCH), 100)
-    assert [line.type for line in lines].count("completed") == 1
-
-
-def test_a_cancellation_ends_the_tasks_it_names_and_leaves_the_others(database):
-    run_id = seed.world(database, FLEET)
-    send(database, "dev-1", lifecycle.progressed(10, ""))
-    cancellation = runs.Cancellation("alice", (Status.QUEUED,), "wrong file")
-    with database.writing() as connection:
-        runs.cancel(connection, run_id, cancellation, NOW)
-    seed.settle(database)
-    run = run_of(database)
-    assert (run.phase, run.canceled_by) == ("CANCELED", "alice")
-    assert run.counts == {"CANCELED": 3, "IN_PROGRESS": 1}
-    task = row(database, "dev-2")
-    assert (task.reason, task.holds, task.ended_at) == ("canceled", False, NOW)
-    send(database, "dev-1", reported("1.4.0"))
-    assert run_of(database).counts == {"CANCELED": 3, "SUCCEEDED": 1}
-    assert run_of(database).phase == "CANCELED"
-
-
-def test_each_canceled_task_has_a_line_in_the_log_and_the_run_has_one_with_who_and_why(database):
-    run_id = seed.world(database, FLEET)
-    with database.writing() as connection:
-        runs.cancel(connection, run_id, runs.Cancellation("alice", (Status.QUEUED,), "wrong file"), NOW)
-    seed.settle(database)
-    with database.reading() as connection:
-        lines = events.read(connection, events.Filter(batch=BATCH), 100)
-    moved = [line.device for line in lines if (line.from_status, line.to_status) == ("QUEUED", "CANCELED")]
-    assert sorted(moved) == FLEET
-    said = [line.message for line in lines if line.type == "canceled"]
-    assert len(said) == 1
-    assert "alice" in said[0]
-    assert "wrong file" in said[0]
-
-
-def test_canceling_twice_changes_nothing(database):
-    run_id = seed.world(database, FLEET)
-    for _ in range(2):
-        with database.writing() as connection:
-            runs.cancel(connection, run_id, runs.Cancellation("git", (Status.QUEUED,)), NOW)
-        seed.settle(database)
-    with database.reading() as connection:
-        lines = events.read(connection, events.Filter(batch=BATCH), 100)
-    assert [line.type for line in lines].count("canceled") == 1
-    assert run_of(database).counts == {"CANCELED": 4}
-
-
-def test_tasks_that_outlive_their_timeout_fail_and_others_do_not(database):
-    seed.world(database, FLEET, timeout=HOUR)
-    send(database, "dev-1", lifecycle.progressed(10, ""))
-    send(database, "dev-2", lifecycle.progressed(100, ""))
-    send(database, "dev-3", lifecycle.progressed(10, ""), now=NOW + SECOND)
-    with database.writing() as connection:
-        assert tasks.expire(connection, NOW + HOUR - SECOND) == 0
-        assert tasks.expire(connection, NOW + HOUR, limit=1) == 1
-        assert tasks.expire(connection, NOW + HOUR) == 1
-        assert tasks.expire(connection, NOW + HOUR) == 0
-    assert run_of(database).counts == {"FAILED": 2, "IN_PROGRESS": 1, "QUEUED": 1}
-    assert run_of(database).failures == {"timeout": 2}
-    with database.reading() as connection:
-        lines = events.read(connection, events.Filter(device="dev-2"), 100)
-    assert [(line.reason, line.message) for line in lines][-1] == (
-        Reason.TIMEOUT, "100 %, but no version was reported",
+def test_a_task_is_read_as_it_is_with_what_its_batch_says(rows):
+    run = rows.run(
+        source_versions=["1.3.0"], allow_downgrade=True, timeout=HOUR, no_response=2 * HOUR, confirm=True,
+        delta=True, push_delivery=False, retry_interval=MINUTE, retry_limit=2,
+    )  # fmt: skip
+    moments = {
+        name: NOW + number * SECOND
+        for number, name in enumerate(
+            ("started_at", "deadline_at", "first_pushed_at", "last_pushed_at", "push_due_at", "retry_at")
+        )
+    }
+    rows.task(
+        run, 1, "IN_PROGRESS", hold="retry", attempt=1, failure_mark=b"\x00\xffmark", step=40,
+        step_description="x", **moments,
+    )  # fmt: skip
+    (found,) = active(rows)
+    assert found == lifecycle.Task(
+        id=1, run_id=run, device_id=1, module="default", status=Status.IN_PROGRESS, target_version="1.4.0",
+        hold=Hold.RETRY, source_version="1.3.0", source_versions=("1.3.0",), allow_downgrade=True, timeout=HOUR,
+        no_response=2 * HOUR, retry=lifecycle.Retry(MINUTE, 2), confirm=True, delta=True, push_delivery=False,
+        attempt=1, failure_mark=b"\x00\xffmark", step=40, step_description="x", **moments,
     )  # fmt: skip
 
 
-def test_the_last_timeout_completes_the_run(database):
-    seed.world(database, ["dev-1"], timeout=HOUR)
-    send(database, "dev-1", lifecycle.progressed(10, ""))
-    with database.writing() as connection:
-        tasks.expire(connection, NOW + HOUR)
-    assert run_of(database).phase == "COMPLETED"
+def test_every_unfinished_task_of_a_device_is_read_the_oldest_first(rows):
+    runs = [rows.run(name) for name in ("a", "b", "c", "d")]
+    rows.task(runs[0], 1, "FAILED", reason="timeout")
+    rows.task(runs[1], 1, "QUEUED", hold="behind")
+    rows.task(runs[2], 1, "NOTIFIED")
+    rows.task(runs[3], 1, "QUEUED", hold="behind")
+    rows.task(runs[3], 2, "CONFIRM")
+    found = tasks.active(rows.connection, [1, 2, 3], NOW)
+    assert {device: [each.id for each in several] for device, several in found.items()} == {
+        1: [2, 3, 4],
+        2: [5],
+    }
+    assert [each.holds for each in found[1]] == [False, True, False]
 
 
-def test_our_own_absence_is_given_back_to_every_running_clock(database):
-    seed.world(database, FLEET, timeout=HOUR)
-    send(database, "dev-1", lifecycle.progressed(10, ""))
-    with database.writing() as connection:
-        tasks.extend_deadlines(connection, timedelta(minutes=10))
-    assert row(database, "dev-1").deadline_at == NOW + HOUR + timedelta(minutes=10)
-    assert row(database, "dev-2").deadline_at is None
+def test_nobody_has_nothing(rows):
+    assert tasks.active(rows.connection, []) == {}
+    assert tasks.latest_ended(rows.connection, []) == {}
 
 
-def test_a_changed_timeout_counts_for_tasks_that_start_later(database):
-    run_id = seed.world(database, FLEET, timeout=HOUR)
-    send(database, "dev-1", lifecycle.progressed(10, ""))
-    with database.writing() as connection:
-        runs.change(connection, run_id, push_rate=10, timeout=2 * HOUR, tags={"a": "b"})
-    send(database, "dev-2", lifecycle.progressed(10, ""))
-    assert row(database, "dev-1").deadline_at == NOW + HOUR
-    assert row(database, "dev-2").deadline_at == NOW + 2 * HOUR
+@pytest.mark.parametrize(
+    ("run", "withheld"),
+    [
+        ({}, False),
+        ({"suspended": True}, True),
+        ({"suspended_by": "alice"}, True),
+        ({"started_at": None, "phase": "PLANNED"}, True),
+        ({"end_at": NOW}, True),
+        ({"end_at": NOW + SECOND}, False),
+        ({"phase": "CANCELED"}, False),
+    ],
+)
+def test_a_task_is_withheld_while_its_run_pushes_nothing(rows, run, withheld):
+    rows.task(rows.run(**run), 1)
+    (found,) = active(rows)
+    assert found.withheld is withheld
 
 
-def test_runs_of_a_batch_are_numbered_and_the_newest_is_shown(database):
-    seed.world(database, ["dev-1"])
-    send(database, "dev-1", reported("1.4.0"))
-    with database.writing() as connection:
-        seed.batch(connection)
-    seed.materialize(database)
-    run = run_of(database)
-    assert (run.number, run.total) == (2, 1)
-    with database.reading() as connection:
-        count = connection.execute(select(func.count()).select_from(tables.run)).scalar_one()
-    assert count == 2
+@pytest.mark.parametrize(
+    ("kind", "withheld"), [("cancel", True), ("start", True), ("end", True), ("scan", False)]
+)
+def test_a_task_is_withheld_while_a_job_may_end_it(rows, kind, withheld):
+    run = rows.run()
+    rows.task(run, 1)
+    rows.add(tables.job, run_id=run, type=kind, arguments={})
+    assert active(rows)[0].withheld is withheld
 
 
-@pytest.mark.parametrize("silent", [[], ["dev-1"]])
-def test_a_burst_about_nobody_writes_nothing(database, silent):
-    seed.world(database, FLEET)
-    with database.writing() as connection:
-        assert tasks.latest_ended(connection, []) == {}
-        tasks.save(connection, [], NOW)
-    assert run_of(database).counts == {"QUEUED": 4}
+def test_the_end_of_the_schedule_withholds_only_what_was_not_notified(rows):
+    rows.task(rows.run(end_at=NOW), 1, "NOTIFIED")
+    assert not active(rows)[0].withheld
 
 
-def test_a_large_cancellation_goes_on_chunk_by_chunk_and_nothing_is_pushed_meanwhile(database, monkeypatch):
-    fleet = [f"dev-{number}" for number in range(8)]
-    run_id = seed.world(database, fleet)
-    with database.writing() as connection:
-        seed.online(connection, fleet)
-    monkeypatch.setattr("reconciler.store.runs.continue_cancel", lambda *_: None)
-    with database.writing() as connection:
-        assert runs.cancel(connection, run_id, runs.Cancellation("git", (Status.QUEUED,)), NOW) == 8
-        assert tasks.runs_due(connection, NOW) == []
-        assert tasks.active(connection, [1])[1].withdrawn
-    monkeypatch.undo()
-    with database.writing() as connection:
-        runs.continue_cancel(connection, NOW, chunk=3)
-    assert run_of(database).counts == {"CANCELED": 3, "QUEUED": 5}
-    assert seed.settle(database, chunk=3) == 3
-    assert run_of(database).counts == {"CANCELED": 8}
+def test_the_newest_ended_task_of_a_module_is_what_late_messages_are_about(rows):
+    runs = [rows.run(name) for name in ("a", "b", "c", "d", "e")]
+    rows.task(runs[0], 1, "SUCCEEDED")
+    rows.task(runs[1], 1, "FAILED", reason="timeout", late_at=NOW, late_success=True)
+    rows.task(runs[2], 1, "FAILED", reason="conflict")
+    rows.task(runs[3], 1, "QUEUED", hold="behind")
+    rows.task(runs[4], 1, "SUCCEEDED", module="mcu")
+    found = tasks.latest_ended(rows.connection, [(1, "default"), (1, "mcu"), (2, "default")])
+    assert {place: each.id for place, each in found.items()} == {(1, "default"): 2, (1, "mcu"): 5}
+    late = found[1, "default"]
+    assert (late.reason, late.late_at, late.late_success) == (Reason.TIMEOUT, NOW, True)
 
 
-def test_a_cancellation_that_ends_nothing_lets_every_task_go_on(database):
-    run_id = seed.world(database, FLEET)
-    with database.writing() as connection:
-        seed.online(connection, FLEET)
-        assert runs.cancel(connection, run_id, runs.Cancellation("git", ()), NOW) == 0
-    seed.settle(database)
-    with database.reading() as connection:
-        assert tasks.runs_due(connection, NOW) == [tasks.Due(run_id, 600)]
-    assert run_of(database).counts == {"QUEUED": 4}
+def test_a_device_s_history_is_not_read_whole(rows):
+    for number in range(30):
+        rows.task(rows.run(f"b{number}"), 1, "SUCCEEDED")
+    plan = " ".join(
+        row[3]
+        for query in (tasks._active, tasks._latest_ended)
+        for row in rows.connection.exec_driver_sql(
+            "EXPLAIN QUERY PLAN "
+            + str(query.compile(rows.connection, compile_kwargs={"render_postcompile": True})),
+            tuple("[]" for _ in query.compile(rows.connection).positiontup),
+        )
+    )
+    for index in ("ix_task_slot", "ix_task_behind", "ix_task_device"):
+        assert index in plan
+    assert "SCAN task" not in plan
+
+
+# --- writing ---
+
+
+def test_whatever_the_table_does_to_a_task_is_read_again_as_it_was_written(rows):
+    run = rows.run(retry_interval=MINUTE, retry_limit=1, timeout=HOUR, no_response=HOUR)
+    rows.task(run, 1, "NOTIFIED")
+    mark = b"\x00\x01"
+    for event in (
+        lifecycle.progressed(-2, "no route", mark),
+        lifecycle.Event(lifecycle.Trigger.FETCHED),
+        lifecycle.progressed(7, "again", b"2"),
+        lifecycle.progressed(-1, "no", b"3"),
+        lifecycle.Event(lifecycle.Trigger.REPORTED_TARGET, version="1.4.0"),
+    ):
+        before = next(iter(active(rows)), None)
+        if before is None:
+            before = tasks.latest_ended(rows.connection, [(1, "default")])[1, "default"]
+        after = lifecycle.step(before, event, NOW).task
+        tasks.save(rows.connection, [tasks.Change(before, after, ())], NOW)
+        read = active(rows) or list(tasks.latest_ended(rows.connection, [(1, "default")]).values())
+        assert read == [after]
+        assert task(rows).holds is after.holds
+    assert counted(rows.connection, run) == {"FAILED": 1}
+
+
+def test_a_task_moves_with_its_counter(rows):
+    run = rows.run()
+    for device_id in (1, 2):
+        rows.task(run, device_id)
+    send(rows, lifecycle.progressed(10, ""))
+    send(rows, lifecycle.progressed(-2, "no route"), device_id=2)
+    assert counted(rows.connection, run) == {"IN_PROGRESS": 1, "FAILED": 1}
+
+
+def test_progress_changes_what_is_shown_and_nothing_else(rows):
+    rows.task(rows.run(timeout=HOUR), 1)
+    send(rows, lifecycle.progressed(10, ""))
+    before = task(rows)
+    send(rows, lifecycle.progressed(60, "half"), now=NOW + SECOND)
+    changed = {name for name, value in task(rows)._mapping.items() if value != before._mapping[name]}
+    assert changed == {"step", "step_description"}
+    assert task(rows).step_description == "half"
+
+
+def test_many_changes_are_written_at_once(rows):
+    run = rows.run()
+    for number in range(40):
+        rows.task(run, rows.device(f"more-{number}", "1.3.0"))
+    everybody = [device for (device,) in rows.connection.execute(select(tables.task.c.device_id))]
+    changes = []
+    for (before,) in tasks.active(rows.connection, everybody, NOW).values():
+        event = lifecycle.progressed(before.id, "") if before.id % 2 else lifecycle.progressed(-1, "")
+        changes.append(tasks.Change(before, lifecycle.step(before, event, NOW).task, ()))
+    tasks.save(rows.connection, changes, NOW)
+    assert counted(rows.connection, run) == {"IN_PROGRESS": 20, "FAILED": 20}
+    assert (task(rows, 1).step, task(rows, 39).step) == (1, 39)
+
+
+def test_a_change_that_somebody_was_faster_than_is_not_written(rows):
+    rows.task(rows.run(), 1, "IN_PROGRESS", step=5)
+    (stale,) = active(rows)
+    send(rows, lifecycle.Event(lifecycle.Trigger.REPORTED_TARGET, version="1.4.0"))
+    tasks.save(rows.connection, [tasks.Change(stale, dataclasses.replace(stale, step=7), ())], NOW)
+    assert (task(rows).status, task(rows).step) == ("SUCCEEDED", 5)
+
+
+@pytest.mark.parametrize(
+    ("event", "keeps"),
+    [
+        (lifecycle.progressed(10, ""), False),
+        (lifecycle.progressed(-1, "", b"m"), False),
+        (lifecycle.Event(lifecycle.Trigger.FETCHED), False),
+        (lifecycle.Event(lifecycle.Trigger.REPORTED_SOURCE, version="1.3.0"), True),
+    ],
+)
+def test_what_a_device_says_is_as_good_as_the_acknowledgement_of_its_push(rows, event, keeps):
+    run = rows.run(retry_interval=MINUTE, retry_limit=1)
+    rows.task(run, 1, "NOTIFIED", claim_epoch=7, last_pushed_at=NOW)
+    send(rows, event)
+    assert (task(rows).claim_epoch == 7) is keeps
+
+
+def test_a_failure_s_mark_is_kept_and_forgotten(rows):
+    rows.task(rows.run(retry_interval=MINUTE, retry_limit=2), 1, "NOTIFIED")
+    send(rows, lifecycle.progressed(-1, "", b"\x00mark"))
+    assert task(rows).failure_mark == b"\x00mark"
+    send(rows, lifecycle.progressed(50, "", b"other"))
+    assert task(rows).failure_mark is None
+
+
+def test_late_messages_are_recorded_on_what_has_ended(rows):
+    run = rows.run()
+    rows.task(run, 1, "FAILED", reason="timeout")
+    before = tasks.latest_ended(rows.connection, [(1, "default")])[1, "default"]
+    late = lifecycle.step(before, lifecycle.reported(before, "1.4.0"), NOW)
+    line = events.Event(type=events.Type.LATE, task_id=1, message=late.note or "")
+    tasks.save(rows.connection, [tasks.Change(before, late.task, (line,))], NOW)
+    assert (task(rows).status, task(rows).late_success, task(rows).late_at) == ("FAILED", True, NOW)
+    assert counted(rows.connection, run) == {"FAILED": 1}
+    assert [line.message for line in events.read(rows.connection, events.Filter(), 9)] == ["late success"]
+
+
+def test_a_run_completes_with_its_last_task(rows):
+    run = rows.run()
+    for device_id in (1, 2):
+        rows.task(run, device_id)
+    target = lifecycle.Event(lifecycle.Trigger.REPORTED_TARGET, version="1.4.0")
+    send(rows, target)
+    assert run_row(rows).phase == "IN_PROGRESS"
+    send(rows, target, device_id=2, now=NOW + SECOND)
+    assert (run_row(rows).phase, run_row(rows).ended_at) == ("COMPLETED", NOW + SECOND)
+
+
+def test_a_changed_timeout_counts_for_tasks_that_start_later(rows):
+    run = rows.run(timeout=HOUR)
+    for device_id in (1, 2):
+        rows.task(run, device_id)
+    send(rows, lifecycle.progressed(10, ""))
+    rows.connection.execute(update(tables.run).values(timeout=2 * HOUR))
+    send(rows, lifecycle.progressed(10, ""), device_id=2)
+    assert [task(rows, number).deadline_at for number in (1, 2)] == [NOW + HOUR, NOW + 2 * HOUR]
+
+
+def test_a_burst_about_nobody_writes_nothing(rows):
+    rows.task(rows.run(), 1)
+    before = task(rows)
+    tasks.save(rows.connection, [], NOW)
+    assert task(rows) == before
