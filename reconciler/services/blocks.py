@@ -28,7 +28,6 @@ from reconciler.transport.base import Transport
 MOST_WAITING = 16
 """Questions of one device that wait; a further one is dropped, as if it had got lost on the way."""
 MOST_BYTES = 32 << 20
-"""What the blocks on their way to all devices may take in memory."""
 
 _READS_AT_ONCE = 4
 _log = logging.getLogger(__name__)
@@ -42,10 +41,17 @@ class Blocks:
         transport: the way to the devices.
         clock: for the log.
         path: where the file with a SHA-256 lies.
+        most_bytes: what the blocks on their way to all devices may take in memory.
     """
 
     def __init__(
-        self, database: Database, transport: Transport, clock: Clock, path: Callable[[str], pathlib.Path]
+        self,
+        database: Database,
+        transport: Transport,
+        clock: Clock,
+        path: Callable[[str], pathlib.Path],
+        *,
+        most_bytes: int = MOST_BYTES,
     ) -> None:
         self._database = database
         self._transport = transport
@@ -55,7 +61,7 @@ class Blocks:
         self._waiting: dict[Address, collections.deque[blocks.Request]] = {}
         self._answering: set[asyncio.Task[None]] = set()
         self._reads = asyncio.Semaphore(_READS_AT_ONCE)
-        self._memory = _Memory(MOST_BYTES)
+        self._memory = _Memory(most_bytes)
 
     def ask(self, address: Address, request: blocks.Request) -> bool:
         """A device asks; it is answered soon. False when too much of it waits already, so that it is not."""
