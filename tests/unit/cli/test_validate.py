@@ -57,6 +57,15 @@ def test_an_empty_folder_is_not_said_to_be_valid(fleet):
     assert (result.exit_code, result.output) == (1, "no manifests found in fleet\n")
 
 
+def test_the_operators_limits_are_these_manifests_limits_too(fleet, monkeypatch):
+    (fleet / "product.yaml").write_text(PRODUCT.replace("{}", "{modules: [{name: mcu}, {name: wifi}]}"))
+    assert run("fleet").exit_code == 0
+    result = run("fleet", "--limits", "modules-per-product=1")
+    assert "a product has at most 1 modules besides `default`, these are 2" in result.output
+    monkeypatch.setenv("RECONCILER_LIMITS", "modules-per-product=1")
+    assert run("fleet").exit_code == 1
+
+
 def test_a_finding_is_shown_with_its_line_a_caret_and_a_remedy(fleet):
     (fleet / "bad.yaml").write_text(BAD)
     result = run("fleet")
