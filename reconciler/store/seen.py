@@ -33,11 +33,11 @@ def among(connection: Connection, hashes: Collection[bytes]) -> set[bytes]:
 
 _newest = select(func.coalesce(func.max(_seen.c.id), 0)).scalar_subquery()
 _add = insert(_seen).values(id=_newest + bindparam("count"), hashes=bindparam("burst"))
-_forget = delete(_seen).where(_seen.c.id <= _newest - RING)
+_forget = delete(_seen).where(_seen.c.id <= _newest - bindparam("ring"))
 
 
-def remember(connection: Connection, hashes: Sequence[bytes]) -> None:
+def remember(connection: Connection, hashes: Sequence[bytes], ring: int = RING) -> None:
     """Adds the messages of this transaction, and forgets the bursts that left the ring."""
     if hashes:
         connection.execute(_add, {"count": len(hashes), "burst": b"".join(hashes)})
-        connection.execute(_forget)
+        connection.execute(_forget, {"ring": ring})
