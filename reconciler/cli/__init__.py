@@ -20,17 +20,21 @@ from reconciler.cli import logs
 
 COMMANDS = {
     "apply": "One pass over the repository, then exit.",
-    "cancel": "Cancel a batch.",
-    "confirm": "Release batches that are held, or confirm a commit's cancellations.",
+    "cancel": "Cancel a batch, a verification, or one device's task.",
+    "confirm": "Confirm tasks, release held batches, or confirm a commit's cancellations.",
     "demo": "A fleet in one command: endpoint, simulated devices, reconciler.",
     "describe": "Everything about one object, device or task.",
     "device": "Identities and secrets of devices.",
     "events": "What happened, when, and by which commit.",
     "get": "List objects, devices or tasks.",
     "plan": "What a commit would do.",
+    "resume": "End an operator's suspension of a batch.",
+    "retry": "Upgrade a device again whose task ended badly.",
     "run": "The daemon: follow a repository and drive the devices.",
     "schema": "The manifests' JSON schemas.",
     "simulate": "Devices that speak the wire, against any broker.",
+    "suspend": "Stop a batch for a while.",
+    "trace": "Why a device was (not) upgraded.",
     "validate": "Check manifests, offline.",
     "version": "The version of this program.",
 }

@@ -14,7 +14,7 @@ from reconciler.cli import findings, logs, options
 from reconciler.services import materialize, operate, reconcile
 from reconciler.services.clock import SystemClock
 from reconciler.settings import Settings
-from reconciler.store import devices, materialization, objects
+from reconciler.store import devices, objects
 from reconciler.store.database import Connection
 
 
@@ -50,14 +50,15 @@ async def _apply(base: bootstrap.Base) -> int:
     repository = bootstrap.repository_of(base.settings)
     await base.database.write(_prepare)
     try:
-        await base.database.write(operate.carry_out_all, clock.now())
+        nobody = devices.Presence(devices.NO_EPOCH, bootstrap.settle_of(base.settings))
+        while await base.database.write(operate.carry_out_all, nobody, clock.now()):
+            pass  # one that is too large for a transaction takes several
         service = bootstrap.reconcile_of(base, repository, clock)
         applied = await service.run_pass()
         if applied is None:
             raise errors.UserError(
                 f"{repository.url} has no commit yet", remedy="Commit manifests, then apply again."
             )
-        nobody = materialization.Presence(devices.NO_EPOCH, bootstrap.settle_of(base.settings))
         await materialize.everything(base.database, clock, nobody)
         commit = service.state.commit
         assert commit is not None

@@ -13,10 +13,12 @@ from reconciler.cli import events as log
 from reconciler.cli.names import KINDS, Thing
 from reconciler.domain import conditions
 from reconciler.domain.resources import DEFAULT_MODULE
-from reconciler.store import about, devices, events, status
+from reconciler.store import about, devices, events, status, task_views
 from reconciler.store.database import Connection
 
-_EVENTS, _TASKS = 20, 20
+_EVENTS, _TASKS, _FEW = 20, 20, 3
+_WAITING = ("CONFIRM", "QUEUED")
+"""Statuses of which a batch shows some tasks, with what they wait for."""
 
 
 @click.command()
@@ -91,7 +93,7 @@ def _product(connection: Connection, item: status.Object, _now: datetime) -> Ite
         yield from _section(f"Versions of {module}", shares)
 
 
-def _package(connection: Connection, item: status.Object, _now: datetime) -> Iterator[str]:
+def _package(connection: Connection, item: status.Object, now: datetime) -> Iterator[str]:
     file, spec = about.file(connection, item.id), item.spec or {}
     if file is not None:
         names_of = ", ".join(one["name"] for one in spec.get("files", ()))
@@ -106,6 +108,15 @@ def _package(connection: Connection, item: status.Object, _now: datetime) -> Ite
                 "MD5": file.md5,
             }
         )
+    trial, run = documents.facts_of(item).trial, item.run
+    if trial is not None and run is not None:
+        yield from _section("Verification", _fields({"State": str(trial.state), "Done": trial.share}))
+        tasks = status.tasks(connection, status.TaskFilter(run_id=run.id), _TASKS)
+        waits = task_views.Waits(connection, now)
+        yield from _section(
+            "Test devices", (f"{task.device}: {_standing(task, waits, now)}" for task in tasks)
+        )
+        yield from _section("Left out", (f"{reason}: {count}" for reason, count in run.left_out.items()))
     batches = status.objects(connection, KINDS[Thing.BATCH])
     using = [b for b in batches if (b.spec or {}).get("package") == item.name]
     yield from _section("Batches", (f"{b.name}: {_progress(b)}" for b in using))
@@ -121,7 +132,17 @@ def _inventory(connection: Connection, item: status.Object, _now: datetime) -> I
     yield from _fields({"Devices": str(about.declared_devices(connection).get(item.id, 0))})
 
 
-def _batch(_connection: Connection, item: status.Object, now: datetime) -> Iterator[str]:
+def _group(connection: Connection, item: status.Object, _now: datetime) -> Iterator[str]:
+    found = about.groups(connection, item.name).get(item.id)
+    if found is None:
+        return
+    who = "members now" if found.dynamic else "devices listed"
+    type_ = "dynamic" if found.dynamic else "static"
+    batches = ", ".join(found.batches) or ("none" if found.dynamic else "")
+    yield from _fields({"Group": f"{type_}, {found.devices} {who}", "Dynamic batches": batches})
+
+
+def _batch(connection: Connection, item: status.Object, now: datetime) -> Iterator[str]:
     run = item.run
     if run is None:
         return
@@ -134,8 +155,13 @@ def _batch(_connection: Connection, item: status.Object, now: datetime) -> Itera
                 "Package": run.package,
                 "Product": run.product,
                 "Target version": run.target_version,
+                "Type": str(run.type),
                 "Push rate": f"{run.push_rate} a minute",
-                "Started": _ago(run.created_at, now),
+                "Accepted": _ago(run.created_at, now),
+                "Starts": tables.moment(run.start_at) if run.started_at is None else "",
+                "Started": _ago(run.started_at, now),
+                "Ends": tables.moment(run.end_at) if run.ended_at is None else "",
+                "Under way": ", ".join(sorted(run.jobs)),
                 "Ended": _ago(run.ended_at, now),
                 "Canceled by": run.canceled_by or "",
             }
@@ -143,6 +169,11 @@ def _batch(_connection: Connection, item: status.Object, now: datetime) -> Itera
     )
     yield from _section("Tasks", (f"{name}: {count}" for name, count in run.counts.items()))
     yield from _section("Failures", (f"{reason}: {count}" for reason, count in run.failures.items()))
+    waits = task_views.Waits(connection, now)
+    for state in _WAITING:
+        few = status.tasks(connection, status.TaskFilter(run_id=run.id, status=state), _FEW)
+        title = f"{state} for example"
+        yield from _section(title, (f"{task.device}: {_standing(task, waits, now)}" for task in few))
     yield from _section("Left out", (f"{reason}: {count}" for reason, count in run.left_out.items()))
 
 
@@ -154,7 +185,7 @@ def _device(connection: Connection, _thing: Thing, name: str, now: datetime) -> 
     if not found:
         raise names.unknown("device", alone, about.device_names(connection))
     beaten = about.heartbeat(connection)
-    waits = documents.Waits(connection, beaten, now)
+    waits = task_views.Waits(connection, now)
     tasks = status.tasks(connection, status.TaskFilter(device=alone), _TASKS)
     for item in found:  # products may have devices of the same name
         presence = f"online since {_ago(item.online_since, now)}" if item.online else "offline"
@@ -173,24 +204,28 @@ def _device(connection: Connection, _thing: Thing, name: str, now: datetime) -> 
             }
         )
         yield from _section("Versions", (f"{m}: {v}" for m, v in sorted(item.versions.items())))
+        yield from _section("Groups", about.groups_of(connection, item.id))
         own = [task for task in tasks if task.product == item.product]
-        yield from _section("Tasks", (_task_line(task, waits) for task in own))
+        yield from _section("Tasks", (f"{task.batch}: {_standing(task, waits, now)}" for task in own))
         left = about.left_out(connection, item.id)
         yield from _section("Left out", (f"{out.batch}: {out.reason} ({out.version})" for out in left))
     yield from _log(connection, events.Filter(device=alone))
 
 
-def _task_line(task: status.Task, waits: documents.Waits) -> str:
-    return f"{task.batch}: {task.status}, {_why(task, waits)}"
+def _standing(task: status.Task, waits: task_views.Waits, now: datetime) -> str:
+    """A task's status, and its reason in words, or what it waits for and since when."""
+    return f"{task.status}, {_why(task, waits, now)}"
 
 
-def _why(task: status.Task, waits: documents.Waits) -> str:
-    """A task's reason in words, or what it waits for."""
+def _why(task: status.Task, waits: task_views.Waits, now: datetime) -> str:
     waited = waits.of(task)
-    said = documents.of_task(task, waited)["status"]
+    if waited is not None:
+        since = f", for {tables.age(waited.since, now)}" if waited.since is not None else ""
+        tried = f"; attempt {task.attempt} of {task.retry_limit}" if task.attempt else ""
+        return tables.printable(f"{waited}{since}{tried}")
     reason = f"{task.reason}: " if task.reason else ""
     step = f"; step {task.step} {task.step_description}".rstrip() if task.step is not None else ""
-    return tables.printable(waited or f"{reason}{said['why']}{step}")
+    return tables.printable(f"{reason}{documents.why(task)}{step}")
 
 
 def _task(connection: Connection, _thing: Thing, name: str, now: datetime) -> Iterator[str]:
@@ -199,7 +234,7 @@ def _task(connection: Connection, _thing: Thing, name: str, now: datetime) -> It
     found = status.tasks(connection, status.TaskFilter(batch=batch, device=device or None), 2)
     if not device or not found:
         raise names.unknown("task", name, [], otherwise="Write BATCH/DEVICE; `get tasks` lists them.")
-    waits = documents.Waits(connection, about.heartbeat(connection), now)
+    waits = task_views.Waits(connection, now)
     for task in found:
         yield from _fields(
             {
@@ -208,14 +243,16 @@ def _task(connection: Connection, _thing: Thing, name: str, now: datetime) -> It
                 "Device": f"{task.product}/{task.device}",
                 "Module": task.module,
                 "Status": task.status,
-                "Why": _why(task, waits),
+                "Why": _why(task, waits, now),
                 "Source version": task.source_version or "not known",
                 "Target version": task.target_version,
                 "Revision": task.revision,
                 "Pushes": str(task.pushes),
+                "Attempt": f"{task.attempt} of {task.retry_limit} retries" if task.retry_limit else "",
                 "Created": _ago(task.created_at, now),
                 "First pushed": _ago(task.first_pushed_at, now),
                 "Began": _ago(task.started_at, now),
+                "Deadline": tables.moment(task.deadline_at),
                 "Ended": _ago(task.ended_at, now),
             }
         )
@@ -230,6 +267,7 @@ _MORE: Mapping[Thing, Callable[[Connection, status.Object, datetime], Iterator[s
     Thing.PRODUCT: _product,
     Thing.PACKAGE: _package,
     Thing.INVENTORY: _inventory,
+    Thing.GROUP: _group,
     Thing.BATCH: _batch,
 }
 

@@ -11,15 +11,15 @@ from datetime import datetime
 from typing import Any
 
 from reconciler.domain import conditions, lifecycle, waiting
-from reconciler.domain.actual import Phase
-from reconciler.store import rates, status
-from reconciler.store.database import Connection
+from reconciler.domain.actual import Phase, RunType
+from reconciler.domain.targeting import LeftOut
+from reconciler.store import status
 
 Document = dict[str, Any]
 
 
 def of_object(found: status.Object) -> Document:
-    """A product, package, inventory or batch."""
+    """A product, package, inventory, group or batch."""
     facts = facts_of(found)
     said: Document = {
         "sync": str(conditions.sync(facts)),
@@ -32,6 +32,10 @@ def of_object(found: status.Object) -> Document:
         "updatedAt": time(found.updated_at),
         "conditions": [_condition(given) for given in conditions.conditions(facts)],
     }
+    if facts.trial is not None:
+        trial = facts.trial
+        progress = {"state": str(trial.state), "done": trial.done, "total": trial.total}
+        said |= {"verification": {**progress, "run": found.run.number if found.run is not None else None}}
     if found.kind == "Batch":
         said = {
             "phase": conditions.phase(facts),
@@ -46,14 +50,19 @@ def of_object(found: status.Object) -> Document:
 def facts_of(found: status.Object) -> conditions.Facts:
     """What an object's status is worked out from."""
     run, work = found.run, None
-    if run is not None:
+    if run is not None and run.type is not RunType.VERIFY:
         work = conditions.Work(
             phase=Phase(run.phase),
             counts={lifecycle.Status(name): count for name, count in run.counts.items()},
             created_at=run.created_at,
+            start_at=run.start_at,
             ended_at=run.ended_at,
             materializing=run.materializing,
+            dynamic=run.type is RunType.DYNAMIC,
             canceled_by=run.canceled_by,
+            suspension=_suspension(run),
+            package=run.package,
+            verification=run.verification,
         )
     return conditions.Facts(
         in_force=found.digest is not None,
@@ -63,7 +72,27 @@ def facts_of(found: status.Object) -> conditions.Facts:
         changed_at=found.updated_at,
         materializing=found.materializing,
         work=work,
+        trial=_trial(found),
     )
+
+
+def _suspension(run: status.Run) -> conditions.Suspension | None:
+    if run.suspended_since is None:
+        return None
+    return conditions.Suspension(by_git=run.suspended, by=run.suspended_by, since=run.suspended_since)
+
+
+def _trial(found: status.Object) -> conditions.Trial | None:
+    """How a package's verification stands; its devices that were on the target already ended well too."""
+    run = found.run
+    if found.verification is None:
+        return None
+    if run is None:
+        return conditions.Trial(state=found.verification, since=found.updated_at)
+    already = run.left_out.get(LeftOut.ALREADY, 0)
+    done = run.counts.get(str(lifecycle.Status.SUCCEEDED), 0) + already
+    since = run.ended_at or run.created_at
+    return conditions.Trial(state=found.verification, done=done, total=run.total + already, since=since)
 
 
 def _condition(given: conditions.Condition) -> Document:
@@ -87,6 +116,12 @@ def _run(run: status.Run | None) -> Document:
         "product": run.product,
         "targetVersion": run.target_version,
         "pushRatePerMinute": run.push_rate,
+        "type": str(run.type),
+        "jobs": sorted(run.jobs),
+        "suspendedBy": run.suspended_by,
+        "startAt": time(run.start_at),
+        "endAt": time(run.end_at),
+        "startedAt": time(run.started_at),
         "canceledBy": run.canceled_by,
         "createdAt": time(run.created_at),
         "endedAt": time(run.ended_at),
@@ -95,49 +130,26 @@ def _run(run: status.Run | None) -> Document:
     return {**said, "run": about}
 
 
-class Waits:
-    """Works out what QUEUED tasks wait for; asks the database once for each run."""
-
-    def __init__(self, connection: Connection, heartbeat_at: datetime | None, now: datetime) -> None:
-        self._connection = connection
-        self._heartbeat_at = heartbeat_at
-        self._now = now
-        self._pushed: dict[int, dict[int, int]] = {}
-
-    def of(self, task: status.Task) -> str | None:
-        """What a task waits for; None when it is not QUEUED."""
-        if task.status != lifecycle.Status.QUEUED:
-            return None
-        if task.run_id not in self._pushed:
-            second = int(self._now.timestamp())
-            self._pushed[task.run_id] = rates.recent(self._connection, task.run_id, second)
-        facts = waiting.Facts(
-            heartbeat_at=self._heartbeat_at,
-            push_delivery=task.push_delivery,
-            online=task.online,
-            push_due_at=task.push_due_at,
-            push_rate=task.push_rate,
-            pushed=self._pushed[task.run_id],
-        )
-        return str(waiting.waits_for(facts, self._now))
-
-
-def of_task(found: status.Task, waits: str | None) -> Document:
+def of_task(found: status.Task, waits: waiting.Waiting | None) -> Document:
     """One device's part in a batch."""
-    reason = lifecycle.Reason(found.reason) if found.reason else None
-    state = lifecycle.Status(found.status)
     said = {
         "status": found.status,
+        "hold": found.hold,
         "reason": found.reason,
-        "waitsFor": waits,
-        "why": waiting.why(state, reason, step=found.step, late_success=found.late_success),
+        "waitsFor": str(waits.wait) if waits is not None else None,
+        "waitsSince": time(waits.since) if waits is not None else None,
+        "waitsUntil": time(waits.until) if waits is not None else None,
+        "occupiedBy": found.facts.occupied_by,
+        "why": why(found),
         "step": found.step,
         "stepDescription": found.step_description,
         "lateSuccess": found.late_success,
         "pushes": found.pushes,
+        "attempt": found.attempt,
         "createdAt": time(found.created_at),
         "firstPushedAt": time(found.first_pushed_at),
         "startedAt": time(found.started_at),
+        "deadlineAt": time(found.deadline_at),
         "endedAt": time(found.ended_at),
         "revision": found.revision,
     }
@@ -153,6 +165,17 @@ def of_task(found: status.Task, waits: str | None) -> Document:
         "spec": spec,
         "status": said,
     }
+
+
+def why(found: status.Task) -> str:
+    """Why a task is as it is, and what to do about it."""
+    return waiting.why(
+        found.facts.status,
+        lifecycle.Reason(found.reason) if found.reason else None,
+        step=found.step,
+        late_success=found.late_success,
+        occupied_by=found.facts.occupied_by,
+    )
 
 
 def of_device(found: status.Device) -> Document:

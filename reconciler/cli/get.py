@@ -33,7 +33,7 @@ _LIMIT = 1000
 @click.option("--limit", type=click.IntRange(1), default=_LIMIT, help=f"Most rows; default {_LIMIT}.")
 @options.settings(*options.LOOK)
 def command(kind: str, name: str | None, output: str, *, watch: bool, **flags: Any) -> None:
-    """List products, packages, inventories, batches, devices or tasks.
+    """List products, packages, inventories, groups, batches, devices or tasks.
 
     A device is named NAME or PRODUCT/NAME, a task BATCH/DEVICE. JSON and YAML are lists of objects with kind,
     metadata, spec and status; with -w, each change is one JSON line.

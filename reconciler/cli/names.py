@@ -21,6 +21,7 @@ class Thing(enum.StrEnum):
     PRODUCT = "product"
     PACKAGE = "package"
     INVENTORY = "inventory"
+    GROUP = "group"
     BATCH = "batch"
     DEVICE = "device"
     TASK = "task"
@@ -30,6 +31,7 @@ KINDS = {
     Thing.PRODUCT: resources.Kind.PRODUCT,
     Thing.PACKAGE: resources.Kind.PACKAGE,
     Thing.INVENTORY: resources.Kind.DEVICE_INVENTORY,
+    Thing.GROUP: resources.Kind.DEVICE_GROUP,
     Thing.BATCH: resources.Kind.BATCH,
 }
 """Those that are declared in Git."""
@@ -38,6 +40,7 @@ _SPELLINGS = {
     Thing.PRODUCT: ("product", "products"),
     Thing.PACKAGE: ("package", "packages", "pkg"),
     Thing.INVENTORY: ("inventory", "inventories", "deviceinventory", "deviceinventories"),
+    Thing.GROUP: ("group", "groups", "devicegroup", "devicegroups"),
     Thing.BATCH: ("batch", "batches"),
     Thing.DEVICE: ("device", "devices"),
     Thing.TASK: ("task", "tasks"),

@@ -1,6 +1,7 @@
 """Orders of an operator: written down with who and why, carried out by the daemon, waited for here.
 
-Used by `cancel` and `confirm`. Nothing is done twice and nothing is lost when no daemon runs: the order waits.
+Used by `cancel`, `confirm`, `retry`, `suspend` and `resume`. Nothing is done twice, and nothing is lost when no daemon
+runs: the order waits.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from typing import Any, TypeVar
 import click
 
 from reconciler import errors
-from reconciler.cli import looking
+from reconciler.cli import looking, names
 from reconciler.domain import resources
-from reconciler.store import about, commands
-from reconciler.store.database import Database
+from reconciler.store import about, commands, status
+from reconciler.store.database import Connection, Database
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -56,6 +57,47 @@ def me() -> str:
     except (KeyError, OSError):  # a container's user may have no name
         user = "somebody"
     return f"{user}@{socket.gethostname()}"
+
+
+def subject(connection: Connection, words: tuple[str, ...]) -> dict[str, Any]:
+    """What an order is about, for its arguments: `NAME`, `batch NAME`, `package NAME`, or `KIND/NAME`.
+
+    A name alone is a batch's; where there is no such batch, it is a package's, and the order about its verification.
+
+    Raises:
+        UsageError: something else is named.
+        UserError: nothing has the name.
+    """
+    kind: names.Thing | None = None
+    name: str | None = words[0]
+    if len(words) > 1 or "/" in words[0]:
+        kind, name = names.split(words[0], words[1] if len(words) > 1 else None)
+    if kind not in {None, names.Thing.BATCH, names.Thing.PACKAGE} or not name or len(words) > 2:
+        raise errors.UsageError(
+            "an order is for one batch at a time", remedy="Write `batch NAME`, or `package NAME`."
+        )
+    batches = {found.name for found in status.objects(connection, resources.Kind.BATCH)}
+    if kind is not names.Thing.PACKAGE and name in batches:
+        return {"batch": name}
+    packages = {found.name: found.run for found in status.objects(connection, resources.Kind.PACKAGE)}
+    if kind is not names.Thing.BATCH and packages.get(name) is not None:
+        return {"package": name}
+    if kind is names.Thing.PACKAGE and name in packages:
+        raise errors.UserError(f"package {name!r} has no verification")
+    raise names.unknown(
+        str(kind or names.Thing.BATCH), name, packages if kind is names.Thing.PACKAGE else batches
+    )
+
+
+def device(connection: Connection, name: str) -> str:
+    """The name of a device that exists.
+
+    Raises:
+        UserError: no product has it.
+    """
+    if not status.devices_of(connection, name=name, limit=1):
+        raise names.unknown("device", name, about.device_names(connection))
+    return name
 
 
 def give(database: Database, order: str, arguments: Mapping[str, Any], author: Author) -> int:

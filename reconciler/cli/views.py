@@ -11,8 +11,10 @@ from reconciler.cli.documents import Document
 from reconciler.cli.names import KINDS, Thing
 from reconciler.cli.tables import age
 from reconciler.domain import conditions, lifecycle
+from reconciler.domain.actual import Verification
 from reconciler.domain.resources import DEFAULT_MODULE
-from reconciler.store import about, status
+from reconciler.domain.waiting import Waiting
+from reconciler.store import about, status, task_views
 from reconciler.store.database import Connection
 
 
@@ -91,9 +93,17 @@ def _products(connection: Connection, request: Request) -> list[Item]:
 
 def _packages(connection: Connection, request: Request) -> list[Item]:
     return [
-        Item(document, (item.name, *(_said(document, "product", "version")), *last), wide)
+        Item(document, (item.name, *_said(document, "product", "version"), _verified(item), *last), wide)
         for item, document, last, wide in _objects(Thing.PACKAGE, connection, request)
     ]
+
+
+def _verified(item: status.Object) -> str:
+    """How the package's verification stands, and how far it is."""
+    trial = documents.facts_of(item).trial
+    if trial is None:
+        return ""
+    return f"{trial.state} {trial.share}" if trial.state is Verification.VERIFYING else str(trial.state)
 
 
 def _said(document: Document, *fields: str) -> tuple[str, ...]:
@@ -107,6 +117,21 @@ def _inventories(connection: Connection, request: Request) -> list[Item]:
         count = declared.get(item.id, 0)
         document["status"]["devices"] = count
         items.append(Item(document, (item.name, *_said(document, "product"), str(count), *last), wide))
+    return items
+
+
+def _groups(connection: Connection, request: Request) -> list[Item]:
+    known = about.groups(connection, request.name)
+    items = []
+    for item, document, last, wide in _objects(Thing.GROUP, connection, request):
+        found = known.get(item.id)
+        if found is not None:
+            said = {"type": "Dynamic" if found.dynamic else "Static", "devices": found.devices}
+            document["status"] |= {**said, "dynamicBatches": list(found.batches)}
+        count = str(found.devices) if found is not None else ""
+        cells = (document["status"].get("type", ""), count, *last)
+        more = (",".join(found.batches) if found is not None else "", *wide)
+        items.append(Item(document, (item.name, *_said(document, "product"), *cells), more))
     return items
 
 
@@ -131,7 +156,7 @@ def _batches(connection: Connection, request: Request) -> list[Item]:
     return items
 
 
-_MORE = ("QUEUED", "NOTIFIED", "IN_PROGRESS", "CANCELED")
+_MORE = ("CONFIRM", "QUEUED", "NOTIFIED", "IN_PROGRESS", "CANCELED")
 
 
 def _devices(connection: Connection, request: Request) -> list[Item]:
@@ -157,25 +182,29 @@ def _tasks(connection: Connection, request: Request) -> list[Item]:
     if request.name is not None:
         batch, _, device = request.name.partition("/")
     wanted = status.TaskFilter(batch=batch, device=device or None, status=request.status)
-    waits = documents.Waits(connection, about.heartbeat(connection), request.now)
+    waits = task_views.Waits(connection, request.now)
     found = status.tasks(connection, wanted, request.limit)
     return [_task(item, waits.of(item), request) for item in found]
 
 
-def _task(item: status.Task, waits: str | None, request: Request) -> Item:
+def _task(item: status.Task, waits: Waiting | None, request: Request) -> Item:
     step = "" if item.step is None else f"{item.step}%" if item.step >= 0 else str(item.step)
-    reason = "late success" if item.late_success else item.reason or waits or ""
+    reason = "late success" if item.late_success else item.reason or str(waits or "")
     versions = f"{item.source_version or '?'} → {item.target_version}"
     moved = item.ended_at or item.started_at or item.first_pushed_at or item.created_at
     cells = (item.batch, item.device, item.status, reason, step, versions, age(moved, request.now))
-    wide = (item.product, item.module, str(item.run), str(item.pushes), item.step_description)
+    waited = age(waits.since, request.now) if waits is not None else ""
+    wide = (waited, item.product, item.module, str(item.run), str(item.pushes), item.step_description)
     return Item(documents.of_task(item, waits), cells, (*wide, _short(item.revision)))
 
 
 VIEWS: Mapping[Thing, View] = {
     Thing.PRODUCT: View(("NAME", "KEY", *_LAST), _LAST_WIDE, _products),
-    Thing.PACKAGE: View(("NAME", "PRODUCT", "VERSION", *_LAST), _LAST_WIDE, _packages),
+    Thing.PACKAGE: View(("NAME", "PRODUCT", "VERSION", "VERIFICATION", *_LAST), _LAST_WIDE, _packages),
     Thing.INVENTORY: View(("NAME", "PRODUCT", "DEVICES", *_LAST), _LAST_WIDE, _inventories),
+    Thing.GROUP: View(
+        ("NAME", "PRODUCT", "TYPE", "DEVICES", *_LAST), ("DYNAMIC-BATCHES", *_LAST_WIDE), _groups
+    ),
     Thing.BATCH: View(
         ("NAME", "TARGET", "PHASE", "DONE", "FAILED", *_LAST),
         (*_MORE, "LEFT-OUT", "RATE", *_LAST_WIDE),
@@ -186,7 +215,7 @@ VIEWS: Mapping[Thing, View] = {
     ),
     Thing.TASK: View(
         ("BATCH", "DEVICE", "STATUS", "REASON", "STEP", "VERSIONS", "AGE"),
-        ("PRODUCT", "MODULE", "RUN", "PUSHES", "STEP-SAYS", "REVISION"),
+        ("WAITED", "PRODUCT", "MODULE", "RUN", "PUSHES", "STEP-SAYS", "REVISION"),
         _tasks,
     ),
 }

@@ -11,9 +11,9 @@ import enum
 from collections.abc import Mapping
 from datetime import datetime
 
-from reconciler.domain import lifecycle
-from reconciler.domain.actual import Phase
-from reconciler.domain.plan import HOLDS, Reason
+from reconciler.domain import lifecycle, waiting
+from reconciler.domain.actions import HOLDS, Reason
+from reconciler.domain.actual import GIT, UNENDED, Phase, Verification
 
 _NO_PHASE = {"Held": HOLDS, "Refused": frozenset(Reason) - HOLDS}
 
@@ -36,15 +36,37 @@ class Health(enum.StrEnum):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Suspension:
+    """Nothing is pushed or offered (platform rules §4): because of Git, of an operator, or of both."""
+
+    by_git: bool
+    by: str | None
+    """The operator."""
+    since: datetime
+
+    def __str__(self) -> str:
+        """Who, and what ends it."""
+        git = "`suspend` in Git" if self.by_git else ""
+        who = f"{self.by}, until `reconciler resume`" if self.by else ""
+        return f"by {' and by '.join(filter(None, (git, who)))}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
     """A batch's newest run, as far as its status depends on it."""
 
     phase: Phase
     counts: Mapping[lifecycle.Status, int]
     created_at: datetime
+    start_at: datetime | None = None
     ended_at: datetime | None = None
     materializing: bool = False
+    dynamic: bool = False
     canceled_by: str | None = None
+    suspension: Suspension | None = None
+    package: str = ""
+    verification: Verification = Verification.NOT_REQUIRED
+    """Its package's."""
 
     @property
     def unfinished(self) -> int:
@@ -55,6 +77,39 @@ class Work:
     def failed(self) -> int:
         """Tasks that failed."""
         return self.counts.get(lifecycle.Status.FAILED, 0)
+
+    @property
+    def suspended(self) -> Suspension | None:
+        """Its suspension, while there is something to suspend."""
+        return self.suspension if self.phase in UNENDED or self.unfinished else None
+
+    @property
+    def idles(self) -> bool:
+        """True of a dynamic batch whose devices have all ended: it never completes, and waits for others."""
+        return (
+            self.dynamic and self.phase is Phase.IN_PROGRESS and not (self.unfinished or self.materializing)
+        )
+
+    @property
+    def stuck(self) -> bool:
+        """True when it waits for a verification that failed: nothing happens before somebody acts."""
+        return self.phase is Phase.PLANNED and self.verification is Verification.FAILED
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """How a package's verification stands (platform rules §3)."""
+
+    state: Verification
+    done: int = 0
+    """Devices that ended well, or were on the target version already."""
+    total: int = 0
+    since: datetime
+
+    @property
+    def share(self) -> str:
+        """Progress: the share of its devices that ended well; empty while there are none."""
+        return f"{self.done} of {self.total} ({self.done * 100 // self.total} %)" if self.total else ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +125,9 @@ class Facts:
     materializing: bool = False
     """An inventory whose names are not all devices yet."""
     work: Work | None = None
+    """Of a batch."""
+    trial: Trial | None = None
+    """Of a package."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,12 +156,13 @@ def draining(facts: Facts) -> int:
 
 
 def stage(facts: Facts) -> str:
-    """A batch's phase in words: also how many tasks drain, and why there is no phase yet."""
+    """A batch's phase in words: with how many tasks drain, that it is suspended, or why there is no phase yet."""
     said = phase(facts)
     if said is None:
         return next((word for word, reasons in _NO_PHASE.items() if facts.reason in reasons), facts.reason)
     left = draining(facts)
-    return f"{said}, {left} draining" if left else said
+    suspended = facts.work is not None and facts.work.suspended is not None
+    return said + (f", {left} draining" if left else "") + (", suspended" if suspended else "")
 
 
 def sync(facts: Facts) -> Sync:
@@ -117,14 +176,23 @@ def health(facts: Facts) -> Health:
     """An object that is refused keeps its last good state, and its health; one that never had any is degraded."""
     if not facts.in_force and facts.reason in HOLDS:
         return Health.SUSPENDED
-    if not facts.in_force or (facts.work is not None and facts.work.failed):
+    work, trial = facts.work, facts.trial
+    failed = trial is not None and trial.state is Verification.FAILED
+    if not facts.in_force or failed or (work is not None and (work.failed or work.stuck)):
         return Health.DEGRADED
+    if work is not None and work.suspended is not None:
+        return Health.SUSPENDED
     return Health.PROGRESSING if _reconciling(facts).status else Health.HEALTHY
 
 
 def conditions(facts: Facts) -> tuple[Condition, ...]:
-    """`Ready`, `Reconciling` and `Stalled`, always all three."""
-    return _ready(facts), _reconciling(facts), _stalled(facts)
+    """`Ready`, `Reconciling` and `Stalled`, always all three; of batches `Suspended`, of packages `Verified` too."""
+    said = [_ready(facts), _reconciling(facts), _stalled(facts)]
+    if facts.work is not None:
+        said.append(_suspended(facts.work))
+    if facts.trial is not None:
+        said.append(_verified(facts.trial))
+    return tuple(said)
 
 
 def _ready(facts: Facts) -> Condition:
@@ -141,23 +209,46 @@ def _ready(facts: Facts) -> Condition:
 
 def _outcome(work: Work) -> tuple[bool, str, str]:
     """Is the batch where it should be, and why (not)?"""
+    if work.phase is Phase.PLANNED:
+        return False, *_planned(work)
+    if work.phase is Phase.CANCELED:
+        return _canceled(work)
     total = sum(work.counts.values())
+    done = f"{work.counts.get(lifecycle.Status.SUCCEEDED, 0)} of {total} succeeded"
     if work.phase is Phase.IN_PROGRESS:
+        if work.idles:
+            return (
+                not work.failed,
+                "TasksFailed" if work.failed else "Matching",
+                f"{done}; it goes on matching",
+            )
         return False, "Progressing", f"{total - work.unfinished} of {total} tasks have ended"
-    if work.phase is Phase.COMPLETED and not total:
-        return (
-            True,
-            "NoDevices",
-            "no device fitted it: all are on the target, or none reports a source version",
-        )
-    if work.phase is Phase.COMPLETED:
-        done = f"{work.counts.get(lifecycle.Status.SUCCEEDED, 0)} of {total} succeeded"
-        return not work.failed, "TasksFailed" if work.failed else "Completed", done
+    if not total:
+        message = "no device fitted it: all are on the target, or none reports a source version"
+        return True, "NoDevices", message
+    return not work.failed, "TasksFailed" if work.failed else "Completed", done
+
+
+def _canceled(work: Work) -> tuple[bool, str, str]:
     if work.unfinished:
         return False, "Draining", f"{_tasks(work.unfinished)} still on {_way(work.unfinished)}"
-    if work.canceled_by == "git":
+    if work.canceled_by == GIT:
         return True, "Canceled", "Git asks for it no more"
     return False, "CanceledByOperator", f"by {work.canceled_by}; it stays so while its spec stays the same"
+
+
+def _planned(work: Work) -> tuple[str, str]:
+    """Why a batch has not started, and what to do about it."""
+    if work.stuck:
+        return "VerificationFailed", (
+            f"the verification of package {work.package} failed: `reconciler describe package {work.package}` "
+            "says why; it is tried again when its devices or `verification.attempt` change"
+        )
+    if not work.verification.opens:
+        return "WaitsForVerification", f"package {work.package} is {work.verification}"
+    if work.start_at is not None:
+        return "Scheduled", f"starts {waiting.moment(work.start_at)}"
+    return "Starting", "its devices are looked at once more"
 
 
 def _tasks(count: int) -> str:
@@ -169,21 +260,62 @@ def _way(count: int) -> str:
 
 
 def _reconciling(facts: Facts) -> Condition:
-    work, since = facts.work, facts.changed_at
+    work, trial, since = facts.work, facts.trial, facts.changed_at
+    busy = True
     if facts.materializing or (work is not None and work.materializing):
         reason, message = "Materializing", "its devices are being worked out"
-    elif work is not None and (work.unfinished or work.phase is Phase.IN_PROGRESS):
+    elif work is not None and work.phase is Phase.PLANNED:
+        busy = not work.stuck
+        reason, message = _planned(work)
+    elif work is not None and (work.unfinished or (work.phase is Phase.IN_PROGRESS and not work.idles)):
         reason, message = "Progressing", f"{_tasks(work.unfinished)} on {_way(work.unfinished)}"
+    elif trial is not None and trial.state is Verification.VERIFYING:
+        reason, message, since = "Verifying", trial.share, trial.since
     else:
         ended_at = work.ended_at if work is not None else None
         return Condition(type="Reconciling", status=False, reason="Idle", message="", since=ended_at or since)
     begun = work.created_at if work is not None else since
-    return Condition(type="Reconciling", status=True, reason=reason, message=message, since=begun)
+    return Condition(type="Reconciling", status=busy, reason=reason, message=message, since=begun)
 
 
 def _stalled(facts: Facts) -> Condition:
+    work = facts.work
+    if facts.synced and work is not None and work.stuck:
+        reason, message = _planned(work)
+        return Condition(type="Stalled", status=True, reason=reason, message=message, since=work.created_at)
     reason = "NotStalled" if facts.synced else facts.reason
     message = "" if facts.synced else facts.message
     return Condition(
         type="Stalled", status=not facts.synced, reason=reason, message=message, since=facts.changed_at
+    )
+
+
+def _suspended(work: Work) -> Condition:
+    """Nothing goes out, by whom, and since when."""
+    found = work.suspended
+    if found is None:
+        since = work.ended_at or work.created_at
+        return Condition(type="Suspended", status=False, reason="NotSuspended", message="", since=since)
+    reason = "SuspendedByOperator" if found.by else "SuspendedInGit"
+    return Condition(type="Suspended", status=True, reason=reason, message=str(found), since=found.since)
+
+
+_VERIFIED: Mapping[Verification, tuple[str, str]] = {
+    Verification.NOT_REQUIRED: ("NotRequired", ""),
+    Verification.UNVERIFIED: ("Unverified", "its verification has not begun"),
+    Verification.VERIFYING: ("Verifying", ""),
+    Verification.VERIFIED: ("Verified", ""),
+    Verification.FAILED: (
+        "VerificationFailed",
+        "it is tried again when its devices or `verification.attempt` change; its batches wait",
+    ),
+}
+
+
+def _verified(trial: Trial) -> Condition:
+    """May batches of the package start?"""
+    reason, message = _VERIFIED[trial.state]
+    said = ": ".join(filter(None, (trial.share, message)))
+    return Condition(
+        type="Verified", status=trial.state.opens, reason=reason, message=said, since=trial.since
     )

@@ -1,27 +1,34 @@
-"""Why a task is where it is, worked out when somebody looks, never stored (platform rules §5, §8).
+"""Why a task is where it is and since when, worked out when somebody looks, never stored (platform rules §5, §8).
 
-Called by `describe` and `get`. The reconciler itself never asks: what is due is a column of the task.
+Called by `get`, `describe` and `trace`. The reconciler itself never asks: what is due is a column of the task.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
 from reconciler.domain import throttle
-from reconciler.domain.lifecycle import Reason, Status
+from reconciler.domain.lifecycle import Hold, Reason, Retry, Status
 
 SILENCE = timedelta(seconds=30)
 """A daemon beats every five seconds; after this long it is not there."""
 
 
 class Wait(enum.StrEnum):
-    """What a QUEUED task waits for."""
+    """What an unfinished task waits for."""
 
+    SUSPENDED = "suspended"
+    VERIFICATION = "waits for verification"
+    BEHIND = "waits behind another task"
+    SCHEDULED = "scheduled"
+    STARTING = "its batch is starting"
+    CONFIRMATION = "waits for confirmation"
     DAEMON = "the daemon is not running"
     FETCH = "waits for the device to ask"
+    RETRY = "next try"
     OFFLINE = "device offline"
     SETTLING = "device came just now"
     RATE = "rate limited"
@@ -30,58 +37,162 @@ class Wait(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What decides for what a QUEUED task waits."""
+    """What decides for what a task waits."""
 
-    heartbeat_at: datetime | None
-    """When the daemon was last known to live."""
-    push_delivery: bool
-    online: bool
-    push_due_at: datetime | None
-    push_rate: int
+    status: Status
+    hold: Hold = Hold.NONE
+    created_at: datetime
+    push_due_at: datetime | None = None
+    retry_at: datetime | None = None
+    occupied_by: str | None = None
+    """The batch whose task holds the device, where this one waits behind it or failed because of it."""
+    # Of its run.
+    accepted_at: datetime
+    start_at: datetime | None = None
+    started_at: datetime | None = None
+    verified: bool = True
+    """Its package needs no verification, or passed it."""
+    suspended_at: datetime | None = None
+    """Since when it is suspended, by Git or an operator; None: it is not."""
+    push_delivery: bool = True
+    push_rate: int = 0
     """Devices a minute."""
-    pushed: Mapping[int, int]
+    retry: Retry | None = None
+    # Of its device.
+    online: bool = False
+    online_since: datetime | None = None
+    last_seen_at: datetime | None = None
+    # Of the daemon.
+    heartbeat_at: datetime | None = None
+    """When it was last known to live."""
+    pushed: Mapping[int, int] = dataclasses.field(default_factory=dict)
     """Pushes of the run by Unix second, as the push rate counts them."""
 
 
-def waits_for(facts: Facts, now: datetime) -> Wait:
-    """What a QUEUED task waits for: the first that holds."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Waiting:
+    """What a task waits for, since when, and, where that is known, until when."""
+
+    wait: Wait
+    since: datetime | None
+    until: datetime | None = None
+    behind: str | None = None
+    """The batch whose task holds the device."""
+
+    def __str__(self) -> str:
+        """In words, with the time or the batch that it waits for."""
+        if self.wait is Wait.BEHIND and self.behind:
+            return f"waits behind {self.behind}"
+        if self.until is None or self.wait is Wait.SETTLING:
+            return str(self.wait)
+        return f"{self.wait}{' at' if self.wait is Wait.RETRY else ', starts'} {moment(self.until)}"
+
+
+def moment(at: datetime) -> str:
+    """A moment in UTC, to the second."""
+    return at.strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def waits_for(facts: Facts, now: datetime) -> Waiting | None:
+    """What a task waits for: the first that holds (platform rules §5); None when it is at work or over.
+
+    A task at work waits only while its failed attempt does.
+    """
+    waits = facts.status in {Status.CONFIRM, Status.QUEUED} or facts.hold is Hold.RETRY
+    return next(_reasons(facts, now)) if waits else None
+
+
+def _reasons(facts: Facts, now: datetime) -> Iterator[Waiting]:
+    """Everything it waits for: first its batch and other tasks, then somebody's word, the daemon, and the device."""
+    asks = facts.status is Status.CONFIRM
+    if facts.suspended_at is not None and not asks:
+        yield Waiting(Wait.SUSPENDED, facts.suspended_at)
+    if not facts.verified and facts.started_at is None:
+        yield Waiting(Wait.VERIFICATION, facts.accepted_at)
+    if facts.hold is Hold.BEHIND:
+        yield Waiting(Wait.BEHIND, facts.created_at, behind=facts.occupied_by)
+    if facts.started_at is None and facts.start_at is not None and facts.start_at > now:
+        yield Waiting(Wait.SCHEDULED, facts.accepted_at, facts.start_at)
+    began = max(facts.created_at, facts.started_at or facts.created_at)
+    if asks and facts.started_at is not None:
+        yield Waiting(Wait.CONFIRMATION, began)
     if facts.heartbeat_at is None or now - facts.heartbeat_at > SILENCE:
-        return Wait.DAEMON
+        yield Waiting(Wait.DAEMON, facts.heartbeat_at)
+    if facts.started_at is None:
+        yield Waiting(Wait.STARTING, max(facts.accepted_at, facts.start_at or facts.accepted_at))
     if not facts.push_delivery:
-        return Wait.FETCH
+        yield Waiting(Wait.FETCH, began)
+    yield from _pushing(facts, now, began)
+
+
+def _pushing(facts: Facts, now: datetime, began: datetime) -> Iterator[Waiting]:
+    """What keeps a push from going out."""
+    if facts.hold is Hold.RETRY and facts.retry_at is not None and facts.retry_at > now:
+        failed_at = facts.retry_at - facts.retry.interval if facts.retry is not None else None
+        yield Waiting(Wait.RETRY, failed_at, facts.retry_at)
     if not facts.online:
-        return Wait.OFFLINE
+        yield Waiting(Wait.OFFLINE, facts.last_seen_at)
     if facts.push_due_at is not None and facts.push_due_at > now:
-        return Wait.SETTLING
+        yield Waiting(Wait.SETTLING, facts.online_since, facts.push_due_at)
     if not throttle.allowance(facts.push_rate, facts.pushed, int(now.timestamp())):
-        return Wait.RATE
-    return Wait.TURN
+        yield Waiting(Wait.RATE, facts.push_due_at or began)
+    yield Waiting(Wait.TURN, facts.push_due_at or began)
 
 
 _REMEDIES: Mapping[Reason, str] = {
-    Reason.CONFLICT: "another batch still works on the device: wait for it or cancel it, then write a new batch",
-    Reason.UPGRADE_FAILED: "the device could not upgrade",
-    Reason.DOWNLOAD_FAILED: "the device could not download: can it reach the download address?",
-    Reason.VERIFY_FAILED: "the device found the digest wrong: does it check the right one?",
-    Reason.BURN_FAILED: "the device could not write its flash",
-    Reason.UNEXPECTED_VERSION: "the device reported another version than it came from or should get",
-    Reason.TIMEOUT: "the device did not report the version in time",
-    Reason.CANCELED: "the batch was cancelled",
+    Reason.CONFLICT: "another batch had the device, which is free now: `reconciler retry` upgrades it",
+    Reason.UPGRADE_FAILED: "the device could not upgrade: see its log; `reconciler retry` tries again",
+    Reason.DOWNLOAD_FAILED: (
+        "the device could not download: can it reach the download address? `reconciler retry` tries again"
+    ),
+    Reason.VERIFY_FAILED: (
+        "the device found the digest wrong: does it check the right one? `reconciler retry` tries again"
+    ),
+    Reason.BURN_FAILED: "the device could not write its flash: `reconciler retry` tries again",
+    Reason.UNEXPECTED_VERSION: (
+        "the device reported another version than it came from or should get: is it managed elsewhere too?"
+    ),
+    Reason.NO_RESPONSE: (
+        "the device was notified and never answered: does it listen for pushes? `reconciler retry` tries again"
+    ),
+    Reason.TIMEOUT: "the device did not report the version in time: `reconciler retry` tries again",
+    Reason.SCHEDULE_ENDED: "the schedule ended before it was notified: a new batch, or a later `schedule.end`",
+    Reason.OVERWRITTEN: "a newer batch with `conflict: Overwrite` took the device: look at that one",
+    Reason.DOWNGRADE: "the device is on a higher version by now: `allowDowngrade: true` in a new batch, if wanted",
+    Reason.CANCELED: "it was cancelled: `reconciler events` says by whom and why",
 }
 
 
-def why(status: Status, reason: Reason | None, *, step: int | None, late_success: bool) -> str:
-    """Why a task that has begun or ended is as it is, with what to do about it."""
+def why(
+    status: Status,
+    reason: Reason | None,
+    *,
+    step: int | None,
+    late_success: bool,
+    occupied_by: str | None = None,
+) -> str:
+    """Why a task that has begun or ended is as it is, with what to do about it.
+
+    Args:
+        status: where it is.
+        reason: why it ended.
+        step: the last reported one.
+        late_success: its target version came after the end.
+        occupied_by: the batch that has the device now.
+    """
     if late_success:
         return "late success: it reported the target version after the task had ended"
     if reason is Reason.TIMEOUT and step == 100:
-        return "it reached 100 %, but reported no version in time"
+        return "it reached 100 %, but reported no version in time: does it report after the reboot?"
+    if reason is Reason.CONFLICT and occupied_by:
+        return f"batch {occupied_by} still has the device: wait for that one or cancel it, then `reconciler retry`"
     if reason is not None:
         return _REMEDIES[reason]
     return _SAYS[status]
 
 
 _SAYS: Mapping[Status, str] = {
+    Status.CONFIRM: "waits for `reconciler confirm`",
     Status.QUEUED: "not notified yet",
     Status.NOTIFIED: "notified; it has not answered yet",
     Status.IN_PROGRESS: "at work",

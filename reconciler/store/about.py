@@ -6,9 +6,10 @@ import dataclasses
 from collections.abc import Mapping
 from datetime import datetime
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, and_, case, func, select, union
 
-from reconciler.store import tables
+from reconciler.domain import actual
+from reconciler.store import devices, tables
 
 _product, _device, _run = tables.product, tables.device, tables.run
 
@@ -16,6 +17,12 @@ _product, _device, _run = tables.product, tables.device, tables.run
 def heartbeat(connection: Connection) -> datetime | None:
     """When the daemon was last known to live; None before its first start."""
     return connection.execute(select(tables.daemon.c.heartbeat_at)).scalar_one_or_none()
+
+
+def present_epochs(connection: Connection) -> frozenset[int]:
+    """The epochs whose presence counts: the running daemon's, and the assumed one."""
+    epoch = connection.execute(select(tables.daemon.c.epoch)).scalar_one_or_none() or 0
+    return frozenset({epoch, devices.ASSUMED_EPOCH})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -89,6 +96,65 @@ def left_out(connection: Connection, device_id: int) -> list[LeftOut]:
         .order_by(_run.c.id.desc())
     )
     return [LeftOut(*row) for row in rows]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Group:
+    """A group that is in Git, or was: who is in it, and which dynamic batches it feeds."""
+
+    object_id: int
+    name: str
+    dynamic: bool
+    devices: int
+    batches: tuple[str, ...]
+    """Those that have not ended."""
+
+
+def groups(connection: Connection, name: str | None = None) -> dict[int, Group]:
+    """Groups by their object's id. Counts their members."""
+    group, entry, member = tables.device_group, tables.roster_entry, tables.membership
+    listed = select(func.count()).where(entry.c.roster_id == group.c.roster_id).scalar_subquery()
+    present = select(func.count()).where(member.c.group_id == group.c.id, member.c.present).scalar_subquery()
+    count = case((group.c.roster_id.is_not(None), listed), else_=present)
+    query = select(group.c.id, group.c.object_id, group.c.name, group.c.roster_id, count.label("devices"))
+    if name is not None:
+        query = query.where(group.c.name == name)
+    batches: dict[int, list[str]] = {}
+    fed = select(_run.c.group_id, _run.c.batch).where(
+        _run.c.group_id.is_not(None), _run.c.phase.in_([str(phase) for phase in actual.UNENDED])
+    )
+    for row in connection.execute(fed.order_by(_run.c.batch)):
+        batches.setdefault(row.group_id, []).append(row.batch)
+    return {
+        row.object_id: Group(
+            row.object_id, row.name, row.roster_id is None, row.devices, tuple(batches.get(row.id, ()))
+        )
+        for row in connection.execute(query)
+    }
+
+
+def groups_of(connection: Connection, device_id: int) -> list[str]:
+    """The names of the groups that are in Git and have a device now, static and dynamic ones."""
+    group, entry, member = tables.device_group, tables.roster_entry, tables.membership
+    listed = (
+        select(group.c.name)
+        .join(_device, _device.c.product_id == group.c.product_id)
+        .join(entry, and_(entry.c.roster_id == group.c.roster_id, entry.c.name == _device.c.name))
+        .where(_device.c.id == device_id, _device.c.state != "removed", ~group.c.removed)
+    )
+    selected = (
+        select(group.c.name)
+        .join(member, member.c.group_id == group.c.id)
+        .where(member.c.device_id == device_id, member.c.present, ~group.c.removed)
+    )
+    return sorted(connection.execute(union(listed, selected)).scalars())
+
+
+def verifications(connection: Connection) -> dict[int, actual.Verification]:
+    """How each package's verification stands, by the package's object id."""
+    package = tables.package
+    query = select(package.c.object_id, package.c.verification)
+    return {row[0]: actual.Verification(row[1]) for row in connection.execute(query)}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -52,6 +52,11 @@ def done(connection: Connection, command_id: int, *, ok: bool, result: str, now:
     )
 
 
+def went_on(connection: Connection, command_id: int, arguments: Mapping[str, Any]) -> None:
+    """A part of an order was carried out; its arguments say how far it is."""
+    connection.execute(update(_command).where(_command.c.id == command_id).values(arguments=dict(arguments)))
+
+
 def get(connection: Connection, command_id: int) -> Command:
     """One order, as it is now."""
     row = connection.execute(select(_command).where(_command.c.id == command_id)).one()

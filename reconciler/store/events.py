@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, insert, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, insert, literal, or_, select
 
 from reconciler.domain import lifecycle
 from reconciler.store import revisions, tables
@@ -28,6 +28,8 @@ class Type(enum.StrEnum):
     HELD = "held"
     CONFIRMED = "confirmed"
     CANCELED = "canceled"
+    SUSPENDED = "suspended"
+    RESUMED = "resumed"
     MATERIALIZED = "materialized"
     COMPLETED = "completed"
     TASK = "task"
@@ -95,13 +97,11 @@ class Filter:
     after: int = 0
 
 
-def read(connection: Connection, wanted: Filter, limit: int) -> list[Line]:
-    """The newest `limit` lines that fit, oldest first."""
+def _lines() -> Select[Any]:
+    """Lines with names, newest first. A task's own commit is theirs, where no other is named."""
     event, run, device, revision = tables.event, tables.run, tables.device, tables.revision
-    commit = func.coalesce(
-        event.c.revision_id, tables.task.c.revision_id
-    )  # a task's own, where no other is named
-    query = (
+    commit = func.coalesce(event.c.revision_id, tables.task.c.revision_id)
+    return (
         select(
             event.c.id,
             event.c.at,
@@ -123,21 +123,48 @@ def read(connection: Connection, wanted: Filter, limit: int) -> list[Line]:
             .outerjoin(tables.task, tables.task.c.id == event.c.task_id)
             .outerjoin(revision, revision.c.id == commit)
         )
-        .where(event.c.id > wanted.after)
         .order_by(event.c.id.desc())
-        .limit(limit)
     )
+
+
+def read(connection: Connection, wanted: Filter, limit: int) -> list[Line]:
+    """The newest `limit` lines that fit, oldest first."""
+    event = tables.event
+    query = _lines().where(event.c.id > wanted.after).limit(limit)
     if wanted.batch is not None:
-        runs = select(run.c.id).where(run.c.batch == wanted.batch)
-        itself = and_(event.c.kind == "Batch", event.c.name == wanted.batch)
-        query = query.where(or_(event.c.run_id.in_(runs), itself))
+        query = query.where(_about(wanted.batch))
     if wanted.device is not None:
         devices = select(tables.device.c.id).where(tables.device.c.name == wanted.device)
         query = query.where(event.c.device_id.in_(devices))
-    if wanted.kind is not None:
+    if wanted.kind is not None and wanted.name is not None:
+        query = query.where(_about(wanted.name, literal(wanted.kind)))
+    elif wanted.kind is not None:
         query = query.where(event.c.kind == wanted.kind)
-    if wanted.name is not None:
+    elif wanted.name is not None:
         query = query.where(event.c.name == wanted.name)
+    return [_line(row) for row in reversed(connection.execute(query).all())]
+
+
+def _about(name: str, kind: ColumnElement[str] | None = None) -> ColumnElement[bool]:
+    """Lines about an object, its runs and their tasks: a batch (or, where none has the name, a package) by default."""
+    event, object_ = tables.event, tables.object_
+    if kind is None:
+        named = select(func.min(object_.c.kind)).where(
+            object_.c.name == name, object_.c.kind.in_(["Batch", "Package"])
+        )
+        kind = func.coalesce(named.scalar_subquery(), "Batch")
+    runs = (
+        select(tables.run.c.id)
+        .join(object_, object_.c.id == tables.run.c.object_id)
+        .where(object_.c.name == name, object_.c.kind == kind)
+    )
+    return or_(event.c.run_id.in_(runs), and_(event.c.kind == kind, event.c.name == name))
+
+
+def of_task(connection: Connection, device_id: int, task_id: int, limit: int) -> list[Line]:
+    """The newest lines about one task, oldest first."""
+    event = tables.event
+    query = _lines().where(event.c.device_id == device_id, event.c.task_id == task_id).limit(limit)
     return [_line(row) for row in reversed(connection.execute(query).all())]
 
 

@@ -7,27 +7,42 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, select
+from sqlalchemy import Connection, Row, func, select
 
-from reconciler.store import counts, devices, revisions, tables
+from reconciler.domain import actual, lifecycle
+from reconciler.store import about, counts, devices, revisions, tables, task_views
+from reconciler.store.task_views import Task, TaskFilter, tasks
 
-_object, _run, _task, _device = tables.object_, tables.run, tables.task, tables.device
+__all__ = ["Device", "Object", "Run", "Task", "TaskFilter", "devices_of", "objects", "tasks"]
+
+_object, _run, _device = tables.object_, tables.run, tables.device
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """The newest life of a batch. `revision` is the commit that started it."""
+    """The newest life of a batch, or of a package's verification. `revision` is the commit that started it."""
 
     id: int
     number: int
+    type: actual.RunType
     phase: str
-    materializing: bool
+    jobs: frozenset[str]
+    """Work on its devices and tasks that is under way."""
     package: str
+    verification: actual.Verification
+    """Its package's."""
     product: str
     target_version: str
     push_rate: int
+    suspended: bool
+    """By Git."""
+    suspended_by: str | None
+    suspended_since: datetime | None
     canceled_by: str | None
     created_at: datetime
+    start_at: datetime | None
+    end_at: datetime | None
+    started_at: datetime | None
     ended_at: datetime | None
     revision: str
     counts: Mapping[str, int]
@@ -38,6 +53,11 @@ class Run:
     def total(self) -> int:
         """All tasks."""
         return sum(self.counts.values())
+
+    @property
+    def materializing(self) -> bool:
+        """True while its devices are being worked out."""
+        return bool(self.jobs & {"create", "scan"})
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +79,8 @@ class Object:
     updated_at: datetime
     materializing: bool = False
     """An inventory whose names are not all devices yet."""
+    verification: actual.Verification | None = None
+    """Of a package that was accepted."""
     run: Run | None = None
 
 
@@ -74,13 +96,14 @@ def objects(connection: Connection, kind: str | None = None, name: str | None = 
     rows = connection.execute(query.order_by(_object.c.kind, _object.c.name)).all()
     runs = _runs(connection)
     due = _materializing(connection)
-    found = [_of(row, runs.get(row.id), materializing=row.id in due) for row in rows]
+    states = about.verifications(connection)
+    found = [_of(row, runs.get(row.id), states.get(row.id), materializing=row.id in due) for row in rows]
     gone = {(row.kind, row.name) for row in rows if row.removed and not row.reason}
     return [item for item in found if (item.kind, item.name) not in gone or name is not None or _drains(item)]
 
 
 def _drains(item: Object) -> bool:
-    return item.run is not None and any(item.run.counts.get(s) for s in ("QUEUED", "NOTIFIED", "IN_PROGRESS"))
+    return item.run is not None and any(item.run.counts.get(s) for s in lifecycle.UNFINISHED)
 
 
 def _materializing(connection: Connection) -> frozenset[int]:
@@ -90,11 +113,9 @@ def _materializing(connection: Connection) -> frozenset[int]:
     return frozenset(connection.execute(due).scalars())
 
 
-def _revision(row: Row[Any]) -> str:
-    return revisions.text(row.sha, row.ref)
-
-
-def _of(row: Row[Any], run: Run | None, *, materializing: bool) -> Object:
+def _of(
+    row: Row[Any], run: Run | None, verification: actual.Verification | None, *, materializing: bool
+) -> Object:
     return Object(
         id=row.id,
         kind=row.kind,
@@ -106,10 +127,11 @@ def _of(row: Row[Any], run: Run | None, *, materializing: bool) -> Object:
         synced=row.sync == "Synced",
         reason=row.reason or ("Removed" if row.removed else ""),
         message=row.message,
-        revision=_revision(row),
+        revision=revisions.text(row.sha, row.ref),
         created_at=row.created_at,
         updated_at=row.updated_at,
         materializing=materializing,
+        verification=verification,
         run=run,
     )
 
@@ -119,11 +141,14 @@ def _runs(connection: Connection) -> dict[int, Run]:
     query = (
         select(
             _run,
+            _object.c.updated_at.label("changed_at"),
             tables.package.c.name.label("package"),
+            tables.package.c.verification,
             tables.product.c.name.label("product"),
             tables.revision.c.sha,
             tables.revision.c.ref,
         )
+        .join(_object, _object.c.id == _run.c.object_id)
         .join(tables.package, tables.package.c.id == _run.c.package_id)
         .join(tables.product, tables.product.c.id == _run.c.product_id)
         .join(tables.revision, tables.revision.c.id == _run.c.revision_id)
@@ -131,141 +156,42 @@ def _runs(connection: Connection) -> dict[int, Run]:
     )
     rows = connection.execute(query).all()
     counted = counts.read(connection, [row.id for row in rows])
-    return {row.object_id: _run_of(connection, row, counted.get(row.id, {})) for row in rows}
+    jobs: dict[int, set[str]] = {}
+    for run_id, type_ in connection.execute(select(tables.job.c.run_id, tables.job.c.type)):
+        jobs.setdefault(run_id, set()).add(type_)
+    return {
+        row.object_id: _run_of(connection, row, counted.get(row.id, {}), frozenset(jobs.get(row.id, ())))
+        for row in rows
+    }
 
 
-def _run_of(connection: Connection, row: Row[Any], counted: Mapping[Any, int]) -> Run:
+def _run_of(connection: Connection, row: Row[Any], counted: Mapping[Any, int], jobs: frozenset[str]) -> Run:
     left = tables.left_out
     left_out = select(left.c.reason, func.count()).where(left.c.run_id == row.id).group_by(left.c.reason)
     return Run(
         id=row.id,
         number=row.number,
+        type=actual.RunType(row.type),
         phase=row.phase,
-        materializing=row.cursor is not None,
+        jobs=jobs,
         package=row.package,
+        verification=actual.Verification(row.verification),
         product=row.product,
         target_version=row.target_version,
         push_rate=row.push_rate,
+        suspended=row.suspended,
+        suspended_by=row.suspended_by,
+        suspended_since=task_views.suspended_since(row, row.changed_at),
         canceled_by=row.canceled_by,
         created_at=row.created_at,
+        start_at=row.start_at,
+        end_at=row.end_at,
+        started_at=row.started_at,
         ended_at=row.ended_at,
-        revision=_revision(row),
+        revision=revisions.text(row.sha, row.ref),
         counts={str(status): count for status, count in sorted(counted.items())},
         failures=dict(counts.failures(connection, row.id)),
         left_out={row.reason: row[1] for row in connection.execute(left_out)},
-    )
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """One device's part in a batch. `revision` is the commit that asked for it."""
-
-    id: int
-    run_id: int
-    batch: str
-    run: int
-    product: str
-    device: str
-    module: str
-    status: str
-    reason: str | None
-    step: int | None
-    step_description: str
-    source_version: str | None
-    target_version: str
-    pushes: int
-    push_rate: int
-    push_delivery: bool
-    push_due_at: datetime | None
-    created_at: datetime
-    first_pushed_at: datetime | None
-    started_at: datetime | None
-    ended_at: datetime | None
-    late_success: bool
-    online: bool
-    revision: str
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class TaskFilter:
-    """Which tasks to show."""
-
-    batch: str | None = None
-    device: str | None = None
-    status: str | None = None
-
-
-def tasks(connection: Connection, wanted: TaskFilter, limit: int) -> list[Task]:
-    """Tasks of the newest run of a batch, or of a device, newest first."""
-    query = _tasks().limit(limit)
-    if wanted.batch is not None:
-        newest = select(func.max(_run.c.id)).where(_run.c.batch == wanted.batch).scalar_subquery()
-        query = query.where(_task.c.run_id == newest).order_by(_device.c.name)
-    else:
-        query = query.order_by(_task.c.id.desc())
-    if wanted.device is not None:
-        named = select(_device.c.id).where(_device.c.name == wanted.device)
-        query = query.where(_task.c.device_id.in_(named))
-    if wanted.status is not None:
-        query = query.where(_task.c.status == wanted.status)
-    presence = _presence(connection)
-    return [_task_of(row, presence) for row in connection.execute(query)]
-
-
-def _tasks() -> Select[Any]:
-    return (
-        select(
-            _task,
-            _run.c.batch,
-            _run.c.number,
-            _run.c.target_version,
-            _run.c.push_rate,
-            _run.c.push_delivery,
-            _device.c.name.label("device"),
-            _device.c.online_epoch,
-            tables.product.c.name.label("product"),
-            tables.revision.c.sha,
-            tables.revision.c.ref,
-        )
-        .join(_run, _run.c.id == _task.c.run_id)
-        .join(_device, _device.c.id == _task.c.device_id)
-        .join(tables.product, tables.product.c.id == _device.c.product_id)
-        .join(tables.revision, tables.revision.c.id == _task.c.revision_id)
-    )
-
-
-def _presence(connection: Connection) -> frozenset[int]:
-    """The epochs whose presence counts: the running daemon's, and the assumed one."""
-    epoch = connection.execute(select(tables.daemon.c.epoch)).scalar_one_or_none() or 0
-    return frozenset({epoch, devices.ASSUMED_EPOCH})
-
-
-def _task_of(row: Row[Any], presence: frozenset[int]) -> Task:
-    return Task(
-        id=row.id,
-        run_id=row.run_id,
-        batch=row.batch,
-        run=row.number,
-        product=row.product,
-        device=row.device,
-        module=row.module,
-        status=row.status,
-        reason=row.reason,
-        step=row.step,
-        step_description=row.step_description,
-        source_version=row.source_version,
-        target_version=row.target_version,
-        pushes=row.pushes,
-        push_rate=row.push_rate,
-        push_delivery=row.push_delivery,
-        push_due_at=row.push_due_at,
-        created_at=row.created_at,
-        first_pushed_at=row.first_pushed_at,
-        started_at=row.started_at,
-        ended_at=row.ended_at,
-        late_success=row.late_success,
-        online=row.online_epoch in presence,
-        revision=_revision(row),
     )
 
 
@@ -311,7 +237,7 @@ def devices_of(
     versions: dict[int, dict[str, str]] = {}
     for (owner, module), version in devices.versions(connection, [row.id for row in rows]).items():
         versions.setdefault(owner, {})[module] = version
-    presence = _presence(connection)
+    present = about.present_epochs(connection)
     return [
         Device(
             id=row.id,
@@ -321,7 +247,7 @@ def devices_of(
             state=row.state,
             tags=row.tags or {},
             versions=versions.get(row.id, {}),
-            online=row.online_epoch in presence,
+            online=row.online_epoch in present,
             online_since=row.online_since,
             last_seen_at=row.last_seen_at,
             has_secret=row.identity is not None,

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from reconciler.domain import conditions
-from reconciler.domain.actual import Phase
-from reconciler.domain.conditions import Facts, Health, Sync, Work
+from reconciler.domain.actual import Phase, Verification
+from reconciler.domain.conditions import Facts, Health, Suspension, Sync, Trial, Work
 from reconciler.domain.lifecycle import Status
 from reconciler.domain.plan import Reason
 
@@ -77,7 +77,7 @@ def test_a_batch_that_was_canceled_from_the_start_never_had_a_run():
 
 def test_a_running_batch_says_how_far_it_is():
     given = batch(Phase.IN_PROGRESS, counts={Status.QUEUED: 1, Status.IN_PROGRESS: 1, Status.SUCCEEDED: 2})
-    ready, reconciling, _ = conditions.conditions(given)
+    ready, reconciling, *_ = conditions.conditions(given)
     assert (ready.status, ready.reason, ready.message) == (
         False,
         "Progressing",
@@ -97,7 +97,7 @@ def test_a_batch_whose_tasks_are_being_made_says_so():
 
 def test_a_batch_is_ready_when_all_of_its_devices_are_upgraded():
     given = batch(Phase.COMPLETED, ended=True, counts={Status.SUCCEEDED: 3})
-    ready, reconciling, _ = conditions.conditions(given)
+    ready, reconciling, *_ = conditions.conditions(given)
     assert (ready.status, ready.reason, ready.since) == (True, "Completed", END)
     assert (reconciling.status, reconciling.since) == (False, END)
     assert conditions.health(given) is Health.HEALTHY
@@ -133,3 +133,129 @@ def test_a_batch_that_an_operator_canceled_is_not_what_git_asks_for(who):
     ready = conditions.conditions(batch(Phase.CANCELED, ended=True, canceled_by=who))[0]
     assert (ready.status, ready.reason) == (False, "CanceledByOperator")
     assert who in ready.message
+
+
+def planned(**changes):
+    return batch(Phase.PLANNED, **changes)
+
+
+def test_a_batch_that_waits_for_its_time_says_when_it_starts():
+    given = planned(start_at=END, counts={Status.QUEUED: 2})
+    ready, reconciling, stalled, _ = conditions.conditions(given)
+    assert (ready.status, ready.reason, ready.message) == (False, "Scheduled", "starts 2026-11-01 13:00:00Z")
+    assert (reconciling.status, reconciling.reason, stalled.status) == (True, "Scheduled", False)
+    assert (conditions.stage(given), conditions.health(given)) == ("PLANNED", Health.PROGRESSING)
+
+
+def test_a_batch_whose_time_has_come_is_starting():
+    assert found(planned())["Ready"] == (False, "Starting")
+
+
+@pytest.mark.parametrize("state", [Verification.UNVERIFIED, Verification.VERIFYING])
+def test_a_batch_waits_for_the_verification_of_its_package(state):
+    given = planned(package="fw-2", verification=state, start_at=END)
+    assert found(given)["Ready"] == (False, "WaitsForVerification")
+    assert found(given)["Reconciling"] == (True, "WaitsForVerification")
+    assert conditions.conditions(given)[0].message == f"package fw-2 is {state}"
+    assert conditions.health(given) is Health.PROGRESSING
+
+
+def test_a_batch_whose_package_failed_its_verification_is_stalled_and_says_what_to_do():
+    given = planned(package="fw-2", verification=Verification.FAILED)
+    for kind, status in (("Ready", False), ("Reconciling", False), ("Stalled", True)):
+        assert found(given)[kind] == (status, "VerificationFailed")
+    stalled = conditions.conditions(given)[2]
+    assert "`reconciler describe package fw-2`" in stalled.message
+    assert "`verification.attempt`" in stalled.message
+    assert stalled.since == START
+    assert conditions.health(given) is Health.DEGRADED
+
+
+def test_a_batch_that_started_is_not_stopped_by_a_verification_that_fails_later():
+    given = batch(Phase.IN_PROGRESS, verification=Verification.FAILED, counts={Status.QUEUED: 1})
+    assert found(given)["Stalled"] == (False, "NotStalled")
+
+
+def test_a_refused_change_of_a_stalled_batch_is_what_is_said():
+    work = Work(phase=Phase.PLANNED, counts={}, created_at=START, verification=Verification.FAILED)
+    assert found(facts(synced=False, reason=Reason.IMMUTABLE, work=work))["Stalled"] == (True, "Immutable")
+
+
+def test_a_dynamic_batch_whose_devices_have_ended_goes_on_matching():
+    given = batch(Phase.IN_PROGRESS, dynamic=True, counts={Status.SUCCEEDED: 2})
+    assert found(given)["Ready"] == (True, "Matching")
+    assert found(given)["Reconciling"] == (False, "Idle")
+    assert conditions.conditions(given)[0].message == "2 of 2 succeeded; it goes on matching"
+    assert conditions.health(given) is Health.HEALTHY
+    failed = batch(Phase.IN_PROGRESS, dynamic=True, counts={Status.FAILED: 1})
+    assert (found(failed)["Ready"], conditions.health(failed)) == ((False, "TasksFailed"), Health.DEGRADED)
+
+
+@pytest.mark.parametrize("changes", [{"counts": {Status.QUEUED: 1}}, {"materializing": True}])
+def test_a_dynamic_batch_with_work_is_progressing(changes):
+    given = batch(Phase.IN_PROGRESS, dynamic=True, **changes)
+    assert found(given)["Ready"] == (False, "Progressing")
+    assert conditions.health(given) is Health.PROGRESSING
+
+
+@pytest.mark.parametrize(
+    ("by_git", "by", "reason", "message"),
+    [
+        (True, None, "SuspendedInGit", "by `suspend` in Git"),
+        (False, "alice", "SuspendedByOperator", "by alice, until `reconciler resume`"),
+        (True, "alice", "SuspendedByOperator", "by `suspend` in Git and by alice, until `reconciler resume`"),
+    ],
+)
+def test_a_suspended_batch_says_by_whom_and_since_when(by_git, by, reason, message):
+    suspension = Suspension(by_git=by_git, by=by, since=END)
+    given = batch(Phase.IN_PROGRESS, suspension=suspension, counts={Status.QUEUED: 1})
+    said = conditions.conditions(given)[3]
+    assert (said.type, said.status, said.reason, said.message, said.since) == (
+        "Suspended", True, reason, message, END,
+    )  # fmt: skip
+    assert (conditions.phase(given), conditions.stage(given)) == ("IN_PROGRESS", "IN_PROGRESS, suspended")
+    assert conditions.health(given) is Health.SUSPENDED
+
+
+def test_suspension_is_said_beside_what_drains_and_not_of_what_is_over():
+    suspension = Suspension(by_git=True, by=None, since=END)
+    draining = batch(Phase.CANCELED, suspension=suspension, counts={Status.NOTIFIED: 1}, ended=True)
+    assert conditions.stage(draining) == "CANCELED, 1 draining, suspended"
+    over = batch(Phase.COMPLETED, suspension=suspension, counts={Status.SUCCEEDED: 1}, ended=True)
+    assert conditions.stage(over) == "COMPLETED"
+    assert found(over)["Suspended"] == (False, "NotSuspended")
+    failed = batch(Phase.IN_PROGRESS, suspension=suspension, counts={Status.FAILED: 1})
+    assert conditions.health(failed) is Health.DEGRADED
+
+
+def package(state, **changes):
+    return facts(trial=Trial(state=state, since=END, **changes))
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "reason"),
+    [
+        (Verification.NOT_REQUIRED, True, "NotRequired"),
+        (Verification.UNVERIFIED, False, "Unverified"),
+        (Verification.VERIFYING, False, "Verifying"),
+        (Verification.VERIFIED, True, "Verified"),
+        (Verification.FAILED, False, "VerificationFailed"),
+    ],
+)
+def test_a_package_says_whether_its_batches_may_start(state, status, reason):
+    said = conditions.conditions(package(state))
+    assert [given.type for given in said] == ["Ready", "Reconciling", "Stalled", "Verified"]
+    assert (said[3].status, said[3].reason, said[3].since) == (status, reason, END)
+
+
+def test_a_verification_says_how_many_of_its_devices_ended_well():
+    given = package(Verification.VERIFYING, done=2, total=3)
+    assert found(given)["Reconciling"] == (True, "Verifying")
+    assert conditions.conditions(given)[1].message == "2 of 3 (66 %)"
+    assert conditions.conditions(given)[1].since == END
+    assert conditions.health(given) is Health.PROGRESSING
+    failed = package(Verification.FAILED, done=1, total=2)
+    assert conditions.conditions(failed)[3].message.startswith("1 of 2 (50 %): it is tried again when")
+    assert conditions.health(failed) is Health.DEGRADED
+    assert conditions.health(package(Verification.VERIFIED)) is Health.HEALTHY
+    assert Trial(state=Verification.VERIFYING, since=END).share == ""

@@ -1,4 +1,4 @@
-"""What a task waits for, and why it is as it is."""
+"""What a task waits for and since when, and why it is as it is."""
 
 from __future__ import annotations
 
@@ -7,60 +7,166 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from reconciler.domain import waiting
-from reconciler.domain.lifecycle import Reason, Status
-from reconciler.domain.waiting import Facts, Wait
+from reconciler.domain.lifecycle import ENDED, Hold, Reason, Retry, Status
+from reconciler.domain.waiting import Facts, Wait, Waiting
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
-SECOND = timedelta(seconds=1)
+SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
+ACCEPTED, CREATED, STARTED = NOW - 5 * HOUR, NOW - 4 * HOUR, NOW - 3 * HOUR
+SUSPENDED, SEEN, ONLINE, BEAT = NOW - 2 * HOUR, NOW - HOUR, NOW - MINUTE, NOW - SECOND
+USED_UP = {int(NOW.timestamp()): 1}
+
+
+def facts(**changes):
+    values = {
+        "status": Status.QUEUED, "created_at": CREATED, "push_due_at": NOW - SECOND, "accepted_at": ACCEPTED,
+        "started_at": STARTED, "push_rate": 60, "online": True, "online_since": ONLINE, "last_seen_at": SEEN,
+        "heartbeat_at": BEAT,
+    }  # fmt: skip
+    return Facts(**{**values, **changes})
 
 
 def wait(**changes):
-    values = {
-        "heartbeat_at": NOW - SECOND,
-        "push_delivery": True,
-        "online": True,
-        "push_due_at": NOW - SECOND,
-        "push_rate": 60,
-        "pushed": {},
-    }
-    return waiting.waits_for(Facts(**{**values, **changes}), NOW)
+    found = waiting.waits_for(facts(**changes), NOW)
+    return found and (found.wait, found.since)
+
+
+PLANNED = {"started_at": None, "start_at": NOW + HOUR}
+AWAY = {"online": False, "push_due_at": None}
+RETRYING = {"hold": Hold.RETRY, "retry_at": NOW + MINUTE, "retry": Retry(10 * MINUTE, 2)}
 
 
 def test_a_task_that_is_due_waits_for_its_turn_only():
-    assert wait() is Wait.TURN
-    assert wait(push_due_at=None) is Wait.TURN
+    assert wait() == (Wait.TURN, NOW - SECOND)
+    assert wait(push_due_at=None) == (Wait.TURN, STARTED)
 
 
-@pytest.mark.parametrize("heartbeat_at", [None, NOW - 31 * SECOND])
-def test_nothing_moves_without_the_daemon(heartbeat_at):
-    assert wait(heartbeat_at=heartbeat_at, online=False) is Wait.DAEMON
+EVERYTHING = [
+    (Wait.SUSPENDED, SUSPENDED, {"suspended_at": SUSPENDED}),
+    (Wait.VERIFICATION, ACCEPTED, {"verified": False, "started_at": None}),
+    (Wait.BEHIND, CREATED, {"hold": Hold.BEHIND, "occupied_by": "other"}),
+    (Wait.SCHEDULED, ACCEPTED, PLANNED),
+    (Wait.DAEMON, None, {"heartbeat_at": None}),
+    (Wait.FETCH, STARTED, {"push_delivery": False}),
+    (Wait.OFFLINE, SEEN, AWAY),
+    (Wait.RATE, NOW - SECOND, {"pushed": USED_UP}),
+]
 
 
-def test_a_batch_with_delivery_pull_waits_for_the_device_to_ask_whether_it_is_there_or_not():
-    assert wait(push_delivery=False, online=False) is Wait.FETCH
+@pytest.mark.parametrize("first", range(len(EVERYTHING)))
+def test_the_first_that_holds_is_shown(first):
+    together = {}
+    for _, _, changes in reversed(EVERYTHING[first:]):
+        together |= changes
+    wanted, since, _ = EVERYTHING[first]
+    found = waiting.waits_for(facts(**together), NOW)
+    assert (found.wait, found.since) == (wanted, since)
 
 
-def test_a_device_that_is_away_is_waited_for():
-    assert wait(online=False, push_due_at=NOW + SECOND) is Wait.OFFLINE
+@pytest.mark.parametrize(("heartbeat_at", "since"), [(None, None), (NOW - 31 * SECOND, NOW - 31 * SECOND)])
+def test_nothing_moves_without_the_daemon(heartbeat_at, since):
+    assert wait(heartbeat_at=heartbeat_at, online=False) == (Wait.DAEMON, since)
+
+
+def test_the_daemon_is_there_for_thirty_seconds_after_its_last_beat():
+    assert wait(heartbeat_at=NOW - 30 * SECOND) == (Wait.TURN, NOW - SECOND)
+
+
+def test_a_batch_that_waits_for_its_time_says_when_that_comes():
+    found = waiting.waits_for(facts(**PLANNED), NOW)
+    assert found == Waiting(Wait.SCHEDULED, ACCEPTED, NOW + HOUR)
+    assert str(found) == "scheduled, starts 2026-11-01 13:00:00Z"
+
+
+def test_a_batch_whose_time_has_come_is_starting():
+    assert wait(started_at=None, start_at=NOW - MINUTE) == (Wait.STARTING, NOW - MINUTE)
+    assert wait(started_at=None, start_at=NOW) == (Wait.STARTING, NOW)
+    assert wait(started_at=None) == (Wait.STARTING, ACCEPTED)
+
+
+def test_a_batch_that_started_waits_for_no_verification():
+    assert wait(verified=False) == (Wait.TURN, NOW - SECOND)
+
+
+def test_who_waits_behind_is_told_for_whom():
+    assert str(waiting.waits_for(facts(hold=Hold.BEHIND, occupied_by="other"), NOW)) == "waits behind other"
+    assert str(waiting.waits_for(facts(hold=Hold.BEHIND), NOW)) == "waits behind another task"
+
+
+def test_a_task_that_nobody_confirmed_waits_for_that():
+    asks = {"status": Status.CONFIRM, "push_due_at": None}
+    assert wait(**asks | AWAY | {"suspended_at": SUSPENDED}) == (Wait.CONFIRMATION, STARTED)
+    assert wait(**asks | {"heartbeat_at": None}) == (Wait.CONFIRMATION, STARTED)
+
+
+def test_what_can_not_be_confirmed_yet_waits_for_its_start():
+    assert wait(status=Status.CONFIRM, **PLANNED) == (Wait.SCHEDULED, ACCEPTED)
+    assert wait(status=Status.CONFIRM, started_at=None, verified=False) == (Wait.VERIFICATION, ACCEPTED)
+    assert wait(status=Status.CONFIRM, started_at=None) == (Wait.STARTING, ACCEPTED)
+
+
+def test_a_task_that_was_made_after_the_start_waits_since_it_was_made():
+    assert wait(status=Status.CONFIRM, created_at=SEEN) == (Wait.CONFIRMATION, SEEN)
+
+
+@pytest.mark.parametrize("status", [Status.QUEUED, Status.NOTIFIED, Status.IN_PROGRESS])
+def test_a_failed_attempt_waits_for_the_next_one(status):
+    found = waiting.waits_for(facts(status=status, **RETRYING), NOW)
+    assert found == Waiting(Wait.RETRY, NOW - 9 * MINUTE, NOW + MINUTE)
+    assert str(found) == "next try at 2026-11-01 12:01:00Z"
+
+
+def test_a_next_try_whose_time_has_come_waits_as_a_first_one_does():
+    due = RETRYING | {"retry_at": NOW}
+    assert wait(**due) == (Wait.TURN, NOW - SECOND)
+    assert wait(**due | AWAY) == (Wait.OFFLINE, SEEN)
+
+
+def test_a_next_try_of_a_retry_that_git_took_away_has_no_since():
+    assert wait(**RETRYING | {"retry": None}) == (Wait.RETRY, None)
+    assert wait(**RETRYING | {"retry_at": None}) == (Wait.TURN, NOW - SECOND)
+
+
+def test_a_device_that_pulls_may_ask_before_its_next_try():
+    assert wait(**RETRYING, push_delivery=False) == (Wait.FETCH, STARTED)
 
 
 def test_a_device_that_came_just_now_is_heard_first():
-    assert wait(push_due_at=NOW + SECOND, pushed={int(NOW.timestamp()): 60}) is Wait.SETTLING
+    found = waiting.waits_for(facts(push_due_at=NOW + SECOND, pushed=USED_UP), NOW)
+    assert found == Waiting(Wait.SETTLING, ONLINE, NOW + SECOND)
+    assert str(found) == "device came just now"
 
 
 def test_the_push_rate_is_named_when_it_is_used_up():
-    assert wait(pushed={int(NOW.timestamp()): 1}) is Wait.RATE
-    assert wait(pushed={int(NOW.timestamp()) - 30: 60}) is Wait.RATE
+    assert wait(pushed=USED_UP) == (Wait.RATE, NOW - SECOND)
+    assert wait(pushed={int(NOW.timestamp()) - 30: 60}, push_due_at=None) == (Wait.RATE, STARTED)
+
+
+@pytest.mark.parametrize("status", [Status.NOTIFIED, Status.IN_PROGRESS, *ENDED])
+def test_a_task_that_is_at_work_or_over_waits_for_nothing(status):
+    assert wait(status=status, suspended_at=SUSPENDED) is None
 
 
 @pytest.mark.parametrize("reason", Reason)
 def test_every_reason_of_an_ended_task_is_put_into_words(reason):
-    assert waiting.why(Status.FAILED, reason, step=None, late_success=False)
+    assert len(waiting.why(Status.FAILED, reason, step=None, late_success=False)) > 20
 
 
-@pytest.mark.parametrize("status", [Status.QUEUED, Status.NOTIFIED, Status.IN_PROGRESS, Status.SUCCEEDED])
+@pytest.mark.parametrize("status", [status for status in Status if status not in ENDED])
 def test_every_status_without_a_reason_is_put_into_words(status):
     assert waiting.why(status, None, step=None, late_success=False)
+
+
+def test_a_conflict_names_the_batch_that_has_the_device_while_it_does():
+    def why(occupied_by):
+        return waiting.why(
+            Status.FAILED, Reason.CONFLICT, step=None, late_success=False, occupied_by=occupied_by
+        )
+
+    assert why("other").startswith("batch other still has the device")
+    assert "free now: `reconciler retry`" in why(None)
+    other = waiting.why(Status.FAILED, Reason.TIMEOUT, step=None, late_success=False, occupied_by="other")
+    assert "other" not in other.replace("another", "")
 
 
 def test_a_timeout_at_a_hundred_percent_says_that_no_version_was_reported():
