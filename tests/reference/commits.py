@@ -1,0 +1,243 @@
+"""What a commit means: manifests.md `How a change is read`; platform-rules.md §3 verification, §4 changes, §6."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import bounds
+import judgement
+import matching
+import queueing
+from words import CANCELED, COMPLETED, HIGHEST_RATE, Device, Group, Package, Run, Spec
+
+
+@dataclass
+class Manifests:
+    """Everything that Git declares: devices are `product/name` with their tags."""
+
+    packages: dict[str, Package] = field(default_factory=dict)
+    batches: dict[str, Spec] = field(default_factory=dict)
+    groups: dict[str, Group] = field(default_factory=dict)
+    devices: dict[str, dict[str, str]] = field(default_factory=dict)
+
+
+@dataclass
+class Batch:
+    """A batch that was accepted: its last accepted spec, and its lives."""
+
+    spec: Spec
+    runs: list[Run]
+    in_git: bool = True
+
+    @property
+    def run(self):
+        return self.runs[-1]
+
+
+def commit(fleet, desired):
+    """Carries out a commit; returns what was refused, by name. In one commit, cancellations come before creations."""
+    refused = {}
+    _cancel(fleet, desired.batches)
+    _declare(fleet, desired)
+    _packages(fleet, desired.packages, refused)
+    waiting = []
+    for name, spec in sorted(desired.batches.items()):
+        if spec.state == "Active":
+            problems = _active(fleet, name, spec, waiting)
+            if problems:
+                refused[name] = problems
+    for name, spec in waiting:
+        problems = _accept(fleet, name, spec)
+        if problems:
+            refused[name] = problems
+    return refused
+
+
+def _cancel(fleet, batches):
+    for name, batch in fleet.batches.items():
+        spec = batches.get(name)
+        if spec is None or spec.state == "Canceled":
+            if batch.run.running:
+                fleet.cancel_run(batch.run)
+            batch.spec = batch.spec if spec is None else replace(batch.spec, state="Canceled")
+            batch.in_git = spec is not None
+
+
+def _declare(fleet, desired):
+    """Devices, tags and groups; membership is complete when the commit is (§7)."""
+    fleet.groups = dict(desired.groups)
+    for key in sorted(desired.devices.keys() | fleet.devices.keys()):
+        device = fleet.devices.get(key)
+        if device is None:
+            device = fleet.devices[key] = Device(*key.split("/"))
+        device.declared = key in desired.devices
+        device.tags = dict(desired.devices.get(key, {}))
+        matching.refresh(fleet, device)
+
+
+def _packages(fleet, packages, refused):
+    for name in sorted(fleet.packages.keys() - packages.keys()):
+        if any(run.package.name == name and (run.running or fleet.draining(run)) for run in fleet.runs):
+            refused[name] = ["a package whose batch is unfinished can't be deleted"]
+        else:
+            del fleet.packages[name]
+            fleet.trials.pop(name, None)
+    for name, package in sorted(packages.items()):
+        old = fleet.packages.get(name)
+        if old is not None and replace(old, verification=None) != replace(package, verification=None):
+            refused[name] = ["a package's content never changes under the same name"]
+            continue
+        fleet.packages[name] = package
+        if old is None or old.verification != package.verification:
+            _try_out(fleet, package)
+
+
+def _try_out(fleet, package):
+    """§3: a package's trial; a changed one is a new trial, and the old one is cancelled whole."""
+    old = fleet.trials.pop(package.name, None)
+    if old is not None and old.running:
+        fleet.cancel_run(old, whole=True)
+    trial = package.verification
+    if trial is None:
+        return
+    spec = Spec(
+        package.name,
+        target=("devices", *trial.devices),
+        sources=trial.sources,
+        rate=HIGHEST_RATE,
+        timeout=trial.timeout,
+        no_response=trial.timeout,
+        conflict="Wait",
+    )
+    number = 1 + sum(1 for run in fleet.runs if run.type == "Verify" and run.owner == package.name)
+    run = fleet.add_run(package.name, number, "Verify", spec, package)
+    fleet.trials[package.name] = run
+    _choose(fleet, run)
+
+
+def _active(fleet, name, spec, waiting):
+    """A batch that Git wants Active: new, back, changed, or as it was. Returns what refuses it."""
+    batch = fleet.batches.get(name)
+    if batch is None:
+        waiting.append((name, spec))
+        return []
+    deleted, cancelled = not batch.in_git, batch.spec.state == "Canceled"
+    same = replace(batch.spec, state="Active") == spec
+    if batch.run.phase == CANCELED:
+        stays = (
+            batch.run.stopped_by_operator and not cancelled
+        )  # a batch that an operator cancelled stays so (§6)
+        if not same or ((cancelled or deleted) and not stays):
+            waiting.append((name, spec))
+        return []
+    if deleted and not same:
+        waiting.append((name, spec))  # a new batch that has an old one's name
+        return []
+    if same:
+        batch.spec, batch.in_git = spec, True  # if it had ended by itself, it stays ended
+        return []
+    return _change(fleet, batch, spec)
+
+
+def _change(fleet, batch, spec):
+    """A change in place where the rules allow it; else it is refused whole and the batch goes on under its old spec."""
+    run = batch.run
+    fixed = bounds.immutable(replace(batch.spec, state="Active"), spec)
+    if fixed:
+        return [f"immutable: {', '.join(fixed)}"]
+    problems = [*bounds.problems(spec, run.package), *bounds.clashes(spec, run.package, _dynamic(fleet, run))]
+    if problems:
+        return problems
+    rescan = set(spec.sources) != set(run.spec.sources)
+    batch.spec = run.spec = spec
+    batch.in_git = True
+    if spec.end is None or spec.end > fleet.now:
+        run.schedule_ended = False
+    if rescan:
+        fleet.scan(run)
+    return []
+
+
+def _accept(fleet, name, spec):
+    """A new life of a batch, when nothing refuses it."""
+    package = fleet.packages.get(spec.package)
+    if package is None:
+        return ["no such package"]
+    problems = [
+        *bounds.problems(spec, package),
+        *bounds.clashes(spec, package, _dynamic(fleet)),
+        *_references(fleet, spec, package),
+    ]
+    if bounds.too_far_ahead(spec, fleet.now):
+        problems.append("starts more than 7 days ahead")
+    if problems:
+        return problems
+    batch = fleet.batches.setdefault(name, Batch(spec, []))
+    run = fleet.add_run(name, len(batch.runs) + 1, spec.strategy, spec, package)
+    run.start_at = bounds.effective_start(spec, fleet.now)
+    batch.spec, batch.in_git = spec, True
+    batch.runs.append(run)
+    if spec.end is not None and spec.end <= fleet.now:
+        run.schedule_ended, run.phase = (
+            True,
+            COMPLETED,
+        )  # §4: a new batch whose end has passed creates no task
+    elif spec.strategy == "Static":
+        _choose(fleet, run)
+    return []
+
+
+def _dynamic(fleet, besides=None):
+    """The running dynamic batches, as (spec, package)."""
+    return [
+        (run.spec, run.package)
+        for run in fleet.runs
+        if run.type == "Dynamic" and run.running and run is not besides
+    ]
+
+
+def _references(fleet, spec, package):
+    """Names that a new batch speaks of, and that there must be."""
+    if spec.target[0] == "group":
+        group = fleet.groups.get(spec.target[1])
+        if group is None:
+            return ["no such group"]
+        if (group.devices is None) != (spec.strategy == "Dynamic"):
+            return ["a static batch takes a static group, a dynamic batch a dynamic one"]
+    if spec.target[0] == "devices":
+        unknown = [name for name in spec.target[1:] if not fleet.declared(package.product, name)]
+        return [f"unknown device {name}" for name in unknown]
+    return []
+
+
+def _choose(fleet, run):
+    """§4 target, and what is left out at acceptance. Busy devices are judged like others: conflicts come after."""
+    fitting = []
+    for device in _targeted(fleet, run):
+        verdict = judgement.judge(run, device.versions.get(run.package.module))
+        if verdict is None:
+            fitting.append(device)
+        else:
+            run.left_out[device.key] = verdict
+            run.already_there += verdict == judgement.ALREADY
+    if run.spec.target[0] == "gray":
+        parameters = fleet.gray_parameters(run.owner)
+        fitting.sort(key=lambda device: (judgement.gray_key(device, parameters), device.name))
+        fitting = fitting[: judgement.gray_count(len(fitting), run.spec.target[1])]
+    for device in sorted(fitting, key=lambda device: device.name):
+        queueing.admit(fleet, run, device)
+
+
+def _targeted(fleet, run):
+    """The devices that the target names; with `all` and `gray`, source versions narrow it before any are left out."""
+    kind, *rest = run.spec.target
+    names = fleet.groups[rest[0]].devices if kind == "group" else rest
+    for device in sorted(fleet.devices.values(), key=lambda device: device.name):
+        if not device.declared or device.product != run.package.product:
+            continue
+        if kind in ("all", "gray"):
+            present = device.versions.get(run.package.module)
+            if not run.spec.sources or present in run.spec.sources:
+                yield device
+        elif device.name in names:
+            yield device

@@ -1,0 +1,80 @@
+"""Who occupies a device, how a task comes to it, and who is next: platform-rules.md §4 conflict, §5 `hold behind`."""
+
+from __future__ import annotations
+
+import judgement
+import moves
+from words import CANCELED, FAILED, IN_PROGRESS, Task
+
+
+def in_the_way(fleet, run, device, besides=None):
+    """The tasks that occupy the device for this run: any of it, or of the same module when both are multi-module."""
+    return [
+        task
+        for task in fleet.tasks_of(device)
+        if task.holds
+        and task is not besides
+        and not (run.spec.multi_module and task.run.spec.multi_module and task.module != run.package.module)
+    ]
+
+
+def drains_behind(fleet, run, device):
+    """Whether an earlier life of the same batch still has work on this device (manifests.md: its tasks wait)."""
+    return any(
+        task.unfinished
+        and task.run is not run
+        and task.run.owner == run.owner
+        and (task.run.type == "Verify") == (run.type == "Verify")
+        for task in fleet.tasks_of(device)
+    )
+
+
+def conflict(fleet, run, device, besides=None):
+    """What the conflict rule says of this run on this device: `free`, `behind`, `overwrite` or `conflict`."""
+    if drains_behind(fleet, run, device):
+        return "behind"
+    way = in_the_way(fleet, run, device, besides)
+    if not way:
+        return "free"
+    if run.spec.conflict == "Wait":
+        return "behind"
+    if run.spec.conflict == "Overwrite" and all(task.status != IN_PROGRESS for task in way):
+        return "overwrite"
+    return "conflict"
+
+
+def place(fleet, task, verdict):
+    """Gives a task that may come to its device its place there."""
+    if verdict == "behind":
+        moves.enter(task)
+        task.status, task.hold = "QUEUED", "behind"
+        return
+    if verdict == "overwrite":
+        for older in in_the_way(fleet, task.run, task.device, besides=task):
+            moves.end(older, CANCELED, "overwritten")
+    moves.enter(task)
+
+
+def admit(fleet, run, device, match_no=1):
+    """A new task, by the rows `(new)` of §5; a conflict failure is made once per reported version."""
+    version = device.versions.get(run.package.module)
+    verdict = conflict(fleet, run, device)
+    earlier = [task for task in fleet.tasks_of(device) if task.run is run]
+    if verdict == "conflict" and any((task.reason, task.source) == ("conflict", version) for task in earlier):
+        return
+    task = Task(len(fleet.tasks) + 1, run, device, run.package.module, match_no, version)
+    if verdict == "conflict":
+        moves.end(task, FAILED, "conflict")
+    else:
+        place(fleet, task, verdict)
+    fleet.tasks.append(task)
+
+
+def promote(fleet, device):
+    """Row `hold behind | the device is free`: oldest first, each held against the present version again (A4)."""
+    for task in fleet.tasks_of(device):
+        if task.hold != "behind" or in_the_way(fleet, task.run, device):
+            continue
+        task.source = device.versions.get(task.module)
+        if moves.refiltered(task, judgement.judge(task.run, task.source)):
+            moves.enter(task)
