@@ -6,11 +6,22 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import select
 
-from reconciler.domain import lifecycle, targeting
+from reconciler.domain import actual, lifecycle, targeting
 from reconciler.domain.desired import Key
 from reconciler.domain.resources import Kind
 from reconciler.protocol.topics import Address
-from reconciler.store import devices, events, materialization, objects, products, rosters, runs, tables, tasks
+from reconciler.store import (
+    devices,
+    events,
+    jobs,
+    materialization,
+    objects,
+    products,
+    rosters,
+    runs,
+    tables,
+    tasks,
+)
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -58,24 +69,17 @@ def product(connection, name=PRODUCT, key=KEY):
     return found
 
 
-def package(connection, version="1.4.0", product_name=PRODUCT):
-    name = f"{product_name}-{version}"
+def package(connection, version="1.4.0", product_name=PRODUCT, *, name=None, **changes):
+    name = name or f"{product_name}-{version}"
     object_id = declare(connection, Kind.PACKAGE, name, {"product": product_name, "version": version})
     product_id = products.product_id(connection, product_name)
     assert product_id is not None
     blob = products.put_blob(connection, sha256=f"sha-{name}", md5="m", size=2048, now=NOW)
-    row = products.NewPackage(
-        object_id=object_id,
-        name=name,
-        product_id=product_id,
-        blob_id=blob,
-        module="default",
-        version=version,
-        sign_method="SHA256",
-        file_name="firmware.bin",
-        custom_info=None,
-    )
-    products.put_package(connection, row)
+    values = {
+        "object_id": object_id, "name": name, "product_id": product_id, "blob_id": blob, "module": "default",
+        "version": version, "sign_method": "SHA256", "file_name": "firmware.bin", "custom_info": None,
+    }  # fmt: skip
+    products.put_package(connection, products.NewPackage(**values | changes))
     return name
 
 
@@ -98,16 +102,18 @@ def inventory(connection, names, *, name="all", product_name=PRODUCT, tags=None)
 
 def batch(connection, name=BATCH, *, version="1.4.0", names=None, now=NOW, **changes):
     """A batch and its first run, whose tasks are not made yet; the run's id."""
-    made = products.package(connection, f"{PRODUCT}-{version}")
+    named = changes.pop("package", f"{PRODUCT}-{version}")
+    made = products.package(connection, named)
     assert made is not None
-    spec = {"package": f"{PRODUCT}-{version}"} | changes.pop("spec", {})
+    spec = {"package": named} | changes.pop("spec", {})
+    module = changes.pop("module", made.module)
     conditions = targeting.Conditions(
-        "default",
+        module,
         version,
         tuple(changes.pop("source_versions", ())),
         allow_downgrade=changes.pop("allow_downgrade", False),
     )
-    values = {"push_rate": 600, "timeout": None, "push_delivery": True, "tags": {}} | changes
+    values = {"type": actual.RunType.STATIC, "push_rate": 600} | changes
     run = runs.NewRun(
         object_id=declare(connection, Kind.BATCH, name, spec, now),
         batch=name,
@@ -135,26 +141,28 @@ def world(database, fleet, **changes):
     return run_id
 
 
-def materialize(database, *, now=NOW, epoch=1, chunk=materialization.CHUNK):
-    """Everything that is incomplete; the number of chunks."""
+def materialize(database, *, now=NOW, epoch=1, chunk=jobs.CHUNK):
+    """Everything that is incomplete or due; the number of chunks."""
     chunks = 0
-    presence = materialization.Presence(epoch, SETTLE)
+    presence = devices.Presence(epoch, SETTLE)
     while True:
         with database.writing() as connection:
-            more = materialization.inventory(connection, now, chunk=chunk) or materialization.run(
-                connection, now, presence, chunk=chunk
+            runs.end_due(connection, now)
+            runs.start_due(connection, now)
+            more = materialization.inventory(connection, presence, now, chunk=chunk) or jobs.work(
+                connection, presence, now, chunk
             )
         if not more:
             return chunks
         chunks += 1
 
 
-def settle(database, *, now=NOW, chunk=runs.CHUNK):
-    """Every cancellation that is under way comes to its end; the number of transactions."""
+def settle(database, *, now=NOW, chunk=jobs.CHUNK):
+    """Every job comes to its end; the number of transactions."""
     chunks = 0
     while True:
         with database.writing() as connection:
-            if not runs.continue_cancel(connection, now, chunk=chunk):
+            if not jobs.work(connection, devices.Presence(1, SETTLE), now, chunk):
                 return chunks
         chunks += 1
 
@@ -185,7 +193,7 @@ def online(connection, names, *, epoch=1, session=1, now=NOW):
 def send(connection, name, *happened, now=NOW):
     """What a device said, applied to its unfinished task."""
     device = find(connection, [name])[name]
-    before = after = tasks.active(connection, [device.id])[device.id]
+    before = after = next(task for task in tasks.active(connection, [device.id])[device.id] if task.holds)
     for event in happened:
         after = lifecycle.step(after, event, now).task
     tasks.save(connection, [tasks.Change(before, after, ())], now)

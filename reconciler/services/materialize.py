@@ -14,7 +14,7 @@ from reconciler import errors
 from reconciler.services import backoff
 from reconciler.services.bell import Bell
 from reconciler.services.clock import Clock
-from reconciler.store import materialization, runs
+from reconciler.store import deadlines, devices, jobs, materialization, runs
 from reconciler.store.database import Connection, Database
 
 _log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 async def run(
     database: Database,
     clock: Clock,
-    presence: materialization.Presence,
+    presence: devices.Presence,
     applied: Bell,
     done: Callable[[], Awaitable[None]],
 ) -> None:
@@ -53,7 +53,7 @@ async def run(
         await applied.wait(10.0)
 
 
-async def everything(database: Database, clock: Clock, presence: materialization.Presence) -> bool:
+async def everything(database: Database, clock: Clock, presence: devices.Presence) -> bool:
     """Materialises until nothing is left; True when there was anything."""
     found = False
     while await _chunk_of(database, clock, presence):
@@ -61,15 +61,25 @@ async def everything(database: Database, clock: Clock, presence: materialization
     return found
 
 
-async def _chunk_of(database: Database, clock: Clock, presence: materialization.Presence) -> bool:
+async def _chunk_of(database: Database, clock: Clock, presence: devices.Presence) -> bool:
     """One chunk, when there is any; an idle look writes nothing."""
-    due = await database.read(materialization.anything_due)
-    return due and await database.write(_chunk, clock.now(), presence)
+    if not await database.read(_anything_due, clock.now()):
+        return False
+    beginning = await database.read(jobs.unprepared)
+    if beginning is not None:  # it took seconds, and kept nobody from writing
+        await database.write(jobs.begin, beginning.job_id, beginning.arguments)
+    return await database.write(_chunk, presence, clock.now())
 
 
-def _chunk(connection: Connection, now: datetime, presence: materialization.Presence) -> bool:
+def _anything_due(connection: Connection, now: datetime) -> bool:
+    return materialization.anything_due(connection) or deadlines.schedule_due(connection, now)
+
+
+def _chunk(connection: Connection, presence: devices.Presence, now: datetime) -> bool:
+    """The schedule first: what has ended makes no tasks."""
+    moved = [runs.end_due(connection, now), runs.start_due(connection, now)]
     return (
-        runs.continue_cancel(connection, now)
-        or materialization.inventory(connection, now)
-        or materialization.run(connection, now, presence)
+        materialization.inventory(connection, presence, now)
+        or jobs.work(connection, presence, now)
+        or any(moved)
     )

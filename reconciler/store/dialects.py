@@ -3,9 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import orjson
-from sqlalchemy import BigInteger, ColumnElement, Select, String, bindparam, cast, func, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    FromClause,
+    Integer,
+    Select,
+    String,
+    bindparam,
+    cast,
+    func,
+    literal_column,
+    select,
+    type_coerce,
+)
+from sqlalchemy.sql.selectable import CTE
 from sqlalchemy.types import TypeEngine
 
 
@@ -30,3 +45,26 @@ def later_of(column: ColumnElement[int], other: ColumnElement[int]) -> ColumnEle
 def earlier_of(column: ColumnElement[int], other: ColumnElement[int]) -> ColumnElement[int]:
     """The smaller of two numbers."""
     return func.min(column, other)
+
+
+def holds(task: FromClause) -> ColumnElement[bool]:
+    """A task occupies its device: written as the partial indexes have it, which `holds = 1` is not."""
+    return type_coerce(task.c.holds, Integer)  # type: ignore[arg-type]
+
+
+def waits(task: FromClause) -> ColumnElement[bool]:
+    """A task waits for its device: the value stands in the text, because no parameter makes a partial index usable."""
+    return task.c.hold == literal_column("'behind'")
+
+
+def once(query: Select[Any], name: str) -> CTE:
+    """A query whose rows are worked out once, however often their columns are used."""
+    return query.cte(name).prefix_with("MATERIALIZED")
+
+
+def pairs(values: Iterable[tuple[int, str]]) -> Select[int, str]:
+    """A list of numbers with texts as a sub-select, for `tuple_(…).in_(…)`: one bound parameter, like `members`."""
+    listed = [list(pair) for pair in values]
+    each = func.json_each(bindparam(None, orjson.dumps(listed).decode())).table_valued("value")
+    first, second = (each.c.value.op("->>")(literal_column(place)) for place in ("0", "1"))
+    return select(type_coerce(first, BigInteger()), type_coerce(second, String()))

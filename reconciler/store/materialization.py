@@ -1,8 +1,7 @@
-"""Lists become rows: an inventory's names become devices, a run's devices become tasks, chunk by chunk.
+"""An inventory's names become devices, chunk by chunk; and a look at what a batch would do, if it were made now.
 
-Called by services.materialize until nothing is left. A chunk is one transaction that moves a persisted cursor, so
-that a million rows never keep ingest waiting and a crash loses nothing. Conflicts and left-outs are decided in the
-same statements that create the tasks.
+Called by services.materialize until nothing is left, and by previews. A chunk is one transaction that moves a persisted
+cursor, so that a million rows never keep ingest waiting and a crash loses nothing.
 """
 
 from __future__ import annotations
@@ -10,54 +9,53 @@ from __future__ import annotations
 import collections
 import dataclasses
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
-    Boolean,
-    ColumnElement,
+    BigInteger,
     Connection,
-    FromClause,
     Row,
     Select,
+    String,
     and_,
     exists,
     false,
     func,
     literal,
-    null,
     or_,
     select,
     true,
-    type_coerce,
     update,
 )
-from sqlalchemy import insert as plain_insert
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects.sqlite import Insert, insert
 
-from reconciler.domain import lifecycle, targeting
-from reconciler.store import counts, devices, dialects, events, runs, tables
+from reconciler.domain import targeting
+from reconciler.store import devices, dialects, groups, jobs, matching, packed, tables
 
-_run, _task, _device, _version = tables.run, tables.task, tables.device, tables.device_version
+_task, _device, _version = tables.task, tables.device, tables.device_version
+_listed = tables.roster_entry
 
-CHUNK = 20_000
-"""Names a transaction (engine §3)."""
+CHUNK = jobs.CHUNK
+"""Names a transaction."""
 
 
-def inventory(connection: Connection, now: datetime, *, chunk: int = CHUNK) -> bool:
+def inventory(
+    connection: Connection, presence: devices.Presence, now: datetime, *, chunk: int = CHUNK
+) -> bool:
     """One chunk of one inventory's names becomes devices; False when nothing was left to do."""
-    inventory, entry = tables.inventory, tables.roster_entry
+    inventory = tables.inventory
     due = connection.execute(
         select(inventory).where(inventory.c.cursor.is_not(None)).order_by(inventory.c.id).limit(1)
     ).first()
     if due is None:
         return False
-    ahead = select(entry.c.name).where(entry.c.roster_id == due.roster_id, entry.c.name > due.cursor)
-    last = _last(connection, ahead.order_by(entry.c.name).limit(chunk))
+    ahead = select(_listed.c.name).where(_listed.c.roster_id == due.roster_id, _listed.c.name > due.cursor)
+    last = _last(connection, ahead.order_by(_listed.c.name).limit(chunk))
     if last is None:
         _remove_undeclared(connection, due)
     else:
-        _declare(connection, due, last, now)
+        matching.arrived(connection, _declare(connection, due, last, now), presence, now)
     connection.execute(update(inventory).where(inventory.c.id == due.id).values(cursor=last))
     return True
 
@@ -67,208 +65,77 @@ def _last(connection: Connection, names: Select[tuple[str]]) -> str | None:
     return connection.execute(select(func.max(chunk.c.name))).scalar()
 
 
-def _declare(connection: Connection, due: Row[Any], last: str, now: datetime) -> None:
-    """Inserts or updates the devices whose names are in (cursor, last]."""
-    entry = tables.roster_entry
-    names = select(
-        literal(due.product_id),
-        entry.c.name,
-        literal("declared"),
-        literal(due.id),
-        entry.c.tags,
-        literal(now, tables.Moment()),
-    ).where(entry.c.roster_id == due.roster_id, entry.c.name > due.cursor, entry.c.name <= last)
-    statement = insert(_device).from_select(
-        ["product_id", "name", "state", "inventory_id", "tags", "created_at"], names
+def _declare(connection: Connection, due: Row[Any], last: str, now: datetime) -> list[int]:
+    """Devices of the names in (cursor, last], as their list has them; the ids of those that are new or changed.
+
+    Their places on the ring are worked out here: no database has the digest everywhere, and a function of ours that it
+    calls back row by row would wait for the interpreter's lock each time.
+    """
+    key = connection.execute(
+        select(tables.product.c.product_key).where(tables.product.c.id == due.product_id)
+    ).scalar_one()
+    names = [name for (name,) in packed.read(connection, _changed(due, last), {})]
+    if not names:
+        return []
+    places = packed.pack([(name, targeting.hash31(key, name)) for name in names])
+    connection.execute(_upsert(due, now), {"places": places})
+    found = select(packed.rows(_device.c.id)).where(
+        _device.c.product_id == due.product_id, _device.c.name.in_(dialects.members(names))
     )
-    new = statement.excluded
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["product_id", "name"],
-            set_={"state": new.state, "inventory_id": new.inventory_id, "tags": new.tags},
-            where=or_(
-                _device.c.state != new.state,
-                _device.c.inventory_id.is_distinct_from(new.inventory_id),
-                _device.c.tags.is_distinct_from(new.tags),
-            ),
-        )
+    return [device_id for (device_id,) in packed.read(connection, found, {})]
+
+
+def _changed(due: Row[Any], last: str) -> Select[Any]:
+    """The names of the next chunk whose devices are not yet as the list has them."""
+    same = and_(_device.c.product_id == due.product_id, _device.c.name == _listed.c.name)
+    differs = or_(
+        _device.c.id.is_(None),
+        _device.c.state != "declared",
+        _device.c.inventory_id.is_distinct_from(due.id),
+        _device.c.tags.is_distinct_from(_listed.c.tags),
+    )
+    return (
+        select(packed.rows(_listed.c.name))
+        .select_from(_listed.outerjoin(_device, same))
+        .where(_listed.c.roster_id == due.roster_id, _listed.c.name > due.cursor, _listed.c.name <= last)
+        .where(differs)
+    )
+
+
+_PLACES = packed.table("places", {"name": String(), "hash31": BigInteger()})
+
+
+def _upsert(due: Row[Any], now: datetime) -> Insert:
+    values = {
+        "product_id": literal(due.product_id),
+        "name": _PLACES.c.name,
+        "hash31": _PLACES.c.hash31,
+        "state": literal("declared"),
+        "inventory_id": literal(due.id),
+        "tags": _listed.c.tags,
+        "created_at": literal(now, tables.Moment()),
+    }
+    here = and_(_listed.c.roster_id == due.roster_id, _listed.c.name == _PLACES.c.name)
+    rows = select(*values.values()).select_from(_PLACES.join(_listed, here)).where(true())
+    statement = insert(_device).from_select(list(values), rows)
+    return statement.on_conflict_do_update(
+        index_elements=["product_id", "name"],
+        set_={name: statement.excluded[name] for name in ("state", "inventory_id", "tags")},
     )
 
 
 def _remove_undeclared(connection: Connection, due: Row[Any]) -> None:
     """Devices that the inventory no longer names stay in their running batches, but are targeted no more."""
-    entry = tables.roster_entry
-    still = exists().where(entry.c.roster_id == due.roster_id, entry.c.name == _device.c.name)
-    connection.execute(
-        update(_device)
-        .where(_device.c.inventory_id == due.id, ~still)
-        .values(state="removed", inventory_id=None)
-    )
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Presence:
-    """What must be known to make a push due at once: the daemon's epoch, and the settle time after a connect."""
-
-    epoch: int
-    settle: timedelta
-
-
-def run(connection: Connection, now: datetime, presence: Presence, *, chunk: int = CHUNK) -> bool:
-    """Decides one chunk of devices of the oldest incomplete run; False when there is nothing to do.
-
-    A run waits until the inventories of its product are complete: a device that is declared in the same commit
-    as the batch belongs to it.
-    """
-    waiting = select(tables.inventory.c.product_id).where(tables.inventory.c.cursor.is_not(None))
-    due = connection.execute(
-        select(_run)
-        .where(_run.c.phase == "IN_PROGRESS", _run.c.cursor.is_not(None), _run.c.product_id.not_in(waiting))
-        .order_by(_run.c.id)
-        .limit(1)
-    ).first()
-    if due is None:
-        return False
-    last = _last(connection, _named(due).order_by(_device.c.name).limit(chunk))
-    if last is not None:
-        _decide(connection, due, last, now, presence)
-    connection.execute(update(_run).where(_run.c.id == due.id).values(cursor=last))
-    if last is None:
-        runs.finish(connection, [due.id], now)
-    return True
-
-
-def _named(due: Row[Any]) -> Select[tuple[str]]:
-    """The names of the run's devices after its cursor."""
-    query = select(_device.c.name).where(
-        _device.c.product_id == due.product_id, _device.c.name > due.cursor, _device.c.state != "removed"
-    )
-    if due.roster_id is None:
-        return query
-    entry = tables.roster_entry
-    return query.where(exists().where(entry.c.roster_id == due.roster_id, entry.c.name == _device.c.name))
-
-
-def conditions(due: Row[Any]) -> targeting.Conditions:
-    """What a row of `run` asks of a device's version."""
-    return targeting.Conditions(
-        due.module, due.target_version, tuple(due.source_versions), allow_downgrade=due.allow_downgrade
-    )
-
-
-class _Chunk:
-    """The devices of one chunk, joined to their versions, and who of them fits."""
-
-    def __init__(self, connection: Connection, due: Row[Any], last: str) -> None:
-        asked = conditions(due)
-        known = devices.reported_versions(connection, due.product_id, asked.module)
-        self.verdicts = {version: targeting.judge(asked, version) for version in known}
-        self.source: FromClause = _device.outerjoin(
-            _version, and_(_version.c.device_id == _device.c.id, _version.c.module == asked.module)
-        )
-        named = _named(due).where(_device.c.name <= last).whereclause
-        assert named is not None
-        self.within: ColumnElement[bool] = named
-        fits: ColumnElement[bool] = self.reports(None)
-        self.fits = or_(fits, _version.c.version.is_(None)) if targeting.judge(asked, None) is None else fits
-
-    def reports(self, verdict: targeting.LeftOut | None) -> ColumnElement[bool]:
-        """The device reports a version on which the batch's conditions give this verdict."""
-        listed = [version for version, given in self.verdicts.items() if given is verdict]
-        return _version.c.version.in_(dialects.members(listed))
-
-
-def _decide(connection: Connection, due: Row[Any], last: str, now: datetime, presence: Presence) -> None:
-    """Left-outs, conflicts and new tasks of one chunk: one statement each, whatever its size."""
-    chunk = _Chunk(connection, due, last)
-    left = sum(
-        _leave_out(connection, due, chunk, reason)
-        for reason in (targeting.LeftOut.ALREADY, targeting.LeftOut.DOWNGRADE)
-    )
-    busy = exists().where(_task.c.device_id == _device.c.id, _task.c.holds)
-    conflicts = _insert(connection, chunk, and_(chunk.fits, busy), _failed(due, now))
-    created = _insert(connection, chunk, and_(chunk.fits, ~busy), _queued(due, now, presence))
-    moves = counts.Moves()
-    moves.add((due.id, lifecycle.Status.FAILED, lifecycle.Reason.CONFLICT), conflicts)
-    moves.add((due.id, lifecycle.Status.QUEUED, None), created)
-    moves.write(connection)
-    message = (
-        f"{created} task{'s' * (created != 1)} created, {conflicts} failed at once as conflict, "
-        f"{left} device{'s' * (left != 1)} left out"
-    )
-    event = events.Event(
-        type=events.Type.MATERIALIZED,
-        kind="Batch",
-        name=due.batch,
-        run_id=due.id,
-        revision_id=due.revision_id,
-        message=message,
-    )
-    events.append(connection, now, [event])
-
-
-_Values = dict[str, ColumnElement[Any]]
-
-
-def _base(due: Row[Any], now: datetime) -> _Values:
-    return {
-        "run_id": literal(due.id),
-        "device_id": _device.c.id,
-        "module": literal(due.module),
-        "revision_id": literal(due.revision_id),
-        "source_version": _version.c.version,
-        "created_at": literal(now, tables.Moment()),
-    }
-
-
-def _failed(due: Row[Any], now: datetime) -> _Values:
-    return _base(due, now) | {
-        "status": literal(str(lifecycle.Status.FAILED)),
-        "reason": literal(str(lifecycle.Reason.CONFLICT)),
-        "holds": literal(False, Boolean()),  # noqa: FBT003 - a SQL literal
-        "ended_at": literal(now, tables.Moment()),
-    }
-
-
-def _queued(due: Row[Any], now: datetime, presence: Presence) -> _Values:
-    """A push is due at once for a device that is there, but not before its own report could be heard."""
-    values = _base(due, now) | {
-        "status": literal(str(lifecycle.Status.QUEUED)),
-        "holds": literal(True, Boolean()),  # noqa: FBT003 - a SQL literal
-    }
-    if not due.push_delivery:
-        return values
-    since = dialects.earlier_of(  # not in the future, where a clock that was set back may have left it
-        type_coerce(_device.c.online_since, tables.Number), literal(tables.milliseconds(now))
-    )
-    settled = since + presence.settle // tables.MILLISECOND
-    first = dialects.later_of(settled, literal(tables.milliseconds(now)))
-    here = _device.c.online_epoch == presence.epoch
-    values["push_due_at"] = type_coerce(func.iif(here, first, null()), tables.Moment())
-    return values
-
-
-def _insert(connection: Connection, chunk: _Chunk, which: ColumnElement[bool], values: _Values) -> int:
-    rows = select(*values.values()).select_from(chunk.source).where(chunk.within, which)
-    return connection.execute(plain_insert(_task).from_select(list(values), rows)).rowcount
-
-
-def _leave_out(connection: Connection, due: Row[Any], chunk: _Chunk, reason: targeting.LeftOut) -> int:
-    rows = (
-        select(literal(due.id), _device.c.id, literal(str(reason)), _version.c.version)
-        .select_from(chunk.source)
-        .where(chunk.within, chunk.reports(reason))
-    )
-    columns = ["run_id", "device_id", "reason", "version"]
-    return connection.execute(plain_insert(tables.left_out).from_select(columns, rows)).rowcount
+    still = exists().where(_listed.c.roster_id == due.roster_id, _listed.c.name == _device.c.name)
+    gone = and_(_device.c.inventory_id == due.id, ~still)
+    groups.leave(connection, select(_device.c.id).where(gone))
+    connection.execute(update(_device).where(gone).values(state="removed", inventory_id=None))
 
 
 def anything_due(connection: Connection) -> bool:
-    """True when an inventory, a run or a cancellation is incomplete: a cheap look, so that idling writes nothing."""
+    """True when an inventory is incomplete or a job is open: a cheap look, so that idling writes nothing."""
     inventories = exists().where(tables.inventory.c.cursor.is_not(None))
-    runs_due = exists().where(_run.c.phase == "IN_PROGRESS", _run.c.cursor.is_not(None))
-    canceled = exists().where(_run.c.cancel_statuses.is_not(None))
-    return bool(connection.execute(select(or_(inventories, runs_due, canceled))).scalar())
+    return jobs.any_open(connection) or bool(connection.execute(select(inventories)).scalar())
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

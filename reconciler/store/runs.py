@@ -1,4 +1,9 @@
-"""Runs: one life of a batch each. Made and cancelled by apply, ended by whoever moves their last task."""
+"""Runs: one life of a batch each, or of a package's trial (platform rules §4, §3 "Verification").
+
+Made, changed and cancelled by apply and operators; started and ended by the clock (`start_due`, `end_due`: sweep);
+completed by whoever moves their last task. What is to be done to their tasks is a job (`jobs`): nothing here touches a
+task.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +12,25 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, exists, func, insert, literal, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    and_,
+    case,
+    exists,
+    func,
+    insert,
+    null,
+    or_,
+    select,
+    update,
+)
 
 from reconciler.domain import actual, lifecycle, resources, targeting
-from reconciler.store import counts, dialects, events, tables
+from reconciler.store import counts, dialects, events, joblist, tables
 
-_run, _task = tables.run, tables.task
+_run, _job, _package, _count = tables.run, tables.job, tables.package, tables.task_count
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,42 +81,102 @@ class Changes:
     """Only a dynamic run's may differ: then it looks at the fleet again."""
 
 
+_OPENS = [str(state) for state in actual.Verification if state.opens]
+_UNENDED = [str(phase) for phase in actual.UNENDED]
+
+
 def create(connection: Connection, new: NewRun, now: datetime) -> int:
-    """Starts a batch's next life; its tasks come with materialisation. Returns the run's id."""
+    """Begins a batch's next life; its tasks come with its jobs. Returns the run's id.
+
+    It starts at once, unless its schedule or its package's trial keeps it (platform rules §4). One whose end has passed
+    is over before it began.
+    """
+    if new.end_at is not None and new.end_at <= now:
+        return _insert(connection, new, now, phase=actual.Phase.COMPLETED, ended_at=now, schedule_ended=True)
+    if new.type is actual.RunType.VERIFY:
+        _judge_package(connection, new.package_id, actual.Verification.VERIFYING)
+    starts = (new.start_at is None or new.start_at <= now) and _is_open(connection, new)
+    if not starts:
+        run_id = _insert(connection, new, now, phase=actual.Phase.PLANNED)
+    else:
+        run_id = _insert(connection, new, now, phase=actual.Phase.IN_PROGRESS, started_at=now)
+    if new.type is not actual.RunType.DYNAMIC:
+        joblist.add(connection, run_id, joblist.Type.CREATE)
+    elif starts and not new.new_reports_only:
+        joblist.add(connection, run_id, joblist.Type.SCAN)
+    return run_id
+
+
+def _is_open(connection: Connection, new: NewRun) -> bool:
+    """No trial of its package is awaited; a trial waits for none."""
+    state = select(_package.c.verification).where(_package.c.id == new.package_id)
+    return new.type is actual.RunType.VERIFY or connection.execute(state).scalar_one() in _OPENS
+
+
+def _insert(connection: Connection, new: NewRun, now: datetime, **changes: Any) -> int:
     number = select(func.coalesce(func.max(_run.c.number), 0) + 1).where(_run.c.object_id == new.object_id)
+    values = {field.name: getattr(new, field.name) for field in dataclasses.fields(new)}
+    conditions, retry = values.pop("conditions"), values.pop("retry")
     result = connection.execute(
         insert(_run).values(
-            object_id=new.object_id,
-            batch=new.batch,
+            **values | {"tags": dict(new.tags), "suspended_at": now if new.suspended else None},
+            **_retry(retry),
             number=number.scalar_subquery(),
-            product_id=new.product_id,
-            package_id=new.package_id,
-            revision_id=new.revision_id,
-            phase="IN_PROGRESS",
-            roster_id=new.roster_id,
-            module=new.conditions.module,
-            target_version=new.conditions.target_version,
-            source_versions=list(new.conditions.source_versions),
-            allow_downgrade=new.conditions.allow_downgrade,
-            push_rate=new.push_rate,
-            timeout=new.timeout,
-            push_delivery=new.push_delivery,
-            tags=dict(new.tags),
-            cursor="",
+            module=conditions.module,
+            target_version=conditions.target_version,
+            source_versions=list(conditions.source_versions),
+            allow_downgrade=conditions.allow_downgrade,
             created_at=now,
+            **changes,
         )
     )
     assert result.inserted_primary_key is not None
     return int(result.inserted_primary_key[0])
 
 
-def change(
-    connection: Connection, run_id: int, *, push_rate: int, timeout: timedelta | None, tags: Mapping[str, str]
-) -> None:
-    """What may change while a run goes on (platform rules §4). The timeout counts for tasks that start later."""
+def _retry(retry: lifecycle.Retry | None) -> dict[str, Any]:
+    return {"retry_interval": retry.interval if retry else None, "retry_limit": retry.limit if retry else 0}
+
+
+def change(connection: Connection, run_id: int, changes: Changes, now: datetime) -> None:
+    """What may change while a run goes on (platform rules §4).
+
+    Timeout and retry count for what happens from now on. With other source versions a dynamic run looks at the fleet
+    again. An end that is put off opens the schedule again; tasks that it has ended stay so.
+    """
+    run = connection.execute(select(_run).where(_run.c.id == run_id)).one()
+    is_over = run.schedule_ended and changes.end_at is not None and changes.end_at <= now
+    was_suspended = run.suspended or run.suspended_by is not None
+    is_suspended = changes.suspended or run.suspended_by is not None
     connection.execute(
-        update(_run).where(_run.c.id == run_id).values(push_rate=push_rate, timeout=timeout, tags=dict(tags))
+        update(_run)
+        .where(_run.c.id == run_id)
+        .values(
+            push_rate=changes.push_rate,
+            timeout=changes.timeout,
+            tags=dict(changes.tags),
+            end_at=changes.end_at,
+            schedule_ended=is_over,
+            suspended=changes.suspended,
+            suspended_at=(run.suspended_at if was_suspended else now) if is_suspended else None,
+            source_versions=list(changes.source_versions),
+            **_retry(changes.retry),
+        )
     )
+    if run.type == actual.RunType.DYNAMIC and set(changes.source_versions) != set(run.source_versions):
+        scan(connection, [run_id])
+
+
+def scan(connection: Connection, run_ids: Iterable[int]) -> None:
+    """Those of some dynamic runs that have started look at the fleet; who waits for new reports doesn't."""
+    looking = select(_run.c.id).where(
+        _run.c.id.in_(dialects.members(run_ids)),
+        _run.c.phase == actual.Phase.IN_PROGRESS,
+        _run.c.type == actual.RunType.DYNAMIC,
+        ~_run.c.new_reports_only,
+    )
+    for run_id in connection.execute(looking).scalars().all():
+        joblist.add(connection, run_id, joblist.Type.SCAN)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -111,142 +189,161 @@ class Cancellation:
 
 
 def cancel(connection: Connection, run_id: int, cancellation: Cancellation, now: datetime) -> int:
-    """Cancels a run: no task is created or pushed any more, tasks in the given statuses end, the others go on.
+    """Cancels a run: it makes no more tasks, those in the given statuses end, the others go on.
 
-    A small run's tasks end in this transaction; of a large one the first chunk does, and `continue_cancel` ends the
-    others. Returns the number of tasks that are to end.
+    A job ends them, and until it has, the run pushes nothing. Returns the number of tasks that are to end.
     """
     run = connection.execute(
         update(_run)
-        .where(_run.c.id == run_id, _run.c.phase == "IN_PROGRESS")
-        .values(
-            phase="CANCELED",
-            canceled_by=cancellation.by,
-            cursor=None,
-            ended_at=now,
-            cancel_statuses=[str(status) for status in cancellation.statuses],
-            cancel_cursor=0,
-        )
-        .returning(_run.c.batch, _run.c.revision_id)
+        .where(_run.c.id == run_id, _run.c.phase.in_(_UNENDED))
+        .values(phase=actual.Phase.CANCELED, canceled_by=cancellation.by, ended_at=now)
+        .returning(_run.c.id, _run.c.batch, _run.c.revision_id, _run.c.type, _run.c.package_id)
     ).first()
     if run is None:
         return 0
+    joblist.drop(connection, run_id, (joblist.Type.CREATE, joblist.Type.SCAN))
     unfinished = counts.read(connection, [run_id]).get(run_id, {})
     total = sum(unfinished.get(status, 0) for status in cancellation.statuses)
     why = f": {cancellation.message}" if cancellation.message else ""
-    event = events.Event(
-        type=events.Type.CANCELED,
-        kind="Batch",
-        name=run.batch,
-        run_id=run_id,
-        revision_id=run.revision_id,
-        message=f"by {cancellation.by}, {total} {'task ends' if total == 1 else 'tasks end'}{why}",
-    )
-    events.append(connection, now, [event])
-    continue_cancel(connection, now)
+    if total:
+        statuses = [str(status) for status in cancellation.statuses]
+        arguments = {"statuses": statuses, "message": f"canceled with its batch by {cancellation.by}{why}"}
+        joblist.add(connection, run_id, joblist.Type.CANCEL, arguments)
+    if run.type == actual.RunType.VERIFY:
+        _judge_package(connection, run.package_id, actual.Verification.FAILED)
+    message = f"by {cancellation.by}, {total} {'task ends' if total == 1 else 'tasks end'}{why}"
+    events.append(connection, now, [_event(run, events.Type.CANCELED, message)])
     return total
 
 
-CHUNK = 20_000
-"""Tasks a transaction: more would keep ingest waiting (engine §3)."""
+def _judge_package(connection: Connection, package_id: int, result: actual.Verification) -> None:
+    connection.execute(update(_package).where(_package.c.id == package_id).values(verification=result))
 
 
-def continue_cancel(connection: Connection, now: datetime, *, chunk: int = CHUNK) -> bool:
-    """Ends one chunk of the tasks of a cancelled run; False when no cancellation is under way."""
-    run = connection.execute(
-        select(_run.c.id, _run.c.cancel_statuses, _run.c.cancel_cursor)
-        .where(_run.c.cancel_statuses.is_not(None))
+def _event(run: Row[*tuple[Any, ...]], type_: events.Type, message: str) -> events.Event:
+    kind = "Package" if run.type == actual.RunType.VERIFY else "Batch"
+    return events.Event(
+        type=type_, kind=kind, name=run.batch, run_id=run.id, revision_id=run.revision_id, message=message
+    )
+
+
+# ------------------------------------------------------------------------------------------------ time
+
+_CREATING = exists().where(_job.c.run_id == _run.c.id, _job.c.type == joblist.Type.CREATE)
+
+
+def start_due(connection: Connection, now: datetime) -> bool:
+    """Starts the runs whose time has come and whose package may be sent; False when there was none.
+
+    A static run's tasks are looked at again before anything is pushed; a dynamic run looks at the fleet. What a
+    cancelled run that never started has left starts at its time, too.
+    """
+    verified = exists().where(_package.c.id == _run.c.package_id, _package.c.verification.in_(_OPENS))
+    due = connection.execute(
+        select(_run.c.id, _run.c.batch, _run.c.revision_id, _run.c.type, _run.c.phase)
+        .where(_run.c.started_at.is_(None), or_(_planned(), _left_over()))
+        .where(or_(_run.c.start_at.is_(None), _run.c.start_at <= now))
+        .where(or_(_run.c.end_at.is_(None), _run.c.end_at > now), ~_run.c.schedule_ended)
+        .where(or_(verified, _run.c.type == actual.RunType.VERIFY), ~_CREATING)
         .order_by(_run.c.id)
-        .limit(1)
-    ).first()
-    if run is None:
+    ).all()
+    if not due:
         return False
-    ahead = and_(_task.c.run_id == run.id, _task.c.device_id > run.cancel_cursor)
-    devices = select(_task.c.device_id).where(ahead).order_by(_task.c.device_id).limit(chunk).subquery()
-    last = connection.execute(select(func.max(devices.c.device_id))).scalar()
-    if last is not None:
-        _cancel_tasks(connection, run, and_(ahead, _task.c.device_id <= last), now)
-    done = {"cancel_statuses": None, "cancel_cursor": None} if last is None else {"cancel_cursor": last}
-    connection.execute(update(_run).where(_run.c.id == run.id).values(**done))
+    ids = [run.id for run in due]
+    planned = case((_run.c.phase == actual.Phase.PLANNED, str(actual.Phase.IN_PROGRESS)), else_=_run.c.phase)
+    connection.execute(
+        update(_run).where(_run.c.id.in_(dialects.members(ids))).values(started_at=now, phase=planned)
+    )
+    for run in due:
+        if run.type != actual.RunType.DYNAMIC:
+            joblist.add(connection, run.id, joblist.Type.START)
+    scan(connection, ids)
+    events.append(connection, now, [_event(run, events.Type.STARTED, "its batch starts") for run in due])
     return True
 
 
-def _cancel_tasks(
-    connection: Connection, run: Row[*tuple[Any, ...]], which: ColumnElement[bool], now: datetime
-) -> None:
-    """Ends the tasks in their statuses, writes their events from the same rows, and moves the counts."""
-    moves = counts.Moves()
-    for name in run.cancel_statuses:
-        status = lifecycle.Status(name)
-        _log_canceled(connection, and_(which, _task.c.status == status), now)
-        ended = connection.execute(
-            update(_task)
-            .where(which, _task.c.status == status)
-            .values(
-                status=lifecycle.Status.CANCELED,
-                reason=lifecycle.Reason.CANCELED,
-                holds=False,
-                ended_at=now,
-                push_due_at=None,
-                deadline_at=None,
-                claim_epoch=None,
-            )
-        ).rowcount
-        canceled = (run.id, lifecycle.Status.CANCELED, lifecycle.Reason.CANCELED)
-        moves.move((run.id, status, None), canceled, ended)
-    moves.write(connection)
+def _planned() -> ColumnElement[bool]:
+    return _run.c.phase == actual.Phase.PLANNED
 
 
-def _log_canceled(connection: Connection, which: ColumnElement[bool], now: datetime) -> None:
-    lines = select(
-        literal(now, tables.Moment()),
-        literal(str(events.Type.TASK)),
-        _task.c.run_id,
-        _task.c.id,
-        _task.c.device_id,
-        _task.c.revision_id,
-        _task.c.status,
-        literal(str(lifecycle.Status.CANCELED)),
-        literal(str(lifecycle.Reason.CANCELED)),
-    ).where(which)
-    columns = [
-        "at",
-        "type",
-        "run_id",
-        "task_id",
-        "device_id",
-        "revision_id",
-        "from_status",
-        "to_status",
-        "reason",
-    ]
-    connection.execute(insert(tables.event).from_select(columns, lines))
+def _unfinished() -> ColumnElement[bool]:
+    return exists().where(
+        _count.c.run_id == _run.c.id,
+        _count.c.status.in_([str(status) for status in lifecycle.UNFINISHED]),
+        _count.c.count > 0,
+    )
+
+
+def _left_over() -> ColumnElement[bool]:
+    """Cancelled before it started, with tasks that go on."""
+    return and_(_run.c.phase == actual.Phase.CANCELED, _unfinished())
+
+
+def end_due(connection: Connection, now: datetime) -> bool:
+    """Ends the schedules whose time has come; False when there was none. Jobs end their tasks."""
+    due = (
+        connection.execute(
+            update(_run)
+            .where(_run.c.end_at <= now, ~_run.c.schedule_ended)
+            .where(or_(_run.c.phase.in_(_UNENDED), _left_over()))
+            .values(schedule_ended=True)
+            .returning(_run.c.id)
+        )
+        .scalars()
+        .all()
+    )
+    for run_id in due:
+        joblist.drop(connection, run_id, (joblist.Type.CREATE,))
+        joblist.add(connection, run_id, joblist.Type.END)
+    return bool(due)
+
+
+# ------------------------------------------------------------------------------------------------- ends
 
 
 def finish(connection: Connection, run_ids: Iterable[int], now: datetime) -> None:
-    """Completes those runs whose last task has ended."""
-    count = tables.task_count
-    unfinished = exists().where(
-        count.c.run_id == _run.c.id,
-        count.c.status.in_([str(s) for s in lifecycle.UNFINISHED]),
-        count.c.count > 0,
-    )
+    """Completes those runs whose last task has ended. Dynamic ones go on, and those that still have work to do.
+
+    A trial that completes has its result, and what waited for it starts (platform rules §3).
+    """
+    listed = list(run_ids)
+    if not listed:
+        return
+    working = exists().where(_job.c.run_id == _run.c.id, _job.c.type.in_(joblist.COMPLETING))
+    over = and_(_planned(), _run.c.schedule_ended)
     completed = connection.execute(
         update(_run)
-        .where(_run.c.id.in_(dialects.members(run_ids)), _run.c.phase == "IN_PROGRESS")
-        .where(_run.c.cursor.is_(None), ~unfinished)
-        .values(phase="COMPLETED", ended_at=now)
-        .returning(_run.c.id, _run.c.batch, _run.c.revision_id)
+        .where(_run.c.id.in_(dialects.members(listed)), _run.c.type != actual.RunType.DYNAMIC)
+        .where(or_(_run.c.phase == actual.Phase.IN_PROGRESS, over), ~working, ~_unfinished())
+        .values(phase=actual.Phase.COMPLETED, ended_at=now)
+        .returning(_run.c.id, _run.c.batch, _run.c.revision_id, _run.c.type, _run.c.package_id)
     ).all()
-    lines = [
-        events.Event(
-            type=events.Type.COMPLETED,
-            kind="Batch",
-            name=row.batch,
-            run_id=row.id,
-            revision_id=row.revision_id,
-            message="all tasks have ended",
-        )
-        for row in completed
-    ]
-    events.append(connection, now, lines)
+    events.append(
+        connection, now, [_event(run, events.Type.COMPLETED, "all tasks have ended") for run in completed]
+    )
+    trials = [run for run in completed if run.type == actual.RunType.VERIFY]
+    for run in trials:
+        _judge_package(connection, run.package_id, _result(connection, run.id))
+    if trials:
+        start_due(connection, now)
+
+
+def _result(connection: Connection, run_id: int) -> actual.Verification:
+    """Verified when every test device got there, or was there already, and there was one at all."""
+    counted = counts.read(connection, [run_id]).get(run_id, {})
+    done = counted.get(lifecycle.Status.SUCCEEDED, 0)
+    there = select(func.count()).where(
+        tables.left_out.c.run_id == run_id, tables.left_out.c.reason == targeting.LeftOut.ALREADY
+    )
+    if sum(counted.values()) == done and done + connection.execute(there).scalar_one():
+        return actual.Verification.VERIFIED
+    return actual.Verification.FAILED
+
+
+def reopen(connection: Connection, run_id: int) -> None:
+    """A task of a run that had completed is upgraded again: the run goes on (platform rules §5, last row but one)."""
+    connection.execute(
+        update(_run)
+        .where(_run.c.id == run_id, _run.c.phase == actual.Phase.COMPLETED)
+        .values(phase=actual.Phase.IN_PROGRESS, ended_at=null())
+    )

@@ -20,7 +20,7 @@ from reconciler.store.database import Database
 
 FLEET = ["dev-0", "dev-1", "dev-2", "dev-3", "dev-4"]
 US = tasks.Claimant(1, 1, seed.SETTLE)
-PRESENCE = materialization.Presence(1, seed.SETTLE)
+PRESENCE = devices.Presence(1, seed.SETTLE)
 
 names = st.sampled_from(FLEET)
 happenings = st.sampled_from(
@@ -71,7 +71,7 @@ class World:
             self.batches += 1
             seed.batch(connection, f"batch-{self.batches}", timeout=timedelta(minutes=1))
         elif what == "chunk":
-            materialization.run(connection, self.now, PRESENCE, chunk=2)
+            jobs.work(connection, PRESENCE, self.now, 2)
         elif what == "cancel" and newest is not None:
             runs.cancel(connection, newest, runs.Cancellation("git", *given), self.now)
         elif what == "cancel chunk":

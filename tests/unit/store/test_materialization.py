@@ -11,10 +11,11 @@ from sqlalchemy import func, select
 
 from reconciler.domain import lifecycle, targeting
 from reconciler.domain.lifecycle import Status
-from reconciler.store import about, counts, materialization, runs, status, tables
+from reconciler.store import about, counts, devices, jobs, materialization, runs, status, tables
 
 CHUNK = 3
 FLEET = [f"dev-{number}" for number in range(8)]
+PRESENCE = devices.Presence(1, seed.SETTLE)
 
 
 def states(database):
@@ -71,7 +72,7 @@ def test_each_chunk_of_an_inventory_is_a_transaction_and_the_next_one_goes_on_be
     sizes = []
     for _ in range(5):
         with database.writing() as connection:
-            more = materialization.inventory(connection, NOW, chunk=CHUNK)
+            more = materialization.inventory(connection, PRESENCE, NOW, chunk=CHUNK)
         sizes.append((more, len(states(database))))
     assert sizes == [(True, 3), (True, 6), (True, 8), (True, 8), (False, 8)]
 
@@ -128,8 +129,7 @@ def test_a_batch_waits_for_the_inventories_of_its_commit(database):
         seed.package(connection)
         seed.inventory(connection, FLEET)
         seed.batch(connection)
-        presence = materialization.Presence(1, seed.SETTLE)
-        assert not materialization.run(connection, NOW, presence)
+        assert not jobs.work(connection, PRESENCE, NOW)
     seed.materialize(database, chunk=CHUNK)
     assert set(tasks(database)) == set(FLEET)
 
@@ -203,8 +203,7 @@ def test_a_batch_whose_tasks_all_conflicted_completes_too(declared):
 def test_a_run_that_is_not_whole_yet_does_not_complete(declared):
     with declared.writing() as connection:
         run_id = seed.batch(connection)
-        presence = materialization.Presence(1, seed.SETTLE)
-        materialization.run(connection, NOW, presence, chunk=CHUNK)
+        jobs.work(connection, PRESENCE, NOW, CHUNK)
     for name in FLEET[:3]:
         with declared.writing() as connection:
             seed.send(connection, name, lifecycle.reported(_active(connection, name), "1.4.0"))
@@ -219,7 +218,7 @@ def _active(connection, name):
     from reconciler.store import tasks as store
 
     device = seed.find(connection, [name])[name]
-    return store.active(connection, [device.id])[device.id]
+    return store.active(connection, [device.id])[device.id][0]
 
 
 @pytest.mark.parametrize("crashes", [1, 2, 3, 4])
@@ -228,11 +227,10 @@ def test_a_crash_in_a_chunk_loses_nothing_and_doubles_nothing(declared, crashes)
     with declared.writing() as connection:
         seed.report(connection, {"dev-0": "1.4.0", "dev-4": "1.4.0"})
         seed.batch(connection)
-    presence = materialization.Presence(1, seed.SETTLE)
 
     def chunk(*, crash):
         with declared.writing() as connection:
-            more = materialization.run(connection, NOW, presence, chunk=CHUNK)
+            more = jobs.work(connection, PRESENCE, NOW, CHUNK)
             if crash:
                 raise InterruptedError
             return more
@@ -252,15 +250,13 @@ def test_a_crash_in_a_chunk_loses_nothing_and_doubles_nothing(declared, crashes)
     assert_counted(declared)
 
 
-def test_a_device_that_is_declared_behind_the_cursor_belongs_to_the_next_batch(declared):
-    presence = materialization.Presence(1, seed.SETTLE)
+def test_a_device_that_is_declared_after_a_batch_began_belongs_to_the_next_one(declared):
     with declared.writing() as connection:
         seed.batch(connection)
-        materialization.run(connection, NOW, presence, chunk=CHUNK)
+        jobs.work(connection, PRESENCE, NOW, CHUNK)
         seed.inventory(connection, [*FLEET, "dev-00", "dev-99"])
     seed.materialize(declared, chunk=CHUNK)
-    assert "dev-99" in tasks(declared)
-    assert "dev-00" not in tasks(declared)
+    assert set(tasks(declared)) == set(FLEET)
 
 
 def test_a_push_is_due_at_once_only_for_devices_that_are_there_and_settled(declared):
@@ -269,7 +265,7 @@ def test_a_push_is_due_at_once_only_for_devices_that_are_there_and_settled(decla
         seed.online(connection, ["dev-2"], now=NOW - 4 * SECOND)
         seed.online(connection, ["dev-3"], epoch=99)
         run_id = seed.batch(connection)
-        materialization.run(connection, NOW, materialization.Presence(1, 10 * SECOND))
+        jobs.work(connection, devices.Presence(1, 10 * SECOND), NOW)
         due = {name: seed.task(connection, name, run_id).push_due_at for name in FLEET[:4]}
     assert due == {"dev-0": None, "dev-1": NOW, "dev-2": NOW + 6 * SECOND, "dev-3": None}
 
@@ -284,10 +280,9 @@ def test_the_oldest_incomplete_run_comes_first(declared):
 
 
 def test_a_canceled_run_gets_no_more_tasks(declared):
-    presence = materialization.Presence(1, seed.SETTLE)
     with declared.writing() as connection:
         run_id = seed.batch(connection)
-        materialization.run(connection, NOW, presence, chunk=CHUNK)
+        jobs.work(connection, PRESENCE, NOW, CHUNK)
         runs.cancel(connection, run_id, runs.Cancellation("git", ()), NOW)
     seed.materialize(declared, chunk=CHUNK)
     assert set(tasks(declared)) == set(FLEET[:3])

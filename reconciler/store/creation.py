@@ -1,0 +1,207 @@
+"""Candidates become tasks: the conflict rule and the entries of the table, in one statement for any number of devices.
+
+Called by `static` (a chunk of a static run's devices) and `matching` (devices that match dynamic runs), which decide
+who is a candidate. Here it is decided how each begins: free, as a conflict, or behind another task (platform rules §4
+"conflict"), and the counters are moved with it.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Callable, Collection, Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    CTE,
+    Boolean,
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    case,
+    exists,
+    func,
+    insert,
+    literal,
+    null,
+    or_,
+    select,
+    true,
+)
+
+from reconciler.domain import lifecycle, resources
+from reconciler.domain.lifecycle import ENTRIES, Entry
+from reconciler.store import bulk, counts, devices, dialects, entry, runs, tables
+
+_task, _run, _device = tables.task, tables.run, tables.device
+_other = tables.task.alias("other")
+_before = tables.run.alias("before")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Candidates:
+    """Who is to get a task of which run: at most one a device and slot."""
+
+    query: Select[Any]
+    """Its columns: run_id, device_id, match_no, and what the device reports for the run's module, as version."""
+    run_ids: Collection[int]
+    """The runs in it."""
+    once: bool = False
+    """A device gets no second conflict of a run for one version (dynamic matches)."""
+
+
+Made = Mapping[int, Mapping[Entry, int]]
+"""How many tasks began how, by run."""
+
+
+def create(connection: Connection, candidates: Candidates, presence: devices.Presence, now: datetime) -> Made:
+    """Makes the tasks of some candidates, their counters, and an end of what they overwrite; how many began how.
+
+    What waits for a device behind a task that is overwritten goes on waiting, behind the new one.
+    """
+    succeeding = _succeeding(connection, candidates.run_ids)
+    for run in _overwriting(connection, candidates.run_ids):
+        _overwrite(connection, candidates.query, run, succeeding, now)
+    last = connection.execute(select(func.coalesce(func.max(_task.c.id), 0))).scalar_one()
+    entering = _entering(candidates.query, succeeding)
+    _insert(connection, entering, _values(entering, presence, now), once=candidates.once)
+    return _count(connection, last)
+
+
+# ------------------------------------------------------------------------------------- the conflict rule
+
+
+def _succeeding(connection: Connection, run_ids: Collection[int]) -> list[int]:
+    """Those of some runs whose batch has an earlier run that still drains."""
+    count = tables.task_count
+    draining = exists().where(
+        count.c.run_id == _before.c.id,
+        count.c.status.in_([str(status) for status in lifecycle.UNFINISHED]),
+        count.c.count > 0,
+    )
+    earlier = exists().where(_before.c.object_id == _run.c.object_id, _before.c.id < _run.c.id, draining)
+    query = select(_run.c.id).where(_run.c.id.in_(dialects.members(run_ids)), earlier)
+    return list(connection.execute(query).scalars())
+
+
+def _same_slot() -> ColumnElement[bool]:
+    """Another task of the device excludes one of this run."""
+    return or_(_other.c.module == _run.c.module, ~_other.c.multi, ~_run.c.multi_module)
+
+
+def _behind_earlier(device_id: ColumnElement[int]) -> ColumnElement[bool]:
+    """An earlier run of the batch is not done with the device: the new task waits, whatever `conflict` says."""
+    mine = select(_before.c.id).where(_before.c.object_id == _run.c.object_id, _before.c.id < _run.c.id)
+    return exists().where(
+        _other.c.device_id == device_id, _other.c.ended_at.is_(None), _other.c.run_id.in_(mine), _same_slot()
+    )
+
+
+def _entering(candidates: Select[Any], succeeding: Collection[int]) -> CTE:
+    """The candidates, and how each begins."""
+    candidate = candidates.subquery("candidate")
+    busy = exists().where(_other.c.device_id == candidate.c.device_id, dialects.holds(_other), _same_slot())
+    waits = _run.c.conflict == resources.Conflict.WAIT
+    ways = [(and_(busy, waits), Entry.BEHIND), (busy, Entry.CONFLICT)]
+    if succeeding:
+        after = and_(_run.c.id.in_(succeeding), _behind_earlier(candidate.c.device_id))
+        ways.insert(0, (after, Entry.BEHIND))
+    how = case(*[(condition, literal(str(way))) for condition, way in ways], else_=literal(str(Entry.FREE)))
+    query = select(*candidate.c, how.label("entry")).join(_run, _run.c.id == candidate.c.run_id)
+    return dialects.once(query, "entering")
+
+
+def _overwriting(connection: Connection, run_ids: Collection[int]) -> list[Any]:
+    query = select(_run.c.id, _run.c.batch).where(
+        _run.c.id.in_(dialects.members(run_ids)), _run.c.conflict == resources.Conflict.OVERWRITE
+    )
+    return list(connection.execute(query.order_by(_run.c.id)))
+
+
+def _overwrite(
+    connection: Connection, candidates: Select[Any], run: Any, succeeding: Collection[int], now: datetime
+) -> None:
+    """Ends the tasks in the way of a run that overwrites, on devices where all of them can be ended."""
+    candidate = candidates.subquery("candidate")
+    states = lifecycle.states(lifecycle.Trigger.OVERWRITTEN)
+    yields = or_(*(and_(_other.c.status == str(s.status), _other.c.hold == str(s.hold)) for s in states))
+    stubborn = exists().where(_other.c.device_id == candidate.c.device_id, dialects.holds(_other), ~yields)
+    wanted = select(candidate.c.device_id).where(candidate.c.run_id == run.id, ~stubborn)
+    if run.id in succeeding:
+        wanted = wanted.join(_run, _run.c.id == candidate.c.run_id).where(
+            ~_behind_earlier(candidate.c.device_id)
+        )
+    ended = bulk.end(
+        connection,
+        and_(_task.c.device_id.in_(wanted), dialects.holds(_task)),
+        lifecycle.Trigger.OVERWRITTEN,
+        now,
+        message=f"by batch {run.batch}",
+    )
+    runs.finish(connection, ended.run_ids, now)
+
+
+# ------------------------------------------------------------------------------------------------- rows
+
+
+def _values(entering: CTE, presence: devices.Presence, now: datetime) -> dict[str, ColumnElement[Any]]:
+    """What is written, by how a task begins."""
+    at = literal(now, tables.Moment())
+
+    def by_entry(of: Callable[[lifecycle.Rule], ColumnElement[Any]]) -> ColumnElement[Any]:
+        return case({str(way): of(rule) for way, rule in ENTRIES.items()}, value=entering.c.entry)
+
+    def holds(rule: lifecycle.Rule) -> bool:
+        return rule.to.status in lifecycle.UNFINISHED and rule.to.hold is not lifecycle.Hold.BEHIND
+
+    return {
+        "run_id": entering.c.run_id,
+        "device_id": entering.c.device_id,
+        "match_no": entering.c.match_no,
+        "source_version": entering.c.version,
+        "module": _run.c.module,
+        "revision_id": _run.c.revision_id,
+        "multi": _run.c.multi_module,
+        "status": by_entry(entry.status),
+        "hold": by_entry(lambda rule: literal(str(rule.to.hold))),
+        "reason": by_entry(lambda rule: literal(str(rule.reason)) if rule.reason else null()),
+        "holds": by_entry(lambda rule: literal(holds(rule), Boolean())),
+        "push_due_at": by_entry(lambda rule: entry.first_push(presence, now) if holds(rule) else null()),
+        "created_at": at,
+        "ended_at": by_entry(lambda rule: at if rule.to.status in lifecycle.ENDED else null()),
+    }
+
+
+def _insert(
+    connection: Connection, entering: CTE, values: Mapping[str, ColumnElement[Any]], *, once: bool
+) -> None:
+    source = entering.join(_run, _run.c.id == entering.c.run_id).join(
+        _device, _device.c.id == entering.c.device_id
+    )
+    again = exists().where(
+        _other.c.run_id == entering.c.run_id,
+        _other.c.device_id == entering.c.device_id,
+        _other.c.reason == lifecycle.Reason.CONFLICT,
+        _other.c.source_version.is_not_distinct_from(entering.c.version),
+    )
+    wanted = ~and_(entering.c.entry == Entry.CONFLICT, again) if once else true()
+    rows = select(*values.values()).select_from(source).where(wanted)
+    connection.execute(insert(_task).from_select(list(values), rows))
+
+
+def _count(connection: Connection, last: int) -> Made:
+    """Of the tasks after `last`: the counters, and how they began."""
+    columns = (_task.c.run_id, _task.c.status, _task.c.hold, _task.c.reason)
+    query = select(*columns, func.count()).where(_task.c.id > last).group_by(*columns)
+    moves = counts.Moves()
+    made: dict[int, collections.Counter[Entry]] = collections.defaultdict(collections.Counter)
+    for run_id, status, hold, reason, count in connection.execute(query):
+        moves.add((run_id, lifecycle.Status(status), lifecycle.Reason(reason) if reason else None), count)
+        made[run_id][_BEGAN[status in lifecycle.ENDED, lifecycle.Hold(hold)]] += count
+    moves.write(connection)
+    return made
+
+
+_BEGAN = {(rule.to.status in lifecycle.ENDED, rule.to.hold): way for way, rule in ENTRIES.items()}
