@@ -26,16 +26,23 @@ _HEAD = re.compile(
 """Keys in the fixed order and not a space: devices in C don't parse JSON."""
 
 
+def _bit_by_bit(register: int) -> int:
+    for _ in range(8):
+        lowest = register & 1
+        register >>= 1
+        if lowest:
+            register ^= 0xA001
+    return register
+
+
+_TABLE = [_bit_by_bit(byte) for byte in range(256)]
+
+
 def checksum(content: bytes) -> int:
-    """CRC-16/ARC bit by bit, as its definition says."""
+    """CRC-16/ARC byte by byte, as its definition says."""
     register = 0
     for byte in content:
-        register ^= byte
-        for _ in range(8):
-            lowest = register & 1
-            register >>= 1
-            if lowest:
-                register ^= 0xA001
+        register = register >> 8 ^ _TABLE[(register ^ byte) & 0xFF]
     return register
 
 
