@@ -87,7 +87,8 @@ def _batches(connection: Connection, wanted: tuple[str, ...]) -> dict[str, Any]:
 def _remedy(batch: status.Object, held: list[str]) -> str:
     asking = batch.run.counts.get("CONFIRM", 0) if batch.run is not None else 0
     if asking:
-        return f"{asking} of its tasks wait for a confirmation: give --tasks, or --device with a name."
+        wait = "task waits" if asking == 1 else "tasks wait"
+        return f"{asking} {wait} for a confirmation: give --tasks, or --device with a name."
     return f"Held are: {', '.join(held)}." if held else "No batch is held."
 
 
