@@ -61,7 +61,8 @@ def load(connection: Connection, sha: str = "", origin: str = "") -> actual.Actu
     """What a plan for the commit `sha` of the repository and ref `origin` compares with."""
     runs = _runs(connection)
     package = tables.package
-    trials = dict(connection.execute(select(package.c.object_id, package.c.verification)).tuples().all())
+    query = select(package.c.object_id, package.c.verification)
+    trials = {row.object_id: row.verification for row in connection.execute(query)}
     rows = connection.execute(select(_object)).all()
     confirmation = tables.confirmation
     confirmed = select(confirmation.c.cancels).where(confirmation.c.sha == sha)

@@ -9,7 +9,6 @@ from rig import SOURCE, TARGET, Rig, address, base, batch, document
 from sqlalchemy import func, select, text
 
 from reconciler import errors
-from reconciler.domain import limits
 from reconciler.domain.plan import Reason, Verb
 from reconciler.services import apply, observe, operate
 from reconciler.store import commands, events, tables
@@ -20,7 +19,7 @@ ONE, TWO, THREE = "dev-1", "dev-2", "dev-3"
 def plan_again(rig: Rig, *parts, policy=None):
     found = rig.read_tree({name: text for part in parts for name, text in part.items()})
     with rig.database.reading() as connection:
-        return observe.make_plan(connection, found, policy or rig.policy, limits.DEFAULT).plan
+        return observe.make_plan(connection, found, policy or rig.policy, rig.clock.now()).plan
 
 
 async def command(rig: Rig, type_: str, **arguments):
@@ -28,7 +27,7 @@ async def command(rig: Rig, type_: str, **arguments):
     with rig.database.writing() as connection:
         given = {"who": "ann", "why": "because", "now": rig.clock.now()}
         number = commands.submit(connection, type_, arguments, **given)
-        operate.carry_out_all(connection, rig.clock.now())
+        operate.carry_out_all(connection, rig.presence, rig.clock.now())
         return commands.get(connection, number)
 
 
