@@ -125,16 +125,18 @@ PUSH_INTERVAL = timedelta(minutes=1)
 def reported(task: Task, version: str, mark: bytes | None = None) -> Event:
     """What a version report means to a task.
 
-    In this order: the target; a version from which the batch leads down; one that the batch excludes; its source (or
-    the first that it says); any other.
+    In this order: the target; a version from which the batch leads down; its source (also one that it was tried again
+    from); one that the batch excludes; the first that it says; any other.
     """
     if version == task.target_version:
         trigger = Trigger.REPORTED_TARGET
     elif not task.allow_downgrade and targeting.is_downgrade(version, task.target_version):
         trigger = Trigger.REPORTED_DOWNGRADE
+    elif version == task.source_version:
+        trigger = Trigger.REPORTED_SOURCE
     elif task.source_versions and version not in task.source_versions:
         trigger = Trigger.REPORTED_EXCLUDED
-    elif task.source_version in (None, version):
+    elif task.source_version is None:
         trigger = Trigger.REPORTED_SOURCE
     else:
         trigger = Trigger.REPORTED_OTHER

@@ -88,7 +88,7 @@ def test_the_newest_progress_counts_also_when_it_is_less():
         (OTHER, SOURCE, (), False, Trigger.REPORTED_OTHER),
         ("1.2.0", SOURCE, (SOURCE, "1.2.0"), False, Trigger.REPORTED_OTHER),
         (OTHER, SOURCE, (SOURCE,), False, Trigger.REPORTED_EXCLUDED),
-        (OTHER, OTHER, (SOURCE,), False, Trigger.REPORTED_EXCLUDED),
+        (OTHER, OTHER, (SOURCE,), False, Trigger.REPORTED_SOURCE),
         (OTHER, None, (SOURCE,), False, Trigger.REPORTED_EXCLUDED),
     ],
 )
