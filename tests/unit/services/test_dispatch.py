@@ -11,7 +11,7 @@ from sqlalchemy import func, select, text
 
 from reconciler import errors
 from reconciler.services.dispatch import MOST_UNCONFIRMED
-from reconciler.store import devices, materialization, tables
+from reconciler.store import devices, tables
 from reconciler.transport.base import Delivery
 
 ONE, TWO = "dev-1", "dev-2"
@@ -278,7 +278,7 @@ async def test_with_a_broker_tasks_that_were_made_while_no_daemon_ran_are_pushed
     await rig.commit(base(ONE, TWO))
     await rig.arrive(ONE)
     await rig.kill()
-    rig.presence = materialization.Presence(devices.NO_EPOCH, SETTLE)  # as `reconciler apply` has it
+    rig.presence = devices.Presence(devices.NO_EPOCH, SETTLE)  # as `reconciler apply` has it
     await rig.commit(base(ONE, TWO), batch())
     await rig.boot()
     rig.connect(ONE)

@@ -212,6 +212,7 @@ async def test_a_device_registers_itself_where_its_product_allows_it(rig):
 async def test_only_a_name_as_long_as_the_operator_allows_registers_itself(rig):
     await rig.commit(base(registration="Auto"))
     for length in (3, 4, 5, 31, 32, 33):
+        rig.connect("d" * length)
         rig.inform("d" * length, SOURCE)
     await rig.hear()
     assert sorted(len(row.name) for row in rig.rows(select(tables.device))) == [4, 5, 31, 32]

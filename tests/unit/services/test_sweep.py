@@ -10,7 +10,7 @@ from rig import SOURCE, TARGET, Rig, base, batch, turn
 from sqlalchemy import text
 
 from reconciler import errors
-from reconciler.services.sweep import LONGEST_ABSENCE, Sweep
+from reconciler.services.sweep import LONGEST_ABSENCE
 from reconciler.transport.base import Intake
 
 ONE, TWO = "dev-1", "dev-2"
@@ -106,7 +106,7 @@ async def test_nothing_expires_before_the_connection_is_a_minute_old(ready, conn
 
 async def test_nothing_expires_while_messages_wait_that_may_be_what_a_deadline_waits_for(ready):
     intake = StaleIntake()
-    sweep = Sweep(ready.database, ready.wire, intake, ready.clock)
+    sweep = ready.make_sweep(intake)
     intake.waited = 5.0
     for _ in range(40):
         ready.clock.advance(20)
