@@ -36,7 +36,7 @@ from reconciler.services.reconcile import Reconcile
 from reconciler.services.sweep import Sweep
 from reconciler.settings import Bootstrap, Settings, address
 from reconciler.source.repository import Repository
-from reconciler.store import devices, identities, materialization, products, tasks
+from reconciler.store import devices, identities, products, pushes
 from reconciler.store.database import Database
 from reconciler.transport import endpoint, mqtt
 from reconciler.transport.base import Intake, PresenceKind, Transport
@@ -228,20 +228,27 @@ class Daemon:
         presence_epoch = epoch if exact else devices.ASSUMED_EPOCH
         offers = Offers(base.url_key, self._public_urls)
         await self._check_downloads()
-        host = burst.Host(presence_epoch, settle, assumed_presence=not exact)
+        host = burst.Host(presence_epoch, settle, assumed_presence=not exact, limits=base.settings.limits)
         answers = Blocks(base.database, self.transport, clock, base.files.path)
         ingest = Ingest(base.database, self.transport, clock, host, offers=offers, blocks=answers)
-        claimant = tasks.Claimant(epoch, presence_epoch, settle)
+        claimant = pushes.Claimant(epoch, presence_epoch, settle)
         intake = Intake()
         dispatch = Dispatch(base.database, self.transport, clock, claimant, offers=offers, intake=intake)
-        self._sweep = Sweep(base.database, self.transport, intake, clock)
+        presence, applied = devices.Presence(presence_epoch, settle), Bell()
+        self._sweep = Sweep(
+            base.database,
+            self.transport,
+            intake,
+            clock,
+            presence=presence,
+            work=applied,
+            pushes_due=ingest.pushes_due,
+        )
         sources = Sources(self.reconcile, ingest, dispatch, self._sweep, intake, self.transport)
         self._metrics = Metrics(sources)
         self._ingest = ingest
-        applied = Bell()
         self.reconcile.after_apply = lambda: self._after_apply(applied)
         await self._after_apply(applied)
-        presence = materialization.Presence(presence_epoch, settle)
         try:
             async with asyncio.TaskGroup() as group:
                 start = group.create_task
