@@ -296,7 +296,7 @@ async def test_what_was_notified_before_the_schedule_ended_is_still_offered(rig)
 
 
 async def test_a_retry_that_waits_is_answered_at_once_and_counts_as_pushed(rig):
-    await notified(rig, retry=retry("1h", 1), timeout=None)
+    await notified(rig, retry=retry("30m", 1))
     rig.progress(ONE, -1)
     rig.ask(ONE)
     await rig.hear()
@@ -306,12 +306,15 @@ async def test_a_retry_that_waits_is_answered_at_once_and_counts_as_pushed(rig):
     assert rig.answers(ONE)[0]["version"] == TARGET
 
 
+DELTA = {"package": "delta", "target": {"all": {}, "sourceVersions": [SOURCE]}, "retry": retry("10m", 1)}
+
+
 def delta():
     return package("delta", TARGET, type="Delta", sourceVersion=SOURCE)
 
 
 async def test_a_delta_is_offered_to_who_reports_its_source_version_only(rig):
-    await notified(rig, delta(), package="delta", retry=retry("10m", 1))
+    await notified(rig, delta(), **DELTA)
     rig.ask(ONE)
     await rig.hear()
     assert rig.answers(ONE)[0]["isDiff"] == 1
@@ -332,11 +335,11 @@ async def test_a_delta_is_offered_to_who_reports_its_source_version_only(rig):
 async def test_when_a_delta_s_next_attempt_is_due_its_device_must_be_on_the_source_version(rig, delivery):
     await rig.commit(base(ONE), delta())
     await rig.arrive(ONE)
-    more = {"package": "delta", "retry": retry("10m", 1), "delivery": delivery}
-    await rig.commit(base(ONE), delta(), batch(**more))
+    await rig.commit(base(ONE), delta(), batch(**DELTA, delivery=delivery))
     rig.ask(ONE)
     rig.progress(ONE, 5)
     rig.inform(ONE, "0.9")
+    await rig.hear()
     await rig.wait(599, each=599)
     assert rig.status(ONE) == "IN_PROGRESS retry"
     assert await rig.wait(2) == 0
@@ -347,8 +350,9 @@ async def test_when_a_delta_s_next_attempt_is_due_its_device_must_be_on_the_sour
 async def test_a_delta_that_waits_for_its_device_ends_when_that_leaves_the_source_version(rig):
     await rig.commit(base(ONE), delta())
     await rig.arrive(ONE)
-    await rig.commit(base(ONE), delta(), batch(package="delta", retry=retry("10m", 1), delivery="Pull"))
+    await rig.commit(base(ONE), delta(), batch(**DELTA, delivery="Pull"))
     rig.progress(ONE, -1)
+    await rig.hear()
     await rig.wait(601, each=601)
     assert rig.status(ONE) == "QUEUED retry"
     rig.inform(ONE, "0.9")
