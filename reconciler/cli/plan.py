@@ -12,9 +12,9 @@ from typing import Any
 import click
 
 from reconciler import bootstrap, errors
-from reconciler.cli import findings, options, render
+from reconciler.cli import findings, options, reach, render
 from reconciler.domain import plan
-from reconciler.domain.plan import Plan, Verb
+from reconciler.domain.plan import Action, Plan, Verb
 from reconciler.services import observe, preview, reconcile
 from reconciler.services.clock import SystemClock
 from reconciler.services.observe import Commit
@@ -30,7 +30,7 @@ SIGNS: Mapping[Verb, tuple[str, str]] = {
     Verb.CANCEL: ("-", "red"),
     Verb.REMOVE: ("-", "red"),
 }
-FORMAT_VERSION = "1.0"
+FORMAT_VERSION = "1.1"
 
 
 @click.command()
@@ -76,7 +76,7 @@ def _plan(settings: Settings) -> tuple[Commit, Plan, dict[Any, Reach], bool]:
             wrong = findings.show(commit)
         finally:
             repository.close()
-    return commit, planned, {reach.key: reach for reach in reaches}, wrong
+    return commit, planned, {found.key: found for found in reaches}, wrong
 
 
 def _as_merged(connection: Connection, commit: Commit) -> Commit:
@@ -115,53 +115,24 @@ def _print_text(commit: Commit, planned: Plan, reaches: Mapping[Any, Reach]) -> 
         click.echo(
             click.style(f"  {sign} {action.verb} {action.key}", fg=colour) + f": {action.why}{changed}"
         )
-        for line in _explain(reaches.get(action.key)):
+        found = reaches.get(action.key)
+        for line in reach.lines(found) if found is not None else ():
             click.echo(f"        {line}")
+        for warning in _warnings(action, found):
+            click.echo(click.style("        warning: ", fg="yellow") + warning)
     for verdict in planned.verdicts:
         sign = "! held" if verdict.reason in plan.HOLDS else "! refused"
         click.echo(
             click.style(f"  {sign} {verdict.key}", fg="magenta") + f": {verdict.reason}: {verdict.message}"
         )
+        for detail in verdict.details:
+            click.echo(f"        {detail}")
     click.echo(reconcile.summary(planned))
 
 
-def _explain(reach: Reach | None) -> list[str]:
-    if reach is None:
-        return []
-    if reach.canceled or reach.draining:
-        ends, goes = _plural(reach.canceled, "task ends", "tasks end"), _plural(reach.draining, "goes", "go")
-        return [f"{ends}, {goes} on"]
-    if not (reach.upgraded or reach.left_out or reach.declared_here):
-        return []
-    offline = f", {reach.offline} of them not connected now" if reach.offline else ""
-    lines = [f"{_devices(reach.upgraded)} to upgrade{offline}"]
-    if reach.declared_here:
-        lines.append(
-            f"this same commit declares {_devices(reach.declared_here)}, which reported no version yet"
-        )
-    if reach.conflicts:
-        lines.append(f"{_devices(reach.conflicts)} more fail at once: conflict with another batch")
-    lines += [f"{count} left out: {reason}" for reason, count in sorted(reach.left_out.items())]
-    size = _size(reach.bytes_to_ship)
-    minutes = _plural(reach.minutes, "minute", "minutes")
-    lines.append(f"{size} to ship, at least {minutes} at its push rate")
-    return lines
-
-
-def _devices(count: int) -> str:
-    return _plural(count, "device", "devices")
-
-
-def _plural(count: int, one: str, more: str) -> str:
-    return f"{count} {one if count == 1 else more}"
-
-
-def _size(count: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000 or unit == "GB":
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1000
-    raise AssertionError("unreachable: the last unit returns")
+def _warnings(action: Action, found: Reach | None) -> list[str]:
+    """What the plan itself warns of, and what the devices show."""
+    return [*action.warnings, *(found.warnings if found is not None else ())]
 
 
 def _print_json(commit: Commit, planned: Plan, reaches: Mapping[Any, Reach]) -> None:
@@ -170,14 +141,15 @@ def _print_json(commit: Commit, planned: Plan, reaches: Mapping[Any, Reach]) -> 
     actions = [
         {
             "verb": action.verb, "kind": action.key.kind, "name": action.key.name, "why": action.why,
-            "changed": action.changed, "reach": _reach_json(reaches.get(action.key)),
+            "changed": action.changed, "warnings": _warnings(action, reaches.get(action.key)),
+            "reach": reach.document(reaches.get(action.key)),
         }
         for action in planned.actions
     ]  # fmt: skip
     verdicts = [
         {
             "kind": verdict.key.kind, "name": verdict.key.name, "reason": verdict.reason,
-            "held": verdict.reason in plan.HOLDS, "message": verdict.message,
+            "held": verdict.reason in plan.HOLDS, "message": verdict.message, "details": verdict.details,
         }
         for verdict in planned.verdicts
     ]  # fmt: skip
@@ -190,19 +162,3 @@ def _print_json(commit: Commit, planned: Plan, reaches: Mapping[Any, Reach]) -> 
         "diagnostics": [render.plain(found, str) for found in commit.diagnostics],
     }
     click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
-
-
-def _reach_json(reach: Reach | None) -> dict[str, Any] | None:
-    if reach is None:
-        return None
-    return {
-        "devices": reach.upgraded,
-        "offline": reach.offline,
-        "conflicts": reach.conflicts,
-        "leftOut": dict(reach.left_out),
-        "declaredByThisCommit": reach.declared_here,
-        "bytes": reach.bytes_to_ship,
-        "minutes": reach.minutes,
-        "tasksCanceled": reach.canceled,
-        "tasksDraining": reach.draining,
-    }

@@ -1,6 +1,6 @@
-"""What a plan means for devices: how many a new batch would touch, how many not and why, and for how long.
+"""What a plan means for devices: how many a new batch would touch, how many not and why, when, and for how long.
 
-Called by `reconciler plan`. Reads only, with the same conditions and the same statements as materialisation.
+Called by `reconciler plan`. Reads only, with the same conditions and expressions as the creation of tasks.
 """
 
 from __future__ import annotations
@@ -8,126 +8,295 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
 
-from reconciler.domain import limits, plan, resources, targeting
-from reconciler.domain.desired import Key
-from reconciler.domain.resources import Kind
-from reconciler.services import apply, observe
-from reconciler.services.observe import Commit
-from reconciler.store import materialization, objects, products
+from reconciler.domain import acceptance, actual, limits, plan, resources, targeting
+from reconciler.domain.desired import Declaration, Key
+from reconciler.domain.resources import Conflict, Kind
+from reconciler.services import beginning, following, lists, observe
+from reconciler.services.observe import Commit, Seen
+from reconciler.store import census, products
 from reconciler.store.database import Connection
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:
     """Whom one action touches."""
 
     key: Key
     upgraded: int = 0
-    offline: int = 0
-    """Of the upgraded: not connected now."""
+    """Devices that get a task which goes ahead, at once or when the batch starts."""
+    waiting: int = 0
+    """Devices whose task waits behind another one."""
+    overwritten: int = 0
+    """Of the upgraded: another task of theirs is cancelled for it."""
     conflicts: int = 0
-    """Fail at once: their devices are in another unfinished task, or in a batch of this commit that comes first."""
+    """Devices whose task fails at once."""
+    offline: int = 0
+    """Of all that fit: not connected now."""
     left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    elsewhere: int = 0
+    """Devices on other versions than the source versions: the batch is not for them."""
     declared_here: int = 0
     """Devices that the same commit declares: their versions are not known yet."""
+    share_of: int | None = None
+    """Of a gray batch: how many fit, of which it takes some."""
     bytes_to_ship: int = 0
     minutes: int = 0
     """At least, at the batch's rate."""
+    start_at: datetime | None = None
+    end_at: datetime | None = None
+    gate: str = ""
+    """The package whose verification it waits for."""
+    is_dynamic: bool = False
+    """Devices that match later are upgraded, too."""
+    is_trial: bool = False
     canceled: int = 0
     """Of a cancellation: tasks that end."""
     draining: int = 0
     """Of a cancellation: tasks that go on."""
+    warnings: tuple[str, ...] = ()
+    follows: tuple[str, ...] = ()
+    """Upgrades by dynamic batches that follow from it, one a line."""
+
+    @property
+    def touched(self) -> int:
+        """All devices that get a task."""
+        return self.upgraded + self.waiting + self.conflicts
 
 
-def reaches(
-    connection: Connection, commit: Commit, planned: plan.Plan, allowed: limits.Limits
-) -> Iterator[Reach]:
-    """The reach of each action that starts or cancels a run, in the order in which they are carried out."""
-    known = objects.load(connection, commit.revision.sha).objects
-    earlier: list[materialization.Wanted] = []
-    for action in planned.actions:
-        if action.cancels_run:
-            run = known[action.key].run
-            assert run is not None
-            ended = sum(count for status, count in run.unfinished.items() if status in action.statuses)
-            yield Reach(action.key, canceled=ended, draining=run.draining - ended)
-        elif action.starts_run:
-            asked = _asked(connection, commit, action, allowed)
-            yield _reach(connection, commit, asked, earlier, allowed)
-            if asked.wanted is not None:
-                earlier.append(asked.wanted)
+def reaches(connection: Connection, commit: Commit, seen: Seen, allowed: limits.Limits) -> Iterator[Reach]:
+    """The reach of each action that touches devices, in the order in which they are carried out."""
+    preview = _Preview(connection, commit, seen, allowed)
+    follow = following.Following(connection, commit, seen, allowed)
+    for action in seen.plan.actions:
+        reach = preview.of(action)
+        follows, warnings = follow.of(action)
+        if follows or warnings:
+            reach = reach or Reach(key=action.key)
+            reach = dataclasses.replace(reach, follows=follows, warnings=(*reach.warnings, *warnings))
+        if reach is not None:
+            yield reach
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
-    """A new batch, with what it refers to."""
+    """A run that begins, with what it refers to."""
 
-    key: Key
-    product: str
+    declaration: Declaration
+    package: resources.Package
     conditions: targeting.Conditions
-    names: tuple[str, ...] | None
-    file_size: int
+    conflict: Conflict
     push_rate: int
-    wanted: materialization.Wanted | None
-    """None while the database doesn't know the product."""
+    file_size: int
+    names: tuple[str, ...] | None = None
+    selector: resources.Selector | None = None
+    gray: int | None = None
+    multi_module: bool = False
+    nobody: bool = False
+
+    @property
+    def product(self) -> str:
+        """The name of its devices' product."""
+        return self.package.spec.product
 
 
-def _asked(connection: Connection, commit: Commit, action: plan.Action, allowed: limits.Limits) -> _Asked:
-    assert action.declaration is not None
-    batch = action.declaration.resource
-    assert isinstance(batch, resources.Batch)
-    declared = commit.desired.declarations[Key(Kind.PACKAGE, batch.spec.package)]
-    assert isinstance(declared.resource, resources.Package)
-    assert declared.file is not None
-    package = declared.resource.spec
-    listed = observe.lists_devices(action.declaration)
-    names = tuple(observe.names(commit, action.declaration, allowed)) if listed else None
-    conditions = apply.conditions(batch.spec, package.module, package.version)
-    product_id = products.product_id(connection, package.product)
-    return _Asked(
-        key=action.key,
-        product=package.product,
-        conditions=conditions,
-        names=names,
-        file_size=declared.file.size,
-        push_rate=batch.spec.push_rate_per_minute,
-        wanted=materialization.Wanted(product_id, conditions, names) if product_id is not None else None,
+class _Preview:
+    """The reach of one action after the other."""
+
+    def __init__(self, connection: Connection, commit: Commit, seen: Seen, allowed: limits.Limits) -> None:
+        self._connection = connection
+        self._commit = commit
+        self._actual = seen.actual
+        self._allowed = allowed
+        self._earlier: list[census.Wanted] = []
+        self._endings = [
+            census.Ending(run.id, action.statuses)
+            for action in seen.plan.actions
+            if action.cancels_run and (run := self._actual.objects[action.key].run) is not None
+        ]
+        self._tried = {
+            action.key.name
+            for action in seen.plan.actions
+            if action.starts_run and action.key.kind is Kind.PACKAGE
+        }
+
+    def of(self, action: plan.Action) -> Reach | None:
+        """Whom an action touches; None when it touches nobody."""
+        reach = None
+        if action.cancels_run:
+            run = self._actual.objects[action.key].run
+            assert run is not None, "only what runs is cancelled"
+            ended = sum(count for status, count in run.unfinished.items() if status in action.statuses)
+            reach = Reach(key=action.key, canceled=ended, draining=run.draining - ended)
+        if not action.starts_run:
+            return reach
+        assert action.declaration is not None
+        asked = self._asked(action.declaration)
+        begun = self._begin(action.key, asked)
+        return (
+            dataclasses.replace(begun, canceled=reach.canceled, draining=reach.draining) if reach else begun
+        )
+
+    def _asked(self, declaration: Declaration) -> _Asked:
+        resource, package = declaration.resource, observe.package_of(self._commit, declaration)
+        of_package = self._commit.desired.declarations[Key(Kind.PACKAGE, package.metadata.name)]
+        assert of_package.file is not None, "a package of this release has one file in the repository"
+        size = of_package.file.size
+        if not isinstance(resource, resources.Batch):
+            return _Asked(
+                declaration=declaration,
+                package=package,
+                conditions=beginning.trial_conditions(package),
+                conflict=Conflict.WAIT,
+                push_rate=self._allowed.push_rate_highest,
+                file_size=size,
+                names=lists.named(resource),
+            )
+        spec = resource.spec
+        names, selector = self._whom(declaration, spec.target)
+        return _Asked(
+            declaration=declaration,
+            package=package,
+            conditions=beginning.conditions(spec, beginning.fitting(package)),
+            conflict=spec.conflict,
+            push_rate=spec.push_rate_per_minute,
+            file_size=size,
+            names=names,
+            selector=selector,
+            gray=beginning.thousandths(spec.target.gray) if spec.target.gray is not None else None,
+            multi_module=spec.multi_module,
+            nobody=spec.new_reports_only,
+        )
+
+    def _whom(
+        self, declaration: Declaration, target: resources.Target
+    ) -> tuple[tuple[str, ...] | None, resources.Selector | None]:
+        """The names that a batch, or its static group, lists; or the selector of its dynamic group."""
+        if target.group is not None:
+            declaration = self._commit.desired.declarations[Key(Kind.DEVICE_GROUP, target.group)]
+            assert isinstance(declaration.resource, resources.DeviceGroup)
+            if declaration.resource.spec.selector is not None:
+                return None, declaration.resource.spec.selector
+        if not lists.are_in(declaration):
+            return None, None
+        return tuple(lists.names(self._commit.files, declaration, self._allowed)), None
+
+    def _begin(self, key: Key, asked: _Asked) -> Reach:
+        """Whom a new run meets, after those that begin before it."""
+        product_id = products.product_id(self._connection, asked.product)
+        met = census.Census()
+        if product_id is not None:
+            wanted = _wanted(key, asked, product_id)
+            around = census.Around(self._earlier, self._endings, self._own_runs(key))
+            met = census.count(self._connection, wanted, around)
+            self._earlier.append(wanted)
+        here = 0 if asked.nobody else self._declared_here(asked, product_id)
+        reach = _counted(key, asked, met, here)
+        reach = self._timed(asked, reach)
+        return dataclasses.replace(reach, warnings=self._warnings(asked, reach, product_id))
+
+    def _own_runs(self, key: Key) -> list[int]:
+        stored = self._actual.objects.get(key)
+        runs = () if stored is None or stored.run is None else (*stored.earlier, stored.run)
+        return [run.id for run in runs]
+
+    def _declared_here(self, asked: _Asked, product_id: int | None) -> int:
+        """How many of the targeted devices exist in this commit's inventories only."""
+        chosen = None if asked.names is None else set(asked.names)
+        selector = following.plain(asked.selector) if asked.selector is not None else None
+        count = 0
+        for declaration, inventory in self._commit.desired.of(resources.DeviceInventory):
+            if inventory.spec.product != asked.product:
+                continue
+            listed = (
+                name
+                for name, tags in lists.entries(self._commit.files, declaration, self._allowed)
+                if (chosen is None or name in chosen)
+                and (selector is None or targeting.selects(selector, asked.product, tags or {}, {}))
+            )
+            count += len(lists.absent(self._connection, product_id, listed))
+        return count
+
+    def _timed(self, asked: _Asked, reach: Reach) -> Reach:
+        """The reach, with when it begins and ends and what it waits for."""
+        resource = asked.declaration.resource
+        if not isinstance(resource, resources.Batch):
+            return dataclasses.replace(reach, is_trial=True)
+        schedule = resource.spec.schedule
+        shortest = self._allowed.schedule_lead_shortest
+        return dataclasses.replace(
+            reach,
+            start_at=acceptance.starts_at(schedule, self._actual.now, shortest),
+            end_at=schedule.end if schedule is not None else None,
+            gate=resource.spec.package if self._is_gated(asked.package) else "",
+            is_dynamic=resource.spec.strategy is resources.Strategy.DYNAMIC,
+        )
+
+    def _is_gated(self, package: resources.Package) -> bool:
+        """Whether the package's verification is still to pass when the plan has been carried out."""
+        if package.spec.verification is None:
+            return False
+        stored = self._actual.objects.get(Key(Kind.PACKAGE, package.metadata.name))
+        passed = stored is not None and stored.verification is actual.Verification.VERIFIED
+        return package.metadata.name in self._tried or not passed
+
+    def _warnings(self, asked: _Asked, reach: Reach, product_id: int | None) -> tuple[str, ...]:
+        found = []
+        if product_id is not None and asked.conditions.source_versions:
+            module = asked.conditions.module
+            strange = census.unreported(
+                self._connection, product_id, module, asked.conditions.source_versions
+            )
+            if strange:
+                found.append(f"no device reports {', '.join(strange)}")
+        resource = asked.declaration.resource
+        schedule = resource.spec.schedule if isinstance(resource, resources.Batch) else None
+        if schedule is not None and schedule.end is not None:
+            window = schedule.end - max(schedule.start, self._actual.now)
+            if timedelta(0) < window < timedelta(minutes=reach.minutes):
+                found.append("its window is shorter than its pushes take at its rate")
+        return tuple(found)
+
+
+def _wanted(key: Key, asked: _Asked, product_id: int) -> census.Wanted:
+    return census.Wanted(
+        batch=key.name,
+        product_id=product_id,
+        conditions=asked.conditions,
+        names=asked.names,
+        selector=following.plain(asked.selector) if asked.selector is not None else None,
+        gray=asked.gray,
+        multi_module=asked.multi_module,
+        nobody=asked.nobody,
     )
 
 
-def _reach(
-    connection: Connection,
-    commit: Commit,
-    asked: _Asked,
-    earlier: list[materialization.Wanted],
-    allowed: limits.Limits,
-) -> Reach:
-    counted = materialization.Preview()
-    if asked.wanted is not None:
-        counted = materialization.preview(connection, asked.wanted, earlier)
-    here = _declared_here(connection, commit, asked, allowed)
+def _counted(key: Key, asked: _Asked, met: census.Census, here: int) -> Reach:
+    """What the conflict rule makes of the devices that a run meets."""
     fitting = here if targeting.judge(asked.conditions, None) is None else 0
-    upgraded = counted.fits + fitting
+    base, free = met.base + fitting, met.free + fitting
+    if asked.gray is not None:  # of a share, new devices are as likely as others
+        met_ = met.free + met.busy + met.working + met.own
+        free = met.free + max(0, targeting.gray_count(base, asked.gray) - met_)
+    keeps, waits = asked.conflict is Conflict.KEEP, asked.conflict is Conflict.WAIT
+    overwritten = met.busy if asked.conflict is Conflict.OVERWRITE else 0
+    conflicts = met.working + met.busy * keeps if not waits else 0
+    upgraded, waiting = free + overwritten, met.own + (met.busy + met.working) * waits
+    is_delta = asked.package.spec.source_version is not None
+    left_out = {str(why): count for why, count in met.left_out.items()}
+    elsewhere = 0 if is_delta else left_out.pop(targeting.LeftOut.SOURCE, 0)
     return Reach(
-        asked.key,
+        key=key,
         upgraded=upgraded,
-        offline=counted.offline + fitting,
-        conflicts=counted.conflicts,
-        left_out=counted.left_out,
+        waiting=waiting,
+        overwritten=overwritten,
+        conflicts=conflicts,
+        offline=met.offline + free - met.free,
+        left_out=left_out,
+        elsewhere=elsewhere,
         declared_here=here,
-        bytes_to_ship=upgraded * asked.file_size,
-        minutes=math.ceil(upgraded / asked.push_rate),
+        share_of=base if asked.gray is not None else None,
+        bytes_to_ship=(upgraded + waiting) * asked.file_size,
+        minutes=math.ceil((upgraded + waiting) / asked.push_rate),
     )
-
-
-def _declared_here(connection: Connection, commit: Commit, asked: _Asked, allowed: limits.Limits) -> int:
-    """How many of the targeted devices exist in this commit's inventories only."""
-    product_id = asked.wanted.product_id if asked.wanted is not None else None
-    chosen = None if asked.names is None else set(asked.names)
-    count = 0
-    for declaration, inventory in commit.desired.of(resources.DeviceInventory):
-        if inventory.spec.product == asked.product:
-            listed = (n for n in observe.names(commit, declaration, allowed) if chosen is None or n in chosen)
-            count += len(observe.absent(connection, product_id, listed))
-    return count

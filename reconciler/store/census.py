@@ -1,0 +1,296 @@
+"""Counts what batches that are only planned would meet: how many devices fit, are busy, are there, or are left out.
+
+Called by `preview` and `following` for `reconciler plan`. Reads only, in a few statements over the whole fleet, with
+the same expressions as the creation of tasks: it decides nothing, and what it counts may have moved on a moment later.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    case,
+    exists,
+    false,
+    func,
+    literal,
+    not_,
+    or_,
+    select,
+    true,
+    tuple_,
+)
+
+from reconciler.domain import lifecycle, targeting
+from reconciler.store import devices, dialects, groups, static, tables
+
+_task, _device, _version = tables.task, tables.device, tables.device_version
+_member = tables.membership
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Whom a planned batch is for, of the devices of its product: those it names (None: all) or selects, or a share."""
+
+    batch: str
+    product_id: int
+    conditions: targeting.Conditions
+    names: tuple[str, ...] | None = None
+    selector: Mapping[str, Any] | None = None
+    """Of its dynamic group."""
+    gray: int | None = None
+    """A share, in thousandths of a percent."""
+    multi_module: bool = False
+    nobody: bool = False
+    """It takes no device now: it is for new reports only."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ending:
+    """Tasks that the same plan ends before anything begins."""
+
+    run_id: int
+    statuses: tuple[lifecycle.Status, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Around:
+    """What else the plan does."""
+
+    earlier: Sequence[Wanted] = ()
+    """Batches that begin before this one."""
+    endings: Sequence[Ending] = ()
+    own_runs: Sequence[int] = ()
+    """Earlier lives of the batch: whatever its conflict rule, it waits for them."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Census:
+    """How many devices a run would meet, if it were made now."""
+
+    free: int = 0
+    """Fit, and are in no other task."""
+    busy: int = 0
+    """Fit, and are in another task that has not begun to work, or in a batch that begins before."""
+    working: int = 0
+    """Fit, and are at work for another task (IN_PROGRESS)."""
+    own: int = 0
+    """Fit, and are in a task of an earlier life of the batch."""
+    offline: int = 0
+    """Of all that fit: not connected now."""
+    left_out: Mapping[targeting.LeftOut, int] = dataclasses.field(default_factory=dict)
+    base: int = 0
+    """Of a share: all that fit, of which it takes some."""
+
+
+_OFFLINE = "offline"
+
+
+def count(connection: Connection, wanted: Wanted, around: Around) -> Census:
+    """Counts the devices by what they report, what occupies them, and whether they are there."""
+    base = _fitting(connection, wanted) if wanted.gray is not None else 0
+    found: collections.Counter[str] = collections.Counter()
+    left_out: collections.Counter[targeting.LeftOut] = collections.Counter()
+    for version, state, online, number in connection.execute(_query(connection, wanted, around, base)):
+        verdict = targeting.judge(wanted.conditions, version)
+        if verdict is not None:
+            left_out[verdict] += number
+            continue
+        found[state] += number
+        found[_OFFLINE] += 0 if online else number
+    return Census(**found, left_out=left_out, base=base)
+
+
+def _query(connection: Connection, wanted: Wanted, around: Around, base: int) -> Select[Any]:
+    present = [select(tables.daemon.c.epoch).scalar_subquery(), literal(devices.ASSUMED_EPOCH)]
+    online = func.coalesce(_device.c.online_epoch.in_(present), false()).label("online")
+    state = _state(connection, wanted, around).label("state")
+    query = select(_version.c.version, state, online, func.count()).select_from(_source(wanted))
+    query = query.where(_targeted(wanted))
+    if wanted.gray is not None:
+        query = query.where(_share(connection, wanted, targeting.gray_count(base, wanted.gray)))
+    return query.group_by(_version.c.version, "state", "online")
+
+
+def _source(wanted: Wanted) -> Any:
+    here = and_(_version.c.device_id == _device.c.id, _version.c.module == wanted.conditions.module)
+    return _device.outerjoin(_version, here)
+
+
+def _targeted(wanted: Wanted) -> ColumnElement[bool]:
+    """`tables.device` is of the product, and named or selected; whatever it reports."""
+    conditions = [_device.c.product_id == wanted.product_id, _device.c.state != "removed"]
+    if wanted.names is not None:
+        conditions.append(_device.c.name.in_(dialects.members(wanted.names)))
+    if wanted.selector is not None:
+        conditions.append(groups.compiled(wanted.selector))
+    if wanted.nobody:
+        conditions.append(false())
+    return and_(*conditions)
+
+
+# --------------------------------------------------------------------------------------- who occupies them
+
+
+def _state(connection: Connection, wanted: Wanted, around: Around) -> ColumnElement[str]:
+    """The field of `Census` that a device counts for, when it fits."""
+    other = and_(_task.c.device_id == _device.c.id, not_(_ends(around.endings)))
+    slot: ColumnElement[bool] = or_(
+        _task.c.module == wanted.conditions.module,
+        ~_task.c.multi,
+        literal(not wanted.multi_module),
+    )
+    own = and_(other, _task.c.ended_at.is_(None), _task.c.run_id.in_(dialects.members(around.own_runs)), slot)
+    holding = and_(other, dialects.holds(_task), slot)
+    working = and_(holding, _task.c.status == str(lifecycle.Status.IN_PROGRESS))
+    taken = [_taken(connection, wanted, before) for before in around.earlier]
+    return case(
+        (exists().where(own), "own"),
+        (exists().where(working), "working"),
+        (or_(exists().where(holding), *taken), "busy"),
+        else_="free",
+    )
+
+
+def _ends(endings: Sequence[Ending]) -> ColumnElement[bool]:
+    listed = [
+        and_(_task.c.run_id == ending.run_id, _task.c.status.in_([str(status) for status in ending.statuses]))
+        for ending in endings
+    ]
+    return or_(false(), *listed)
+
+
+def _taken(connection: Connection, wanted: Wanted, before: Wanted) -> ColumnElement[bool]:
+    """A batch of the plan that begins before has the device."""
+    apart = wanted.multi_module and before.multi_module
+    if before.product_id != wanted.product_id or (
+        apart and before.conditions.module != wanted.conditions.module
+    ):
+        return false()
+    taken = [_targeted(before), _fits(connection, before)]
+    if before.gray is not None:
+        taken.append(
+            _share(connection, before, targeting.gray_count(_fitting(connection, before), before.gray))
+        )
+    return and_(*taken)
+
+
+def _fits(connection: Connection, wanted: Wanted) -> ColumnElement[bool]:
+    """`tables.device` reports a version (or none) that the conditions ask for."""
+    asked, mine = wanted.conditions, _version.alias()
+    known = devices.reported_versions(connection, wanted.product_id, asked.module)
+    fitting = [version for version in known if targeting.judge(asked, version) is None]
+    reports = and_(mine.c.device_id == _device.c.id, mine.c.module == asked.module)
+    fits: ColumnElement[bool] = exists().where(reports, mine.c.version.in_(dialects.members(fitting)))
+    return or_(fits, ~exists().where(reports)) if targeting.judge(asked, None) is None else fits
+
+
+def unreported(connection: Connection, product_id: int, module: str, versions: Iterable[str]) -> list[str]:
+    """Those of some versions that no device reports."""
+    return sorted(set(versions) - set(devices.reported_versions(connection, product_id, module)))
+
+
+# ----------------------------------------------------------------------------------------------- a share
+
+
+def _fitting(connection: Connection, wanted: Wanted) -> int:
+    """How many devices a share is of."""
+    query = select(func.count()).select_from(_device)
+    return int(connection.execute(query.where(_targeted(wanted), _fits(connection, wanted))).scalar_one())
+
+
+def _share(connection: Connection, wanted: Wanted, taken: int) -> ColumnElement[bool]:
+    """`tables.device` is one of the first so many that fit, in the order of the batch."""
+    if not taken:
+        return false()
+    place = static.gray_key(wanted.batch), _device.c.name
+    query = select(*place).where(_targeted(wanted), _fits(connection, wanted)).order_by(*place)
+    key, name = connection.execute(query.limit(1).offset(taken - 1)).one()
+    is_first = tuple_(*place) <= tuple_(literal(key, BigInteger()), literal(name))
+    return and_(_fits(connection, wanted), is_first)
+
+
+# ------------------------------------------------------------------------------------------------ groups
+
+
+def joining(
+    connection: Connection, group: str, product_id: int, module: str, selector: Mapping[str, Any]
+) -> Mapping[str | None, int]:
+    """Devices of a product that would join a dynamic group with this selector, by what they report for a module."""
+    named = tables.device_group
+    inside = exists().where(
+        _member.c.device_id == _device.c.id,
+        _member.c.present,
+        _member.c.group_id.in_(select(named.c.id).where(named.c.name == group, ~named.c.removed)),
+    )
+    here = and_(_version.c.device_id == _device.c.id, _version.c.module == module)
+    query = (
+        select(_version.c.version, func.count())
+        .select_from(_device.outerjoin(_version, here))
+        .where(_device.c.product_id == product_id, _device.c.state != "removed")
+        .where(groups.compiled(selector), ~inside)
+        .group_by(_version.c.version)
+    )
+    return {version: number for version, number in connection.execute(query)}  # noqa: C416 - rows are no pairs
+
+
+def overlapping(
+    connection: Connection, group: str, product_id: int | None, selector: Mapping[str, Any]
+) -> list[tuple[str, int]]:
+    """The other dynamic groups that have devices which this selector selects, and how many, most first."""
+    named = tables.device_group
+    query = (
+        select(named.c.name, func.count().label("devices"))
+        .select_from(named)
+        .join(_member, and_(_member.c.group_id == named.c.id, _member.c.present))
+        .join(_device, _device.c.id == _member.c.device_id)
+        .where(~named.c.removed, named.c.name != group, groups.compiled(selector))
+        .where(true() if product_id is None else _device.c.product_id == product_id)
+        .group_by(named.c.name)
+        .order_by(func.count().desc(), named.c.name)
+    )
+    return [(row.name, row.devices) for row in connection.execute(query)]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tagged:
+    """A device, with its tags and the dynamic groups that it is in."""
+
+    id: int
+    tags: Mapping[str, str]
+    groups: frozenset[str]
+
+
+UNKNOWN = Tagged(0, types.MappingProxyType({}), frozenset())
+"""A device that is not known yet: no row has its id."""
+
+
+def tagged(connection: Connection, product_id: int, names: Iterable[str]) -> dict[str, Tagged]:
+    """The known devices among some names."""
+    wanted = and_(
+        _device.c.product_id == product_id,
+        _device.c.state != "removed",
+        _device.c.name.in_(dialects.members(names)),
+    )
+    named = tables.device_group
+    inside = (
+        select(_member.c.device_id, named.c.name)
+        .join(named, named.c.id == _member.c.group_id)
+        .where(
+            _member.c.present, ~named.c.removed, _member.c.device_id.in_(select(_device.c.id).where(wanted))
+        )
+    )
+    members: dict[int, set[str]] = collections.defaultdict(set)
+    for device_id, group in connection.execute(inside):
+        members[device_id].add(group)
+    rows = connection.execute(select(_device.c.id, _device.c.name, _device.c.tags).where(wanted))
+    return {row.name: Tagged(row.id, row.tags or {}, frozenset(members[row.id])) for row in rows}
