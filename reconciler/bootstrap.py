@@ -73,6 +73,24 @@ def ways_of(settings: Settings) -> way.Ways:
     return urls.check_bases(settings.public_url or own).ways
 
 
+def check_downloads(base: Base) -> None:
+    """Says once what Auto means, and refuses to serve batches that ask for what is not configured any more.
+
+    Raises:
+        UserError: one asks for HTTPS, or HTTP, and devices can't be told a URL of that kind.
+    """
+    ways = ways_of(base.settings)
+    auto = way.resolve(resources.Download.AUTO, ways)
+    _log.info("`download: Auto` means %s%s", auto, "" if ways.https else ": no https public URL is set")
+    with base.database.reading() as connection:
+        wanted = products.downloads(connection)
+    for batch, download in wanted:
+        why = way.unconfigured(resources.Download(download), ways)
+        if why:
+            remedy = "Or cancel the batch in Git with all of its tasks (onCancel), and run `reconciler apply` first."
+            raise errors.UserError(f"batch {batch}, which is not over, {why}", remedy=remedy)
+
+
 def settle_of(settings: Settings) -> timedelta:
     """How long a device that came is left alone, so that its own report is heard first."""
     return timedelta(seconds=settings.settle_time)
@@ -164,6 +182,7 @@ class Daemon:
     def __init__(self, base: Base, clock: Clock | None = None, transport: Transport | None = None) -> None:
         self.base = base
         settings = base.settings
+        check_downloads(base)
         self._clock = clock or SystemClock()
         self._repository = repository_of(settings)
         self.follows = f"{self._repository.url} {self._repository.ref}"
@@ -184,23 +203,6 @@ class Daemon:
         self._sweep: Sweep | None = None
         self.ready = asyncio.Event()
         """Set when devices can come."""
-
-    async def _check_downloads(self) -> None:
-        """Says once what Auto means, and refuses to serve batches that ask for what is not configured any more.
-
-        Raises:
-            UserError: one asks for HTTPS, or HTTP, and devices can't be told a URL of that kind.
-        """
-        ways = self._public_urls.ways
-        auto = way.resolve(resources.Download.AUTO, ways)
-        _log.info("`download: Auto` means %s%s", auto, "" if ways.https else ": no https public URL is set")
-        for batch, wanted in await self.base.database.read(products.downloads):
-            why = way.unconfigured(resources.Download(wanted), ways)
-            if why:
-                raise errors.UserError(
-                    f"batch {batch}, which is not over, {why}",
-                    remedy="Or cancel the batch in Git, and run `reconciler apply` before this.",
-                )
 
     async def devices_at(self) -> str:
         """Where devices connect, as logs may show it; known once they can."""
@@ -227,7 +229,6 @@ class Daemon:
         epoch = await base.database.write(sweep.take_over, now, None if exact else now + settle)
         presence_epoch = epoch if exact else devices.ASSUMED_EPOCH
         offers = Offers(base.url_key, self._public_urls)
-        await self._check_downloads()
         host = burst.Host(presence_epoch, settle, assumed_presence=not exact, limits=base.settings.limits)
         answers = Blocks(base.database, self.transport, clock, base.files.path)
         ingest = Ingest(base.database, self.transport, clock, host, offers=offers, blocks=answers)
