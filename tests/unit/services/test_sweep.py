@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from datetime import timedelta
 
 import pytest
-from rig import SOURCE, TARGET, Rig, base, batch, turn
+from rig import SOURCE, TARGET, Rig, address, base, batch, package, turn
 from sqlalchemy import text
 
 from reconciler import errors
@@ -71,7 +72,7 @@ async def test_the_clock_runs_from_the_first_progress(ready):
     ready.check()
 
 
-async def test_a_notified_task_never_times_out(ready):
+async def test_a_notified_task_never_times_out_unless_its_batch_says_how_long_it_may_be_silent(ready):
     await later(ready, 3600)
     assert ready.status(TWO) == "NOTIFIED"
 
@@ -94,6 +95,147 @@ async def test_many_timeouts_go_in_one_round(rig):
     assert await later(rig, 60) == 60
     assert rig.run().phase == "COMPLETED"
     rig.check()
+
+
+# --- silence ---
+
+
+@pytest.fixture
+async def silent(rig):
+    """Two devices that were pushed their package; they may be silent for five minutes."""
+    await rig.commit(base(ONE, TWO))
+    await rig.arrive(ONE, TWO)
+    await rig.commit(base(ONE, TWO), batch(noResponseTimeout="5m", timeout="30m"))
+    assert await rig.push() == 2
+    return rig
+
+
+async def test_a_device_that_never_answers_its_push_fails_as_no_response(silent):
+    silent.progress(TWO, 1)
+    await silent.hear()
+    assert await later(silent, 280) == 0
+    assert await later(silent, 20) == 1
+    assert [silent.status(ONE), silent.status(TWO)] == ["FAILED no-response", "IN_PROGRESS"]
+    assert silent.events("task")[-1].message == "no progress was reported in time"
+    assert await later(silent, 1500) == 1
+    assert silent.status(TWO) == "FAILED timeout"
+    silent.check()
+
+
+async def test_silence_counts_from_the_first_push_and_a_push_again_does_not_restart_it(silent):
+    await later(silent, 120)
+    silent.inform(ONE, SOURCE)
+    assert await silent.wait(1) == 1
+    assert silent.task(ONE).pushes == 2
+    assert await later(silent, 180) == 2
+
+
+async def test_a_push_that_found_nobody_starts_no_clock(rig):
+    await rig.commit(base(ONE))
+    await rig.arrive(ONE)
+    await rig.commit(base(ONE), batch(noResponseTimeout="5m"))
+    rig.wire.disconnect(address(ONE))  # nobody has heard of it yet
+    assert await rig.push() == 1
+    assert await later(rig, 3600) == 0
+    rig.connect(ONE)
+    assert await rig.wait(12) == 1
+    assert await later(rig, 280) == 0
+    assert await later(rig, 40) == 1
+
+
+async def test_who_waited_behind_a_silent_device_s_task_goes_on(silent):
+    await silent.commit(
+        base(ONE, TWO), batch(noResponseTimeout="5m", timeout="30m"), package(),
+        batch("second", package="lamp-3", conflict="Wait"),
+    )  # fmt: skip
+    assert silent.status(ONE, "second") == "QUEUED behind"
+    await later(silent, 300)
+    assert [silent.status(ONE), silent.status(ONE, "second")] == ["FAILED no-response", "QUEUED"]
+    assert await silent.wait(2) == 2
+    silent.check()
+
+
+# --- schedules ---
+
+
+def at(rig: Rig, minutes: int) -> str:
+    return (rig.clock.now() + timedelta(minutes=minutes)).isoformat()
+
+
+async def scheduled(rig: Rig, **spec):
+    """A batch that starts in ten minutes and ends an hour later; a device that is there, and one that is not."""
+    await rig.commit(base(ONE, TWO))
+    await rig.arrive(ONE)
+    spec = {"schedule": {"start": at(rig, 10), "end": at(rig, 70)}, "timeout": "120m", **spec}
+    await rig.commit(base(ONE, TWO), batch(**spec))
+    return spec
+
+
+async def test_a_batch_starts_at_its_time_and_pushes_at_once(rig):
+    await scheduled(rig)
+    rig.ask(ONE)
+    assert await rig.wait(599, each=599) == 0
+    assert (rig.run().phase, rig.answers(ONE)) == ("PLANNED", [{}])
+    assert await rig.wait(1) == 1
+    assert (rig.run().phase, rig.run().started_at) == ("IN_PROGRESS", rig.clock.now())
+    assert rig.status(ONE) == "NOTIFIED"
+    rig.check()
+
+
+async def test_at_its_end_what_was_not_notified_is_cancelled_and_the_rest_goes_on(rig):
+    await scheduled(rig)
+    assert await rig.wait(4199, each=323) == 1
+    assert [rig.status(ONE), rig.status(TWO)] == ["NOTIFIED", "QUEUED"]
+    await rig.wait(1)
+    assert [rig.status(ONE), rig.status(TWO)] == ["NOTIFIED", "CANCELED schedule-ended"]
+    rig.inform(ONE, TARGET)
+    await rig.hear()
+    assert rig.run().phase == "COMPLETED"
+    rig.check()
+
+
+@pytest.mark.parametrize("away", ["connection", "backlog", "daemon"])
+async def test_schedules_are_by_the_clock_and_wait_for_nobody(rig, away):
+    await scheduled(rig)
+    if away == "connection":
+        rig.wire.connected = 0.0
+    elif away == "backlog":
+        rig.sweep = rig.make_sweep(StaleIntake())
+        rig.sweep._intake.waited = 3600.0
+    else:
+        await rig.kill()
+        rig.clock.advance(600)
+        await rig.boot()
+    rig.clock.advance(600 if away != "daemon" else 1)
+    await rig.sweep.round()
+    assert rig.run().phase == "IN_PROGRESS"
+    rig.clock.advance(3600)
+    await rig.sweep.round()
+    await rig.materialize()
+    assert rig.status(TWO) == "CANCELED schedule-ended"
+
+
+async def test_those_who_work_and_push_are_rung_when_a_batch_s_time_has_come(rig):
+    await scheduled(rig)
+    rig.clock.advance(599)
+    await rig.sweep.round()
+    assert not await rig.work.wait(0.01)
+    rig.clock.advance(1)
+    await rig.sweep.round()
+    assert await rig.work.wait(1)
+    assert await rig.ingest.pushes_due.wait(1)
+
+
+async def test_a_second_without_anything_due_writes_nothing(rig):
+    await scheduled(rig)
+    await rig.sweep.round()
+    with rig.database.writing():  # nobody else may write
+        rig.clock.advance(4)
+        async with asyncio.timeout(5):
+            assert await rig.sweep.round() == 0
+
+
+# --- while we could not have heard ---
 
 
 @pytest.mark.parametrize("connected", [0.0, 59.9])
@@ -150,8 +292,9 @@ async def test_nothing_expires_for_a_minute_after_the_database_was_away(ready):
         connection.execute(text("ALTER TABLE daemon RENAME TO elsewhere"))
     running = asyncio.create_task(ready.sweep.run())
     ready.clock.advance(20)
-    await ready.database.write(lambda _connection: None)
-    await turn()
+    async with asyncio.timeout(10):
+        while ready.sweep.away is None:  # noqa: ASYNC110 - its own pace
+            await asyncio.sleep(0.01)
     running.cancel()
     with ready.database.writing() as connection:
         connection.execute(text("ALTER TABLE elsewhere RENAME TO daemon"))
