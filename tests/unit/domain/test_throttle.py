@@ -47,6 +47,22 @@ def test_after_a_change_of_the_rate_the_new_one_holds(changes, data):
             assert sum(pushed.get(second - i, 0) for i in range(61)) <= rate
 
 
+@given(
+    st.lists(st.tuples(RATES, st.integers(0, 400), st.integers(0, 2000)), min_size=61, max_size=200),
+    st.integers(1, 3),
+)
+def test_answers_may_exceed_the_rate_and_no_push_goes_out_on_top_of_them(seconds, looks):
+    started: dict[int, int] = {}
+    for second, (rate, answers, demand) in enumerate(seconds, START):
+        started[second] = answers
+        for _ in range(looks):
+            pushed = min(demand, allowance(rate, started, second))
+            started[second] += pushed
+            if pushed:
+                assert sum(started.get(second - i, 0) for i in range(61)) <= rate
+                assert started[second] <= math.ceil(rate / 60)
+
+
 @given(RATES)
 def test_pushes_are_spread_over_the_minute(rate):
     pushed = push([rate] * 120, [10**6] * 120)

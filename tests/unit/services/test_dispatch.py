@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import pathlib
+import shutil
+import tempfile
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from rig import SETTLE, SOURCE, TARGET, BrokerWire, Rig, address, base, batch, document, turn
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select, text, update
 
 from reconciler import errors
 from reconciler.services.dispatch import MOST_UNCONFIRMED
 from reconciler.store import devices, tables
+from reconciler.store.database import Database
 from reconciler.transport.base import Delivery
 
 ONE, TWO = "dev-1", "dev-2"
@@ -387,6 +393,75 @@ async def test_the_rate_holds_across_restarts_and_changes(rig):
     assert meter.most() <= 120
     slots = rig.rows(select(func.sum(tables.rate_slot.c.pushed)))
     assert slots[0][0] <= len(meter.at)
+
+
+class Ledger:
+    """Every push and answer with its moment, and whether a push was one too many when it went out."""
+
+    def __init__(self, rig: Rig, rate: int) -> None:
+        self.rate = rate
+        self.at: list[float] = []
+        self.pushes = 0
+        self._clock = rig.clock
+        rig.wire.on_push = self._note
+
+    def _note(self, push) -> None:
+        now = self._clock.monotonic()
+        self.at.append(now)
+        if push.topic.endswith("get_reply"):
+            return
+        self.pushes += 1
+        assert sum(now - 60 < at <= now for at in self.at) <= self.rate
+        assert self.at.count(now) <= -(-self.rate // 60)
+
+
+DOINGS = st.one_of(
+    st.tuples(st.just("wait"), st.integers(1, 40)),
+    st.tuples(st.just("rate"), st.sampled_from([10, 30, 61, 120, 600])),
+    st.tuples(st.just("ask"), st.integers(1, 40)),
+    st.tuples(st.just("report"), st.just(0)),
+    st.tuples(st.just("restart"), st.integers(0, 30)),
+)
+
+
+async def _pushed(folder: pathlib.Path, doings: list[tuple[str, int]]) -> None:
+    database = Database(f"sqlite:///{folder / 'state.db'}")
+    rig = Rig(folder, database)
+    await rig.boot()
+    names = CROWD[:60]
+    await rig.commit(base(*names))
+    await rig.arrive(*names)
+    ledger = Ledger(rig, 60)
+    await rig.commit(base(*names), batch(pushRatePerMinute=60))
+    for what, number in [*doings, ("wait", 70)]:
+        if what == "wait":
+            await rig.wait(number)
+        elif what == "rate":
+            ledger.rate = number
+            with database.writing() as connection:
+                connection.execute(update(tables.run).values(push_rate=number))
+        elif what == "restart":
+            await rig.dispatch.round()  # claimed, published, never settled
+            await rig.kill()
+            rig.clock.advance(number)
+            await rig.boot()
+            await rig.arrive(*names)
+        else:
+            for name in names[: number or 60]:
+                rig.ask(name) if what == "ask" else rig.inform(name, SOURCE)
+            await rig.hear()
+    assert ledger.pushes > 0
+    await rig.kill()
+    database.close()
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@given(doings=st.lists(DOINGS, max_size=8))
+def test_the_rate_holds_whatever_happens(empty_database, doings):
+    folder = pathlib.Path(tempfile.mkdtemp())
+    shutil.copy(empty_database, folder / "state.db")
+    asyncio.run(_pushed(folder, doings))
+    shutil.rmtree(folder)
 
 
 async def test_answers_count_against_the_rate(rig):
