@@ -113,12 +113,12 @@ def count(connection: Connection, wanted: Wanted, around: Around) -> Census:
 def _query(connection: Connection, wanted: Wanted, around: Around, base: int) -> Select[Any]:
     present = [select(tables.daemon.c.epoch).scalar_subquery(), literal(devices.ASSUMED_EPOCH)]
     online = func.coalesce(_device.c.online_epoch.in_(present), false()).label("online")
-    state = _state(connection, wanted, around).label("state")
+    state = _state(connection, wanted, around).label("occupation")
     query = select(_version.c.version, state, online, func.count()).select_from(_source(wanted))
     query = query.where(_targeted(wanted))
     if wanted.gray is not None:
         query = query.where(_share(connection, wanted, targeting.gray_count(base, wanted.gray)))
-    return query.group_by(_version.c.version, "state", "online")
+    return query.group_by(_version.c.version, "occupation", "online")
 
 
 def _source(wanted: Wanted) -> Any:

@@ -1,0 +1,271 @@
+"""What `reconciler plan` says of devices: as many as the batch then takes, in every way in which it can take them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from rig import SOURCE, TARGET, base, batch, document
+
+from reconciler.domain import limits
+from reconciler.domain.desired import Key
+from reconciler.domain.resources import Kind
+from reconciler.services import observe, preview
+
+NAMES = [f"dev-{number}" for number in range(8)]
+EU = {"selector": {"matchTags": {"region": "eu"}}}
+
+
+def group(name="beta-testers", **spec):
+    return {f"{name}.yaml": document("DeviceGroup", name, **{"product": "lamp", **spec})}
+
+
+def inventory(**tags):
+    """All devices; those that are named with a region."""
+    listed = [
+        {"name": name, "tags": {"region": tags[name[-1:]]} if name[-1:] in tags else {}} for name in NAMES
+    ]
+    return {"inventory.yaml": document("DeviceInventory", "berlin", product="lamp", devices=listed)}
+
+
+def dynamic(name, *versions, group=None, **spec):
+    target = {"group": group} if group else {"all": {}, "sourceVersions": list(versions)}
+    return batch(name, strategy="Dynamic", target=target, **spec)
+
+
+def look(rig, *parts):
+    """The reach of each action, by name, and the plan."""
+    commit = rig.read_tree({name: text for part in parts for name, text in part.items()})
+    with rig.database.reading() as connection:
+        seen = observe.make_plan(connection, commit, rig.policy, rig.clock.now())
+        found = preview.reaches(connection, commit, seen, limits.DEFAULT)
+        return {reach.key.name: reach for reach in found}, seen.plan
+
+
+@pytest.fixture
+async def fleet(rig):
+    """Eight devices: six on the source version, one on the target, one that never reported."""
+    await rig.commit(base(*NAMES))
+    await rig.arrive(*NAMES[:6])
+    await rig.arrive(NAMES[6], version=TARGET)
+    return rig
+
+
+FLEET = base(*NAMES)
+
+
+async def test_a_batch_is_for_all_that_fit_and_says_who_is_left_out(fleet):
+    found, _ = look(fleet, FLEET, batch())
+    reach = found["all"]
+    assert (reach.upgraded, reach.offline, reach.left_out) == (7, 1, {"already-on-target": 1})
+    assert (reach.bytes_to_ship, reach.minutes, reach.touched) == (7 * 90, 1, 7)
+    assert (reach.is_dynamic, reach.share_of, reach.warnings) == (False, None, ())
+    await fleet.commit(FLEET, batch())
+    assert len(fleet.rows(_tasks("all"))) == 7
+
+
+async def test_devices_on_other_versions_are_none_of_a_batch_s_business(fleet):
+    found, _ = look(fleet, FLEET, batch(target={"all": {}, "sourceVersions": [SOURCE, "0.1.0"]}))
+    reach = found["all"]
+    assert (reach.upgraded, reach.elsewhere, reach.left_out) == (6, 1, {"already-on-target": 1})
+    assert reach.warnings == ("no device reports 0.1.0",)
+
+
+@pytest.mark.parametrize(("percent", "taken"), [(50, 3), (14.286, 1), (0.001, 1), (100, 7)])
+async def test_a_share_is_of_those_that_fit_and_says_how_many_it_takes(fleet, percent, taken):
+    wanted = batch(target={"gray": {"percent": percent}})
+    reach = look(fleet, FLEET, wanted)[0]["all"]
+    assert (reach.upgraded, reach.share_of) == (taken, 7)
+    await fleet.commit(FLEET, wanted)
+    assert len(fleet.rows(_tasks("all"))) == taken
+
+
+async def test_a_share_of_nobody_is_nobody(fleet):
+    wanted = batch(target={"gray": {"percent": 50}, "sourceVersions": ["0.1.0"]})
+    reach = look(fleet, FLEET, wanted)[0]["all"]
+    assert (reach.upgraded, reach.share_of) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("conflict", "met"), [("Keep", (4, 0, 0, 3)), ("Overwrite", (6, 2, 0, 1)), ("Wait", (4, 0, 3, 0))]
+)
+async def test_the_conflict_rule_says_what_becomes_of_devices_that_are_in_another_task(fleet, conflict, met):
+    first = batch("first", target={"devices": NAMES[:3]})
+    await fleet.commit(FLEET, first)
+    await fleet.wait(2)
+    fleet.progress(NAMES[0], 10)
+    await fleet.hear()
+    wanted = batch("second", conflict=conflict)
+    reach = look(fleet, FLEET, first, wanted)[0]["second"]
+    assert (reach.upgraded, reach.overwritten, reach.waiting, reach.conflicts) == met
+    await fleet.commit(FLEET, first, wanted)
+    made = fleet.rows(_tasks("second"))
+    assert sum(row.reason == "conflict" for row in made) == reach.conflicts
+    assert sum(row.hold == "behind" for row in made) == reach.waiting
+    assert len(made) == reach.touched
+
+
+async def test_tasks_that_the_same_commit_ends_are_in_nobody_s_way(fleet):
+    first = batch("first", target={"devices": NAMES[:3]})
+    await fleet.commit(FLEET, first)
+    found, _ = look(fleet, FLEET, batch("second"))
+    assert (found["first"].canceled, found["first"].draining) == (3, 0)
+    assert (found["second"].upgraded, found["second"].conflicts) == (7, 0)
+
+
+@pytest.mark.parametrize("before", [{"devices": NAMES[:2]}, {"gray": {"percent": 29}}])
+async def test_of_two_batches_in_one_commit_the_later_one_meets_the_earlier_one(fleet, before):
+    found, _ = look(fleet, FLEET, batch("a", target=before), batch("b"))
+    assert (found["a"].upgraded, found["b"].upgraded, found["b"].conflicts) == (2, 5, 2)
+    await fleet.commit(FLEET, batch("a", target=before), batch("b"))
+    assert sum(row.reason == "conflict" for row in fleet.rows(_tasks("b"))) == 2
+
+
+async def test_batches_of_several_modules_exclude_each_other_only_where_one_is_not_multi_module(rig):
+    mcu = document(
+        "Package",
+        "mcu-2",
+        product="lamp",
+        module="mcu",
+        version=TARGET,
+        files=[{"name": "a", "source": "app.bin"}],
+    )
+    parts = {**base(*NAMES, modules=[{"name": "mcu"}]), "mcu.yaml": mcu}
+    await rig.commit(parts)
+    one = batch("a", target={"devices": NAMES[:2]}, multiModule=True)
+    found, _ = look(rig, parts, one, batch("b", package="mcu-2", multiModule=True))
+    assert (found["b"].upgraded, found["b"].conflicts) == (8, 0)
+    found, _ = look(rig, parts, one, batch("b", package="mcu-2"))
+    assert (found["b"].upgraded, found["b"].conflicts) == (6, 2)
+    await rig.commit(parts, one)
+    found, _ = look(rig, parts, one, batch("b", package="mcu-2", multiModule=True))
+    assert (found["b"].upgraded, found["b"].conflicts) == (8, 0)
+
+
+async def test_a_new_life_waits_for_what_is_left_of_the_one_before(fleet):
+    one = batch(onCancel=[])
+    await fleet.commit(FLEET, one)
+    stopped = batch(onCancel=[], state="Canceled")
+    found, _ = look(fleet, FLEET, stopped)
+    assert (found["all"].canceled, found["all"].draining) == (0, 7)
+    await fleet.commit(FLEET, stopped)
+    reach = look(fleet, FLEET, one)[0]["all"]
+    assert (reach.upgraded, reach.waiting, reach.conflicts) == (0, 7, 0)
+
+
+async def test_a_static_group_is_a_list_also_when_the_same_commit_declares_it(fleet):
+    listed = group(devices=[NAMES[0], NAMES[6], "nobody-1"])
+    wanted = batch(target={"group": "beta-testers"})
+    reach = look(fleet, FLEET, listed, wanted)[0]["all"]
+    assert (reach.upgraded, reach.left_out) == (1, {"already-on-target": 1})
+
+
+async def test_a_dynamic_batch_says_that_more_may_come(fleet):
+    tagged = FLEET | inventory(**{"0": "eu", "6": "eu", "7": "eu"})
+    await fleet.commit(tagged)
+    reach = look(fleet, tagged, group(**EU), dynamic("a", group="beta-testers"))[0]["a"]
+    assert (reach.upgraded, reach.is_dynamic) == (2, True)
+    reach = look(fleet, tagged, dynamic("a", SOURCE))[0]["a"]
+    assert (reach.upgraded, reach.elsewhere, reach.left_out) == (6, 1, {"already-on-target": 1})
+    reach = look(fleet, tagged, dynamic("a", SOURCE, newReportsOnly=True))[0]["a"]
+    assert (reach.upgraded, reach.is_dynamic) == (0, True)
+
+
+async def test_devices_that_the_same_commit_declares_are_counted_as_those_without_a_version(rig):
+    reach = look(rig, base(*NAMES), batch())[0]["all"]
+    assert (reach.upgraded, reach.declared_here, reach.offline) == (8, 8, 8)
+    reach = look(rig, base(*NAMES), batch(target={"gray": {"percent": 25}}))[0]["all"]
+    assert (reach.upgraded, reach.declared_here, reach.share_of) == (2, 8, 8)
+    reach = look(rig, base(*NAMES), batch(target={"all": {}, "sourceVersions": [SOURCE]}))[0]["all"]
+    assert (reach.upgraded, reach.declared_here) == (0, 8)
+    tagged = base() | inventory(**{"0": "eu"})
+    reach = look(rig, tagged, group(**EU), dynamic("all", group="beta-testers"))[0]["all"]
+    assert (reach.upgraded, reach.declared_here) == (1, 1)
+
+
+async def test_a_schedule_is_shown_and_a_window_that_is_too_short_is_a_warning(fleet):
+    start = fleet.clock.now() + timedelta(hours=2)
+    schedule = {"start": start.isoformat(), "end": (start + timedelta(hours=1)).isoformat()}
+    reach = look(fleet, FLEET, batch(schedule=schedule))[0]["all"]
+    assert (reach.start_at, reach.end_at, reach.warnings) == (start, start + timedelta(hours=1), ())
+    late = {
+        "start": (start - timedelta(hours=3)).isoformat(),
+        "end": (start - timedelta(hours=1, minutes=59, seconds=50)).isoformat(),
+    }
+    reach = look(fleet, FLEET, batch(schedule=late))[0]["all"]
+    assert reach.start_at is None
+    assert reach.warnings == ("its window is shorter than its pushes take at its rate",)
+
+
+async def test_a_batch_says_which_verification_it_waits_for(fleet):
+    tried = _tried(TARGET, devices=[NAMES[0], NAMES[6]])
+    found, _ = look(fleet, FLEET | tried, batch())
+    assert found["all"].gate == "lamp-2"
+    trial = found["lamp-2"]
+    assert (trial.is_trial, trial.upgraded, trial.left_out) == (True, 1, {"already-on-target": 1})
+    assert (found["all"].upgraded, found["all"].conflicts) == (6, 1)
+    assert look(fleet, FLEET, batch())[0]["all"].gate == ""
+
+
+def _tried(version, **verification):
+    files = [{"name": "app.bin", "source": "app.bin"}]
+    spec = {"product": "lamp", "version": version, "files": files, "verification": verification}
+    return {"package.yaml": document("Package", "lamp-2", **spec)}
+
+
+def _tasks(name):
+    from sqlalchemy import select
+
+    from reconciler.store import tables
+
+    task, run = tables.task, tables.run
+    return select(task).join(run, run.c.id == task.c.run_id).where(run.c.batch == name)
+
+
+# --- what follows from groups and tags ---
+
+
+@pytest.fixture
+async def grouped(fleet):
+    """A dynamic batch for a group that has one device."""
+    await fleet.commit(*GROUPED)
+    return fleet
+
+
+GROUPED = [FLEET | inventory(**{"0": "eu"}), group(**EU), dynamic("follow", group="beta-testers")]
+
+
+async def test_a_changed_selector_tells_whom_which_batch_upgrades_for_it(grouped):
+    wider = group(selector={"matchExpressions": [{"key": "region", "operator": "DoesNotExist"}]})
+    found, planned = look(grouped, GROUPED[0], wider, GROUPED[2])
+    assert [action.key.name for action in planned.actions] == ["beta-testers"]
+    assert found["beta-testers"].follows == (
+        "6 devices more in the group beta-testers: Batch/follow upgrades them",
+    )
+    assert look(grouped, *GROUPED)[0] == {}
+    titled = group(**EU, title="Another")
+    assert look(grouped, GROUPED[0], titled, GROUPED[2])[0] == {}
+
+
+async def test_changed_tags_tell_whom_which_batch_upgrades_for_them(grouped):
+    moved = FLEET | inventory(**{"0": "eu", "1": "eu", "2": "us", "6": "eu"})
+    found, _ = look(grouped, moved, *GROUPED[1:])
+    assert found["berlin"].follows == ("1 device more in the group beta-testers: Batch/follow upgrades them",)
+    new = document(
+        "DeviceInventory", "berlin", product="lamp", devices=[{"name": "new-1", "tags": {"region": "eu"}}]
+    )
+    found, _ = look(grouped, moved | {"inventory.yaml": new}, *GROUPED[1:])
+    assert found["berlin"].follows == ("1 device more in the group beta-testers: Batch/follow upgrades them",)
+
+
+async def test_a_batch_that_the_same_commit_cancels_follows_nobody(grouped):
+    moved = FLEET | inventory(**{"0": "eu", "1": "eu"})
+    found, _ = look(grouped, moved, GROUPED[1], dynamic("follow", group="beta-testers", state="Canceled"))
+    assert (list(found), found["follow"].follows) == (["follow"], ())
+
+
+async def test_selectors_that_overlap_on_devices_are_a_warning(grouped):
+    other = group("others", selector={"matchExpressions": [{"key": "region", "operator": "Exists"}]})
+    found, _ = look(grouped, *GROUPED, other)
+    assert found["others"].warnings == ("1 of its devices are in the group beta-testers too",)
+    assert found["others"].key == Key(Kind.DEVICE_GROUP, "others")
