@@ -204,12 +204,14 @@ class Waits:
         self._now = now
         self._pushed: dict[int, dict[int, int]] = {}
 
-    def of(self, task: Task) -> waiting.Waiting | None:
-        """What a task waits for; None when it is at work or over."""
+    def facts(self, task: Task) -> waiting.Facts:
+        """What decides for what a task waits, with what is known of the daemon."""
         if task.run_id not in self._pushed:
             second = int(self._now.timestamp())
             self._pushed[task.run_id] = rates.recent(self._connection, task.run_id, second)
-        facts = dataclasses.replace(
-            task.facts, heartbeat_at=self._heartbeat_at, pushed=self._pushed[task.run_id]
-        )
-        return waiting.waits_for(facts, self._now)
+        pushed = self._pushed[task.run_id]
+        return dataclasses.replace(task.facts, heartbeat_at=self._heartbeat_at, pushed=pushed)
+
+    def of(self, task: Task) -> waiting.Waiting | None:
+        """What a task waits for; None when it is at work or over."""
+        return waiting.waits_for(self.facts(task), self._now)
