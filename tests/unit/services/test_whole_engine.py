@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
-from rig import SOURCE, TARGET, Rig, address, base, batch
+from rig import SOURCE, TARGET, Rig, address, base, batch, package
 from sqlalchemy import select
 
 from reconciler.protocol import topics
@@ -39,7 +39,16 @@ BATCHES = st.fixed_dictionaries(
         "timeout": st.sampled_from(["1m", "5m"]),
         "pushRatePerMinute": st.sampled_from([10, 1000]),
         "delivery": st.sampled_from(["Push", "Pull"]),
-        "onCancel": st.lists(st.sampled_from(["Queued", "Notified", "InProgress"]), unique=True),
+        "onCancel": st.lists(
+            st.sampled_from(["Scheduled", "Unconfirmed", "Queued", "Notified", "InProgress"]), unique=True
+        ),
+        "retry": st.sampled_from([{"interval": "0s", "limit": 1}, {"interval": "0s", "limit": 2}]),
+        "noResponseTimeout": st.sampled_from(["1m", "5m"]),
+        "conflict": st.sampled_from(["Keep", "Overwrite", "Wait", "Wait"]),
+        "confirm": st.booleans(),
+        "suspend": st.booleans(),
+        "package": st.sampled_from(["lamp-2", "lamp-3"]),
+        "allowDowngrade": st.booleans(),
     },
 )
 
@@ -156,14 +165,15 @@ class Engine(RuleBasedStateMachine):
         """One of the batches that are declared."""
         return sorted(self.batches)[which % len(self.batches)] if self.batches else None
 
-    @rule(rate=st.sampled_from([10, 1000]))
-    def change_rates(self, rate):
-        self._commit({name: {**spec, "pushRatePerMinute": rate} for name, spec in self.batches.items()})
+    @rule(rate=st.sampled_from([10, 1000]), suspend=st.booleans())
+    def change_in_place(self, rate, suspend):
+        more = {"pushRatePerMinute": rate, "suspend": suspend}
+        self._commit({name: {**spec, **more} for name, spec in self.batches.items()})
 
     def _commit(self, batches):
         self.batches = batches
         parts = [batch(name, **spec) for name, spec in batches.items()]
-        self.loop.run(self.rig.commit(base(*NAMES), *parts, confirmed=3))
+        self.loop.run(self.rig.commit(base(*NAMES), package(), *parts, confirmed=3))
 
     # the daemon
 
@@ -216,21 +226,32 @@ class Engine(RuleBasedStateMachine):
         for task, origin, to in self.rig.rows(moved.order_by(event.c.id)):
             chains.setdefault(task, []).append((origin, to))
         for row in tasks:
-            at = "FAILED" if row.reason == "conflict" else "QUEUED"
-            for origin, to in chains.pop(row.id, []):
+            chain = chains.pop(row.id, [])
+            at = chain[0][0] if chain else row.status
+            assert at in {"QUEUED", "CONFIRM"} or (row.status, row.reason, chain) == (
+                "FAILED",
+                "conflict",
+                [],
+            )
+            for origin, to in chain:
                 assert origin == at
                 at = to
             assert at == row.status
         assert not chains
 
     def a_run_is_complete_exactly_when_nothing_is_unfinished(self, tasks):
-        unfinished = {row.run_id for row in tasks if row.holds}
+        unfinished = {row.run_id for row in tasks if row.status not in ENDED}
         runs = {row.id: row for row in self.rig.rows(select(tables.run))}
+        assert self.rig.rows(select(tables.job)) == []
         for run in runs.values():
-            assert run.cursor is None
             if run.phase != "CANCELED":
                 assert (run.phase == "COMPLETED") == (run.id not in unfinished)
         assert all(runs[row.run_id].push_delivery for row in tasks if row.push_due_at is not None)
+        self.nobody_waits_for_a_device_that_is_free(tasks)
+
+    def nobody_waits_for_a_device_that_is_free(self, tasks):
+        taken = {row.device_id for row in tasks if row.holds}
+        assert all(row.device_id in taken for row in tasks if row.hold == "behind")
 
 
 @pytest.mark.timeout(300)
