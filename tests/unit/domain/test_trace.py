@@ -270,7 +270,8 @@ PLANNED = {"started_at": None}
         ({}, {"hold": Hold.BEHIND}, Rule.QUEUE, "waits behind another batch, since 2026-11-01 11:30:00Z", None),
         ({}, {"heartbeat_at": None}, Rule.DELIVERY, "the daemon is not running", "start `reconciler run`"),
         (
-            {}, {"online": False, "last_seen_at": ACCEPTED}, Rule.DELIVERY, "device offline, since 2026-11-01 11:00:00Z",
+            {}, {"online": False, "last_seen_at": ACCEPTED}, Rule.DELIVERY,
+            "device offline, since 2026-11-01 11:00:00Z",
             "it is pushed when the device comes online",
         ),
         ({}, {}, Rule.DELIVERY, "its turn comes, since 2026-11-01 11:30:00Z", "it is pushed in a moment"),

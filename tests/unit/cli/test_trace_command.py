@@ -1,6 +1,6 @@
 """`reconciler trace`: what somebody reads at night, story by story. The texts lie in `traces/`.
 
-`pytest tests/unit/cli/test_trace.py` compares them; delete one, and the test that misses it writes it anew and fails.
+To change one on purpose, delete it: the test that misses it writes it anew, and fails.
 """
 
 from __future__ import annotations
