@@ -250,6 +250,9 @@ class _Preview:
             )
             if strange:
                 found.append(f"no device reports {', '.join(strange)}")
+        done = reach.touched + reach.left_out.get(targeting.LeftOut.ALREADY, 0)
+        if reach.is_trial and not done:
+            found.append("none of its test devices fits, so that it fails at once")
         resource = asked.declaration.resource
         schedule = resource.spec.schedule if isinstance(resource, resources.Batch) else None
         if schedule is not None and schedule.end is not None:

@@ -207,6 +207,14 @@ async def test_a_batch_says_which_verification_it_waits_for(fleet):
     assert look(fleet, FLEET, batch())[0]["all"].gate == ""
 
 
+@pytest.mark.parametrize(("name", "warned"), [(NAMES[0], False), (NAMES[6], False), (NAMES[7], True)])
+async def test_a_trial_that_none_of_its_devices_fits_is_a_warning(fleet, name, warned):
+    found, _ = look(fleet, FLEET | _tried(TARGET, devices=[name], sourceVersions=[SOURCE]))
+    assert found["lamp-2"].warnings == (
+        ("none of its test devices fits, so that it fails at once",) if warned else ()
+    )
+
+
 def _tried(version, **verification):
     files = [{"name": "app.bin", "source": "app.bin"}]
     spec = {"product": "lamp", "version": version, "files": files, "verification": verification}
