@@ -7,7 +7,6 @@ stand here a second time, so that a bug becomes an error instead of a doubled ta
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import (
     JSON,
@@ -26,66 +25,17 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.engine import Dialect
-from sqlalchemy.types import TypeDecorator
 
 from reconciler.domain import actual, lifecycle, limits, resources
+from reconciler.store.columns import MILLISECOND, Moment, Number, Span, milliseconds
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MILLISECOND = timedelta(milliseconds=1)
-
-
-def milliseconds(moment: datetime) -> int:
-    """An aware moment as the database keeps it: whole milliseconds since 1970 in UTC."""
-    return (moment - _EPOCH) // MILLISECOND
-
-
-def moment(stored: int) -> datetime:
-    """The aware moment that the database keeps as milliseconds."""
-    return _EPOCH + timedelta(milliseconds=stored)
-
-
-class Moment(TypeDecorator[datetime]):
-    """An aware UTC moment, kept as integer milliseconds: small, ordered, the same in every database."""
-
-    impl = BigInteger
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
-        """Into the database."""
-        del dialect
-        return None if value is None else milliseconds(value)
-
-    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
-        """Out of it."""
-        del dialect
-        return None if value is None else moment(value)
-
-
-class Span(TypeDecorator[timedelta]):
-    """A duration, kept as integer milliseconds."""
-
-    impl = BigInteger
-    cache_ok = True
-
-    def process_bind_param(self, value: timedelta | None, dialect: Dialect) -> int | None:
-        """Into the database."""
-        del dialect
-        return None if value is None else value // MILLISECOND
-
-    def process_result_value(self, value: int | None, dialect: Dialect) -> timedelta | None:
-        """Out of it."""
-        del dialect
-        return None if value is None else timedelta(milliseconds=value)
+__all__ = ["MILLISECOND", "Moment", "Number", "Span", "milliseconds"]
 
 
 def _one_of(column: str, values: Iterable[str], name: str) -> CheckConstraint:
     listed = ", ".join(f"'{value}'" for value in values)
     return CheckConstraint(f"{column} IN ({listed})", name=name)
 
-
-Number = BigInteger()
-"""The bare integer under a Moment or a Span, for arithmetic in SQL."""
 
 metadata = MetaData(
     naming_convention={
