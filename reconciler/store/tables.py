@@ -27,9 +27,9 @@ from sqlalchemy import (
 )
 
 from reconciler.domain import actual, lifecycle, limits, resources
-from reconciler.store.columns import MILLISECOND, Moment, Number, Span, milliseconds
+from reconciler.store.columns import MILLISECOND, Moment, Number, Span, milliseconds, moment
 
-__all__ = ["MILLISECOND", "Moment", "Number", "Span", "milliseconds"]
+__all__ = ["MILLISECOND", "Moment", "Number", "Span", "milliseconds", "moment"]
 
 
 def _one_of(column: str, values: Iterable[str], name: str) -> CheckConstraint:
