@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import Any
@@ -18,8 +19,11 @@ from sqlalchemy import (
     Boolean,
     ColumnElement,
     Connection,
+    Insert,
+    Row,
     Select,
     and_,
+    bindparam,
     case,
     exists,
     func,
@@ -28,12 +32,11 @@ from sqlalchemy import (
     null,
     or_,
     select,
-    true,
 )
 
 from reconciler.domain import lifecycle, resources
 from reconciler.domain.lifecycle import ENTRIES, Entry
-from reconciler.store import bulk, counts, devices, dialects, entry, runs, tables
+from reconciler.store import bulk, counts, devices, dialects, entry, packed, runs, tables
 
 _task, _run, _device = tables.task, tables.run, tables.device
 _other = tables.task.alias("other")
@@ -45,7 +48,12 @@ class Candidates:
     """Who is to get a task of which run: at most one a device and slot."""
 
     query: Select[Any]
-    """Its columns: run_id, device_id, match_no, and what the device reports for the run's module, as version."""
+    """Its columns: run_id, device_id, match_no, and what the device reports for the run's module, as version.
+
+    One of a few that are made once: what is built of it is kept.
+    """
+    parameters: Mapping[str, Any]
+    """The query's own."""
     run_ids: Collection[int]
     """The runs in it."""
     once: bool = False
@@ -61,29 +69,39 @@ def create(connection: Connection, candidates: Candidates, presence: devices.Pre
 
     What waits for a device behind a task that is overwritten goes on waiting, behind the new one.
     """
-    succeeding = _succeeding(connection, candidates.run_ids)
-    for run in _overwriting(connection, candidates.run_ids):
-        _overwrite(connection, candidates.query, run, succeeding, now)
-    last = connection.execute(select(func.coalesce(func.max(_task.c.id), 0))).scalar_one()
-    entering = _entering(candidates.query, succeeding)
-    _insert(connection, entering, _values(entering, presence, now), once=candidates.once)
+    ids = {"runs": packed.pack(candidates.run_ids)}
+    succeeding = list(connection.execute(_SUCCEEDING, ids).scalars())
+    for run in connection.execute(_OVERWRITING, ids).all():
+        _overwrite(connection, candidates, run, now)
+    last = connection.execute(_LAST).scalar_one()
+    statement = _insert(candidates.query, once=candidates.once, succeeding=bool(succeeding))
+    given = {
+        **candidates.parameters,
+        **entry.parameters(presence, now),
+        "succeeding": packed.pack(succeeding),
+    }
+    connection.execute(statement, given)
     return _count(connection, last)
 
+
+_LAST = select(func.coalesce(func.max(_task.c.id), 0))
 
 # ------------------------------------------------------------------------------------- the conflict rule
 
 
-def _succeeding(connection: Connection, run_ids: Collection[int]) -> list[int]:
-    """Those of some runs whose batch has an earlier run that still drains."""
-    count = tables.task_count
-    draining = exists().where(
-        count.c.run_id == _before.c.id,
-        count.c.status.in_([str(status) for status in lifecycle.UNFINISHED]),
-        count.c.count > 0,
-    )
-    earlier = exists().where(_before.c.object_id == _run.c.object_id, _before.c.id < _run.c.id, draining)
-    query = select(_run.c.id).where(_run.c.id.in_(dialects.members(run_ids)), earlier)
-    return list(connection.execute(query).scalars())
+_DRAINING = exists().where(
+    tables.task_count.c.run_id == _before.c.id,
+    tables.task_count.c.status.in_([str(status) for status in lifecycle.UNFINISHED]),
+    tables.task_count.c.count > 0,
+)
+_EARLIER = exists().where(_before.c.object_id == _run.c.object_id, _before.c.id < _run.c.id, _DRAINING)
+_SUCCEEDING = select(_run.c.id).where(_run.c.id.in_(packed.members("runs")), _EARLIER)
+"""Those of some runs whose batch has an earlier run that still drains."""
+_OVERWRITING = (
+    select(_run.c.id, _run.c.batch)
+    .where(_run.c.id.in_(packed.members("runs")), _run.c.conflict == resources.Conflict.OVERWRITE)
+    .order_by(_run.c.id)
+)
 
 
 def _same_slot() -> ColumnElement[bool]:
@@ -99,40 +117,28 @@ def _behind_earlier(device_id: ColumnElement[int]) -> ColumnElement[bool]:
     )
 
 
-def _entering(candidates: Select[Any], succeeding: Collection[int]) -> CTE:
+def _entering(candidates: Select[Any], *, succeeding: bool) -> CTE:
     """The candidates, and how each begins."""
     candidate = candidates.subquery("candidate")
     busy = exists().where(_other.c.device_id == candidate.c.device_id, dialects.holds(_other), _same_slot())
     waits = _run.c.conflict == resources.Conflict.WAIT
     ways = [(and_(busy, waits), Entry.BEHIND), (busy, Entry.CONFLICT)]
     if succeeding:
-        after = and_(_run.c.id.in_(succeeding), _behind_earlier(candidate.c.device_id))
-        ways.insert(0, (after, Entry.BEHIND))
+        late = _run.c.id.in_(packed.members("succeeding"))
+        ways.insert(0, (and_(late, _behind_earlier(candidate.c.device_id)), Entry.BEHIND))
     how = case(*[(condition, literal(str(way))) for condition, way in ways], else_=literal(str(Entry.FREE)))
     query = select(*candidate.c, how.label("entry")).join(_run, _run.c.id == candidate.c.run_id)
     return dialects.once(query, "entering")
 
 
-def _overwriting(connection: Connection, run_ids: Collection[int]) -> list[Any]:
-    query = select(_run.c.id, _run.c.batch).where(
-        _run.c.id.in_(dialects.members(run_ids)), _run.c.conflict == resources.Conflict.OVERWRITE
-    )
-    return list(connection.execute(query.order_by(_run.c.id)))
-
-
-def _overwrite(
-    connection: Connection, candidates: Select[Any], run: Any, succeeding: Collection[int], now: datetime
-) -> None:
+def _overwrite(connection: Connection, candidates: Candidates, run: Row[int, str], now: datetime) -> None:
     """Ends the tasks in the way of a run that overwrites, on devices where all of them can be ended."""
-    candidate = candidates.subquery("candidate")
+    candidate = candidates.query.params(candidates.parameters).subquery("candidate")
     states = lifecycle.states(lifecycle.Trigger.OVERWRITTEN)
     yields = or_(*(and_(_other.c.status == str(s.status), _other.c.hold == str(s.hold)) for s in states))
     stubborn = exists().where(_other.c.device_id == candidate.c.device_id, dialects.holds(_other), ~yields)
-    wanted = select(candidate.c.device_id).where(candidate.c.run_id == run.id, ~stubborn)
-    if run.id in succeeding:
-        wanted = wanted.join(_run, _run.c.id == candidate.c.run_id).where(
-            ~_behind_earlier(candidate.c.device_id)
-        )
+    wanted = select(candidate.c.device_id).join(_run, _run.c.id == candidate.c.run_id)
+    wanted = wanted.where(_run.c.id == run.id, ~stubborn, ~_behind_earlier(candidate.c.device_id))
     ended = bulk.end(
         connection,
         and_(_task.c.device_id.in_(wanted), dialects.holds(_task)),
@@ -146,9 +152,11 @@ def _overwrite(
 # ------------------------------------------------------------------------------------------------- rows
 
 
-def _values(entering: CTE, presence: devices.Presence, now: datetime) -> dict[str, ColumnElement[Any]]:
+_NOW = bindparam("entry_at", type_=tables.Number)
+
+
+def _values(entering: CTE) -> dict[str, ColumnElement[Any]]:
     """What is written, by how a task begins."""
-    at = literal(now, tables.Moment())
 
     def by_entry(of: Callable[[lifecycle.Rule], ColumnElement[Any]]) -> ColumnElement[Any]:
         return case({str(way): of(rule) for way, rule in ENTRIES.items()}, value=entering.c.entry)
@@ -168,15 +176,16 @@ def _values(entering: CTE, presence: devices.Presence, now: datetime) -> dict[st
         "hold": by_entry(lambda rule: literal(str(rule.to.hold))),
         "reason": by_entry(lambda rule: literal(str(rule.reason)) if rule.reason else null()),
         "holds": by_entry(lambda rule: literal(holds(rule), Boolean())),
-        "push_due_at": by_entry(lambda rule: entry.first_push(presence, now) if holds(rule) else null()),
-        "created_at": at,
-        "ended_at": by_entry(lambda rule: at if rule.to.status in lifecycle.ENDED else null()),
+        "push_due_at": by_entry(lambda rule: entry.FIRST_PUSH if holds(rule) else null()),
+        "created_at": _NOW,
+        "ended_at": by_entry(lambda rule: _NOW if rule.to.status in lifecycle.ENDED else null()),
     }
 
 
-def _insert(
-    connection: Connection, entering: CTE, values: Mapping[str, ColumnElement[Any]], *, once: bool
-) -> None:
+@functools.cache
+def _insert(candidates: Select[Any], *, once: bool, succeeding: bool) -> Insert:
+    """The statement that makes tasks of some candidates; to build it takes longer than to run it for a few."""
+    entering = _entering(candidates, succeeding=succeeding)
     source = entering.join(_run, _run.c.id == entering.c.run_id).join(
         _device, _device.c.id == entering.c.device_id
     )
@@ -186,18 +195,22 @@ def _insert(
         _other.c.reason == lifecycle.Reason.CONFLICT,
         _other.c.source_version.is_not_distinct_from(entering.c.version),
     )
-    wanted = ~and_(entering.c.entry == Entry.CONFLICT, again) if once else true()
-    rows = select(*values.values()).select_from(source).where(wanted)
-    connection.execute(insert(_task).from_select(list(values), rows))
+    values = _values(entering)
+    rows = select(*values.values()).select_from(source)
+    if once:
+        rows = rows.where(~and_(entering.c.entry == Entry.CONFLICT, again))
+    return insert(_task).from_select(list(values), rows)
+
+
+_BEGUN_BY = (_task.c.run_id, _task.c.status, _task.c.hold, _task.c.reason)
+_BEGUN = select(*_BEGUN_BY, func.count()).where(_task.c.id > bindparam("last")).group_by(*_BEGUN_BY)
 
 
 def _count(connection: Connection, last: int) -> Made:
     """Of the tasks after `last`: the counters, and how they began."""
-    columns = (_task.c.run_id, _task.c.status, _task.c.hold, _task.c.reason)
-    query = select(*columns, func.count()).where(_task.c.id > last).group_by(*columns)
     moves = counts.Moves()
     made: dict[int, collections.Counter[Entry]] = collections.defaultdict(collections.Counter)
-    for run_id, status, hold, reason, count in connection.execute(query):
+    for run_id, status, hold, reason, count in connection.execute(_BEGUN, {"last": last}):
         moves.add((run_id, lifecycle.Status(status), lifecycle.Reason(reason) if reason else None), count)
         made[run_id][_BEGAN[status in lifecycle.ENDED, lifecycle.Hold(hold)]] += count
     moves.write(connection)

@@ -10,7 +10,6 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     FromClause,
-    Integer,
     Select,
     String,
     bindparam,
@@ -49,7 +48,7 @@ def earlier_of(column: ColumnElement[int], other: ColumnElement[int]) -> ColumnE
 
 def holds(task: FromClause) -> ColumnElement[bool]:
     """A task occupies its device: written as the partial indexes have it, which `holds = 1` is not."""
-    return type_coerce(task.c.holds, Integer)  # type: ignore[arg-type]
+    return literal_column(f"{task.name}.holds")  # type: ignore[attr-defined]
 
 
 def waits(task: FromClause) -> ColumnElement[bool]:

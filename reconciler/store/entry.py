@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, and_, case, func, literal, null, type_coerce
+from sqlalchemy import ColumnElement, and_, bindparam, case, func, literal, null, type_coerce
 
 from reconciler.domain import lifecycle
 from reconciler.store import devices, dialects, tables
@@ -23,16 +23,27 @@ def status(rule: lifecycle.Rule) -> ColumnElement[str]:
     return case((_run.c.confirm, literal(str(lifecycle.Status.CONFIRM))), else_=given)
 
 
-def first_push(presence: devices.Presence, now: datetime) -> ColumnElement[datetime]:
-    """When a task of `tables.run` is due for `tables.device`, once it is QUEUED and holds: NULL for who is not there.
+_AT = bindparam("entry_at", type_=tables.Number)
+_SINCE = dialects.earlier_of(  # not in the future, where a clock that was set back may have left it
+    type_coerce(_device.c.online_since, tables.Number), _AT
+)
+_SETTLED = dialects.later_of(_SINCE + bindparam("entry_settle", type_=tables.Number), _AT)
+_HERE = _device.c.online_epoch == bindparam("entry_epoch", type_=tables.Number)
 
-    At once, but not before the device's own report could be heard (platform rules §5: the settle time). Whether the run
-    may push yet is asked by the claim.
-    """
-    at = literal(tables.milliseconds(now))
-    since = dialects.earlier_of(  # not in the future, where a clock that was set back may have left it
-        type_coerce(_device.c.online_since, tables.Number), at
-    )
-    settled = dialects.later_of(since + presence.settle // tables.MILLISECOND, at)
-    pushed = and_(_run.c.push_delivery, ~_run.c.confirm, _device.c.online_epoch == presence.epoch)
-    return type_coerce(func.iif(pushed, settled, null()), tables.Moment())
+FIRST_PUSH: ColumnElement[datetime] = type_coerce(
+    func.iif(and_(_run.c.push_delivery, ~_run.c.confirm, _HERE), _SETTLED, null()), tables.Moment()
+)
+"""When a task of `tables.run` is due for `tables.device`, once it is QUEUED and holds: NULL for who is not there.
+
+At once, but not before the device's own report could be heard (platform rules §5: the settle time). Whether the run may
+push yet is asked by the claim. Wants `parameters`.
+"""
+
+
+def parameters(presence: devices.Presence, now: datetime) -> dict[str, int]:
+    """What `FIRST_PUSH` must know."""
+    return {
+        "entry_at": tables.milliseconds(now),
+        "entry_settle": presence.settle // tables.MILLISECOND,
+        "entry_epoch": presence.epoch,
+    }

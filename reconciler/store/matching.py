@@ -23,7 +23,6 @@ from sqlalchemy import (
     Connection,
     Integer,
     Row,
-    Select,
     and_,
     exists,
     func,
@@ -267,6 +266,17 @@ def _members(
 # ------------------------------------------------------------------------------------------------ tasks
 
 _MATCHED = packed.table("matched", {"run": BigInteger(), "device": BigInteger(), "number": Integer()})
+_CANDIDATES = (
+    select(
+        _MATCHED.c.run.label("run_id"),
+        _MATCHED.c.device.label("device_id"),
+        _MATCHED.c.number.label("match_no"),
+        _version.c.version,
+    )
+    .select_from(_MATCHED)
+    .join(_run, _run.c.id == _MATCHED.c.run)
+    .outerjoin(_version, and_(_version.c.device_id == _MATCHED.c.device, _version.c.module == _run.c.module))
+)
 
 
 def _create(
@@ -280,9 +290,8 @@ def _create(
     known = {run.id: run for run in open_runs}
     made: collections.Counter[int] = collections.Counter()
     for wave in _waves(found):
-        candidates = creation.Candidates(
-            _candidates(packed.pack(wave)), {run for run, _, _ in wave}, once=True
-        )
+        given = {"matched": packed.pack(wave)}
+        candidates = creation.Candidates(_CANDIDATES, given, {run for run, _, _ in wave}, once=True)
         for run_id, began in creation.create(connection, candidates, presence, now).items():
             made[run_id] += sum(began.values())
     events.append(connection, now, [_event(known[run_id], count) for run_id, count in sorted(made.items())])
@@ -300,23 +309,6 @@ def _waves(found: Iterable[Match]) -> Iterator[list[Match]]:
             waves.append([])
         waves[len(turn) - 1].append(item)
     yield from waves
-
-
-def _candidates(matched: str) -> Select[Any]:
-    return (
-        select(
-            _MATCHED.c.run.label("run_id"),
-            _MATCHED.c.device.label("device_id"),
-            _MATCHED.c.number.label("match_no"),
-            _version.c.version,
-        )
-        .select_from(_MATCHED)
-        .join(_run, _run.c.id == _MATCHED.c.run)
-        .outerjoin(
-            _version, and_(_version.c.device_id == _MATCHED.c.device, _version.c.module == _run.c.module)
-        )
-        .params(matched=matched)
-    )
 
 
 def _event(run: Run, count: int) -> events.Event:

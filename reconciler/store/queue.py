@@ -78,8 +78,9 @@ def _enter(
             hold=_FREED.to.hold,
             holds=True,
             source_version=recheck.reported,
-            push_due_at=entry.first_push(presence, now),
-        )
+            push_due_at=entry.FIRST_PUSH,
+        ),
+        entry.parameters(presence, now),
     )
     moves = counts.Moves()
     for run_id, status, count in counted:

@@ -5,6 +5,7 @@ Called by `jobs` for the job `create`. What a chunk leaves out is listed with it
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,44 +14,56 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     FromClause,
+    Insert,
     Row,
     Select,
+    String,
     and_,
+    bindparam,
     func,
     insert,
     literal,
-    or_,
     select,
     tuple_,
 )
 
 from reconciler.domain import targeting
 from reconciler.domain.lifecycle import Entry
-from reconciler.store import creation, devices, dialects, events, joblist, recheck, tables
+from reconciler.store import creation, devices, dialects, events, joblist, packed, recheck, tables
 
-_run, _device, _version, _listed = tables.run, tables.device, tables.device_version, tables.roster_entry
+_device, _version, _listed = tables.device, tables.device_version, tables.roster_entry
 
 Run = Row[*tuple[Any, ...]]
 """A row of `run`."""
 
+# The devices of a product, with what they report for a module: "" is what a device says that never said anything.
+_SOURCE = _device.outerjoin(
+    _version, and_(_version.c.device_id == _device.c.id, _version.c.module == bindparam("module"))
+)
+_EVERYBODY = and_(
+    _device.c.product_id == bindparam("product"),
+    _device.c.state != "removed",
+    _device.c.id <= bindparam("horizon"),
+)
+_SAYS = func.coalesce(_version.c.version, "")
+_FITS = _SAYS.in_(packed.members("fitting"))
 
-class Fleet:
-    """The devices of a run's product with what they report for its module, and what its conditions say of that."""
+
+class _Verdicts:
+    """What a run's conditions say of each version that the devices of its product report, and of none."""
 
     def __init__(self, connection: Connection, run: Run) -> None:
         asked = recheck.conditions(run)
-        known = devices.reported_versions(connection, run.product_id, run.module)
-        self._verdicts = {version: targeting.judge(asked, version) for version in known}
-        self._unknown = targeting.judge(asked, None)
-        here = and_(_version.c.device_id == _device.c.id, _version.c.module == run.module)
-        self.source: FromClause = _device.outerjoin(_version, here)
-        self.everybody = and_(_device.c.product_id == run.product_id, _device.c.state != "removed")
+        known = [None, *devices.reported_versions(connection, run.product_id, run.module)]
+        self._given = {version or "": targeting.judge(asked, version) for version in known}
 
-    def given(self, verdict: targeting.LeftOut | None) -> ColumnElement[bool]:
-        """The device reports a version (or none) on which the conditions give this verdict."""
-        listed = [version for version, given in self._verdicts.items() if given is verdict]
-        reports: ColumnElement[bool] = _version.c.version.in_(dialects.members(listed))
-        return or_(reports, _version.c.version.is_(None)) if self._unknown is verdict else reports
+    def fitting(self) -> str:
+        """The versions that fit, packed."""
+        return packed.pack([version for version, verdict in self._given.items() if verdict is None])
+
+    def left_out(self, reasons: set[targeting.LeftOut]) -> list[tuple[str, str]]:
+        """Versions that are left out for one of these reasons, with the reason."""
+        return [(version, str(verdict)) for version, verdict in self._given.items() if verdict in reasons]
 
 
 # --------------------------------------------------------------------------------------------- the moment
@@ -62,27 +75,38 @@ def begin(connection: Connection, run: Run) -> Mapping[str, Any]:
     A share looks at every device once, which takes seconds for a million: outside of the writer, if possible.
     """
     horizon = connection.execute(select(func.coalesce(func.max(_device.c.id), 0))).scalar_one()
-    share = _last_of_share(connection, run, horizon) if run.gray is not None else None
-    return {"horizon": horizon, "gray": share}
+    return {
+        "horizon": horizon,
+        "last": None if run.gray is None else _last_of_share(connection, run, horizon),
+    }
 
 
-def gray_key(batch: str) -> ColumnElement[int]:
-    """`targeting.gray_key` of `tables.device`."""
+_KEY: ColumnElement[int] = (
+    _device.c.hash31 * bindparam("gray_a", type_=BigInteger()) + bindparam("gray_b", type_=BigInteger())
+) % literal(targeting.MODULUS, BigInteger())
+"""`targeting.gray_key` of `tables.device`."""
+
+
+def _order(batch: str) -> dict[str, int]:
     a, b = targeting.gray_parameters(batch)
-    key = _device.c.hash31 * literal(a, BigInteger()) + literal(b, BigInteger())
-    return key % literal(targeting.MODULUS, BigInteger())
+    return {"gray_a": a, "gray_b": b}
 
 
 def _last_of_share(connection: Connection, run: Run, horizon: int) -> list[Any]:
     """Key and name of the last device that a share takes: one statement, hence one moment."""
-    fleet = Fleet(connection, run)
-    query = select(gray_key(run.batch).label("key"), _device.c.name.label("name")).select_from(fleet.source)
-    query = query.where(fleet.everybody, _device.c.id <= horizon, fleet.given(None))
-    fitting = dialects.once(query, "fitting")
+    query = select(_KEY.label("key"), _device.c.name.label("name")).select_from(_SOURCE)
+    fitting = dialects.once(query.where(_EVERYBODY, _FITS), "gray")
     base = select(func.count()).select_from(fitting).scalar_subquery()
     taken = dialects.later_of(base * run.gray // targeting.WHOLE, literal(1))  # targeting.gray_count
     ordered = select(fitting.c.key, fitting.c.name).order_by(fitting.c.key, fitting.c.name)
-    last = connection.execute(ordered.limit(1).offset(taken - 1)).first()
+    given = {
+        "product": run.product_id,
+        "module": run.module,
+        "horizon": horizon,
+        "fitting": _Verdicts(connection, run).fitting(),
+        **_order(run.batch),
+    }
+    last = connection.execute(ordered.limit(1).offset(taken - 1), given).first()
     return [-1, ""] if last is None else list(last)
 
 
@@ -91,64 +115,99 @@ def _last_of_share(connection: Connection, run: Run, horizon: int) -> list[Any]:
 
 def chunk(turn: joblist.Turn) -> str | None:
     """Decides the next devices after the job's cursor; the new cursor, or None when none was left."""
-    connection, job, run = turn.connection, turn.job, turn.run
-    last: str | None = connection.execute(
-        select(func.max(_names(job, run, turn.size).subquery().c.name))
-    ).scalar_one()
+    connection, run = turn.connection, turn.run
+    is_listed, is_gray = run.roster_id is not None, run.gray is not None
+    given = {
+        "run": run.id,
+        "product": run.product_id,
+        "roster": run.roster_id,
+        "module": run.module,
+        "horizon": turn.job.arguments["horizon"],
+        "cursor": turn.job.cursor,
+        "size": turn.size,
+    }
+    last: str | None = connection.execute(_last(is_listed=is_listed), given).scalar_one()
     if last is None:
         return None
-    fleet = Fleet(connection, run)
-    source, within = fleet.source, and_(fleet.everybody, _device.c.id <= job.arguments["horizon"])
-    name = _device.c.name
-    if run.roster_id is not None:
-        source = _listed.join(source, _device.c.name == _listed.c.name)
-        within, name = and_(within, _listed.c.roster_id == run.roster_id), _listed.c.name
-    within = and_(within, name > job.cursor, name <= last)
-    left = _leave_out(connection, run, fleet, select().select_from(source).where(within))
-    fitting = select(
-        literal(run.id).label("run_id"),
-        _device.c.id.label("device_id"),
-        literal(0).label("match_no"),
-        _version.c.version,
-    )
-    fitting = fitting.select_from(source).where(within, fleet.given(None), _hit(job, run))
-    made = creation.create(connection, creation.Candidates(fitting, [run.id]), turn.presence, turn.now)
+    verdicts = _Verdicts(connection, run)
+    given |= {"last": last, "fitting": verdicts.fitting()}
+    if is_gray:
+        given |= _order(run.batch) | dict(
+            zip(("last_key", "last_name"), turn.job.arguments["last"], strict=True)
+        )
+    left = _leave_out(connection, run, verdicts, given)
+    query = _candidates(is_listed=is_listed, is_gray=is_gray)
+    made = creation.create(connection, creation.Candidates(query, given, [run.id]), turn.presence, turn.now)
     events.append(connection, turn.now, [_event(run, made.get(run.id, {}), left)])
     return last
 
 
-def _names(job: Run, run: Run, size: int) -> Select[Any]:
-    """The next names: of the list, else of the product's devices."""
-    if run.roster_id is not None:
-        query = select(_listed.c.name).where(
-            _listed.c.roster_id == run.roster_id, _listed.c.name > job.cursor
-        )
-        return query.order_by(_listed.c.name).limit(size)
-    query = select(_device.c.name).where(_device.c.product_id == run.product_id, _device.c.name > job.cursor)
-    return query.order_by(_device.c.name).limit(size)
+def _names(*, is_listed: bool) -> ColumnElement[str]:
+    """What the cursor moves along: the list, else the product's devices."""
+    return _listed.c.name if is_listed else _device.c.name
 
 
-def _hit(job: Run, run: Run) -> ColumnElement[bool]:
-    """The device belongs to the run's share of the fleet."""
-    if run.gray is None:
-        return literal(True)  # noqa: FBT003 - a SQL literal
-    key, name = job.arguments["gray"]
-    return tuple_(gray_key(run.batch), _device.c.name) <= tuple_(literal(key, BigInteger()), literal(name))
+@functools.cache
+def _last(*, is_listed: bool) -> Select[Any]:
+    """The last name of the next chunk."""
+    name = _names(is_listed=is_listed)
+    owner = (
+        _listed.c.roster_id == bindparam("roster")
+        if is_listed
+        else _device.c.product_id == bindparam("product")
+    )
+    ahead = select(name).where(owner, name > bindparam("cursor")).order_by(name).limit(bindparam("size"))
+    return select(func.max(ahead.subquery().c.name))
 
 
-def _leave_out(connection: Connection, run: Run, fleet: Fleet, within: Select[Any]) -> int:
+def _source(*, is_listed: bool) -> tuple[FromClause, ColumnElement[bool]]:
+    """The devices of the next chunk: where to look, and which."""
+    name = _names(is_listed=is_listed)
+    within = and_(_EVERYBODY, name > bindparam("cursor"), name <= bindparam("last"))
+    if not is_listed:
+        return _SOURCE, within
+    return (
+        _listed.join(_SOURCE, _device.c.name == _listed.c.name),
+        and_(within, _listed.c.roster_id == bindparam("roster")),
+    )
+
+
+@functools.cache
+def _candidates(*, is_listed: bool, is_gray: bool) -> Select[Any]:
+    source, within = _source(is_listed=is_listed)
+    query = select(
+        bindparam("run", type_=BigInteger()).label("run_id"),
+        _device.c.id.label("device_id"),
+        literal(0).label("match_no"),
+        _version.c.version,
+    )
+    query = query.select_from(source).where(within, _FITS)
+    if not is_gray:
+        return query
+    last = tuple_(bindparam("last_key", type_=BigInteger()), bindparam("last_name", type_=String()))
+    return query.where(tuple_(_KEY, _device.c.name) <= last)
+
+
+_VERDICTS = packed.table("verdicts", {"version": String(), "reason": String()})
+
+
+@functools.cache
+def _listing(*, is_listed: bool) -> Insert:
+    source, within = _source(is_listed=is_listed)
+    source = source.join(_VERDICTS, _VERDICTS.c.version == _SAYS)
+    rows = select(bindparam("run", type_=BigInteger()), _device.c.id, _VERDICTS.c.reason, _version.c.version)
+    columns = ["run_id", "device_id", "reason", "version"]
+    return insert(tables.left_out).from_select(columns, rows.select_from(source).where(within))
+
+
+def _leave_out(connection: Connection, run: Run, verdicts: _Verdicts, given: Mapping[str, Any]) -> int:
     """Lists those who are left out. Other source versions are no exception, but for a delta, which fits one only."""
-    reasons = [targeting.LeftOut.ALREADY, targeting.LeftOut.DOWNGRADE]
-    if run.delta:
-        reasons.append(targeting.LeftOut.SOURCE)
-    left = 0
-    for reason in reasons:
-        rows = within.where(fleet.given(reason)).add_columns(
-            literal(run.id), _device.c.id, literal(str(reason)), _version.c.version
-        )
-        columns = ["run_id", "device_id", "reason", "version"]
-        left += connection.execute(insert(tables.left_out).from_select(columns, rows)).rowcount
-    return left
+    reasons = {targeting.LeftOut.ALREADY, targeting.LeftOut.DOWNGRADE}
+    listed = verdicts.left_out(reasons | {targeting.LeftOut.SOURCE} if run.delta else reasons)
+    if not listed:
+        return 0
+    statement = _listing(is_listed=run.roster_id is not None)
+    return connection.execute(statement, {**given, "verdicts": packed.pack(listed)}).rowcount
 
 
 def _event(run: Run, made: Mapping[Entry, int], left: int) -> events.Event:
