@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 
 import pytest
+import rows
 import seed
+from rows import HOUR, MINUTE, PACKAGE, Rows
 from seed import BATCH, NOW, PRODUCT
 
 from reconciler.cli.looking import now
 from reconciler.domain import lifecycle
 from reconciler.domain.plan import Reason
 from reconciler.domain.resources import Kind
-from reconciler.store import events, objects, tasks
+from reconciler.store import events, objects, pushes, tables
 
 FLEET = ["dev-1", "dev-2", "dev-3", "dev-4"]
 
@@ -32,8 +34,8 @@ def fleet(database):
     seed.materialize(database)
     with database.writing() as connection:
         seed.online(connection, ["dev-2"])
-        for claim in tasks.claim(connection, 1, tasks.Claimant(1, 1, seed.SETTLE), NOW, 9):
-            tasks.settle_pushes(connection, 1, [(claim, tasks.Outcome.CONFIRMED)], NOW)
+        for claim in pushes.claim(connection, 1, pushes.Claimant(1, 1, seed.SETTLE), NOW, 9):
+            pushes.settle_pushes(connection, 1, [(claim, pushes.Outcome.CONFIRMED)], NOW)
         seed.send(connection, "dev-1", lifecycle.progressed(-4, "worn \x07out"))
         seed.send(connection, "dev-2", lifecycle.progressed(20, ""))
     return database
@@ -104,10 +106,8 @@ def test_a_device_shows_why_it_was_not_upgraded(fleet, reconciler):
     out = squeezed(reconciler("describe", "device", "dev-1"))
     assert "Versions: default: 1.3.0" in out
     assert "Tags: site a" in out
-    assert (
-        "FAILED, burn-failed: the device could not write its flash; step -4 worn \N{REPLACEMENT CHARACTER}out"
-        in out
-    )
+    why = "the device could not write its flash: `reconciler retry` tries again"
+    assert f"FAILED, burn-failed: {why}; step -4 worn \N{REPLACEMENT CHARACTER}out" in out
     assert "Left out" not in out
 
 
@@ -117,10 +117,12 @@ def test_a_device_that_was_left_out_shows_by_which_batch(fleet, reconciler):
 
 
 def test_a_device_that_waits_shows_for_what(fleet, reconciler):
-    assert "QUEUED, the daemon is not running" in squeezed(reconciler("describe", "device", "dev-3"))
+    assert "QUEUED, the daemon is not running, for " in squeezed(reconciler("describe", "device", "dev-3"))
     with fleet.writing() as connection:
         objects.beat(connection, now())
     assert "QUEUED, device offline" in squeezed(reconciler("describe", "device", "dev-3"))
+    batch = squeezed(reconciler("describe", "batch", BATCH))
+    assert "QUEUED for example: dev-3: QUEUED, device offline" in batch
 
 
 def test_presence_is_not_claimed_while_no_daemon_keeps_it(fleet, reconciler):
@@ -130,6 +132,136 @@ def test_presence_is_not_claimed_while_no_daemon_keeps_it(fleet, reconciler):
     assert "Presence: online since 2026-11-01 12:00:00Z" in squeezed(
         reconciler("describe", "device", "dev-2")
     )
+
+
+@pytest.fixture
+def situation(database, monkeypatch):
+    """Puts rows into a database, and stops the clock."""
+    monkeypatch.setattr("reconciler.cli.looking.now", lambda: rows.NOW)
+
+    def put(make):
+        with database.writing() as connection:
+            made = Rows(connection)
+            made.world()
+            return make(made)
+
+    return put
+
+
+def test_a_suspended_batch_says_by_whom_and_since_when(situation, reconciler):
+    situation(lambda made: made.run(suspended=True, suspended_by="bob", suspended_at=rows.NOW - MINUTE))
+    out = squeezed(reconciler("describe", "batch", rows.BATCH))
+    assert "Phase: IN_PROGRESS, suspended" in out
+    assert "Health: Suspended" in out
+    assert (
+        "Suspended: True SuspendedByOperator, 2026-11-01 11:00:00Z (1h ago): "
+        "by `suspend` in Git and by bob, until `reconciler resume`"
+    ) in out
+
+
+def test_a_planned_batch_says_when_it_starts_and_ends(situation, reconciler):
+    at = {"start_at": rows.NOW + HOUR, "end_at": rows.NOW + 3 * HOUR}
+    situation(lambda made: made.run(phase="PLANNED", started_at=None, **at))
+    out = squeezed(reconciler("describe", "batch", rows.BATCH))
+    for said in (
+        "Phase: PLANNED",
+        "Ready: False Scheduled",
+        "Starts: 2026-11-01 13:00:00Z",
+        "Ends: 2026-11-01 15:00:00Z",
+    ):
+        assert said in out
+
+
+def test_a_package_shows_how_its_verification_stands(situation, reconciler):
+    def make(made):
+        package = made.package("firmware-1.5.0", "1.5.0", verification="verifying")
+        trial = made.run("firmware-1.5.0", type="Verify", package_id=package, spec={})
+        made.task(trial, made.device("lab-1", "1.5.0"), "SUCCEEDED")
+        made.task(trial, made.device("lab-2", "1.3.0"))
+        made.add(
+            tables.left_out, run_id=trial, device_id=made.device("lab-3", "1.5.0"), reason="already-on-target"
+        )
+        made.run(phase="PLANNED", started_at=None, package_id=package)
+
+    situation(make)
+    out = squeezed(reconciler("describe", "package", "firmware-1.5.0"))
+    for said in (
+        "Verified: False Verifying",
+        "Verification: State: verifying Done: 2 of 3 (66 %)",
+        "lab-2: QUEUED, device offline, for 1h",
+        "Left out: already-on-target: 1",
+    ):
+        assert said in out
+    assert "firmware-1.5.0 thermostat 1.5.0 verifying 2 of 3 (66 %)" in squeezed(
+        reconciler("get", "packages")
+    )
+    assert "not-required" in squeezed(reconciler("get", "package", PACKAGE))
+    said = reconciler("get", "package", "firmware-1.5.0", "-o", "json").json[0]["status"]
+    assert said["verification"] == {"state": "verifying", "done": 2, "total": 3, "run": 1}
+    waiting = squeezed(reconciler("describe", "batch", rows.BATCH))
+    assert "Ready: False WaitsForVerification" in waiting
+    assert "package firmware-1.5.0 is verifying" in waiting
+
+
+def test_groups_show_their_devices_and_whom_they_feed(situation, reconciler):
+    def make(made):
+        one, two = made.device("dev-1", "1.3.0"), made.device("dev-2", "1.3.0")
+        made.group("listed-ones", ["dev-1", "dev-3", "dev-4"])
+        fed = made.group("beta-testers", selector={"matchTags": {"region": "eu"}}, members=[one, two])
+        made.run(type="Dynamic", group_id=fed)
+        made.run("over", type="Dynamic", group_id=fed, phase="CANCELED", canceled_by="git", ended_at=rows.NOW)
+
+    situation(make)
+    table = [line.split()[:4] for line in reconciler("get", "groups").lines]
+    assert table == [
+        ["NAME", "PRODUCT", "TYPE", "DEVICES"],
+        ["beta-testers", "thermostat", "Dynamic", "2"],
+        ["listed-ones", "thermostat", "Static", "3"],
+    ]
+    said = {
+        item["metadata"]["name"]: item["status"] for item in reconciler("get", "groups", "-o", "json").json
+    }
+    assert said["beta-testers"]["dynamicBatches"] == [rows.BATCH]
+    out = squeezed(reconciler("describe", "devicegroup", "beta-testers"))
+    assert f"Group: dynamic, 2 members now Dynamic batches: {rows.BATCH}" in out
+    assert "region: eu" in out
+    assert "Group: static, 3 devices listed" in squeezed(reconciler("describe", "group/listed-ones"))
+    assert "Groups: beta-testers listed-ones" in squeezed(reconciler("describe", "device", "dev-1"))
+
+
+def test_a_task_that_waits_for_its_next_try_says_when_and_which(situation, reconciler):
+    def make(made):
+        run = made.run(retry_interval=10 * MINUTE, retry_limit=2)
+        times = {"attempt": 1, "retry_at": rows.NOW + MINUTE, "step": -2}
+        made.task(run, made.device("dev-1", "1.3.0", online=True), "NOTIFIED", hold="retry", **times)
+
+    situation(make)
+    out = squeezed(reconciler("describe", "task", f"{rows.BATCH}/dev-1"))
+    assert "Why: next try at 2026-11-01 12:01:00Z, for 9m; attempt 1 of 2" in out
+    assert "next try at 2026-11-01 12:01:00Z" in reconciler("get", "tasks").out
+    said = reconciler("get", "tasks", "-o", "json").json[0]["status"]
+    assert (said["waitsFor"], said["waitsSince"], said["waitsUntil"], said["hold"]) == (
+        "next try", "2026-11-01T11:51:00.000Z", "2026-11-01T12:01:00.000Z", "retry",
+    )  # fmt: skip
+
+
+def test_a_conflict_names_the_batch_that_has_the_device_and_who_waits_behind_it_too(situation, reconciler):
+    def make(made):
+        device = made.device("dev-1", "1.3.0")
+        made.task(made.run("hotfix"), device, "NOTIFIED")
+        made.task(made.run(), device, "FAILED", reason="conflict")
+        made.task(made.run("patient"), device, hold="behind")
+
+    situation(make)
+    out = squeezed(reconciler("describe", "device", "dev-1"))
+    assert f"{rows.BATCH}: FAILED, conflict: batch hotfix still has the device" in out
+    assert "patient: QUEUED, waits behind hotfix, for 1h" in out
+    found = {
+        item["metadata"]["batch"]: item["status"] for item in reconciler("get", "tasks", "-o", "json").json
+    }
+    assert {name: said["occupiedBy"] for name, said in found.items()} == {
+        "hotfix": None, rows.BATCH: "hotfix", "patient": "hotfix",
+    }  # fmt: skip
 
 
 def test_a_task_shows_its_times_and_its_log(fleet, reconciler):

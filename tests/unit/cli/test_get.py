@@ -85,12 +85,12 @@ def test_json_is_a_list_of_objects_with_kind_metadata_spec_and_status(fleet, rec
     said = found[0]["status"]
     assert (said["phase"], said["sync"], said["health"]) == ("IN_PROGRESS", "Synced", "Degraded")
     assert said["counts"] == {
-        "QUEUED": 1, "NOTIFIED": 0, "IN_PROGRESS": 1, "SUCCEEDED": 0, "FAILED": 1, "CANCELED": 0,
+        "CONFIRM": 0, "QUEUED": 1, "NOTIFIED": 0, "IN_PROGRESS": 1, "SUCCEEDED": 0, "FAILED": 1, "CANCELED": 0,
     }  # fmt: skip
     assert said["failures"] == {"download-failed": 1}
     assert (said["observedDigest"], said["revision"]) == (f"digest-{BATCH}", f"main@sha1:{seed.SHA}")
     assert {given["type"]: given["status"] for given in said["conditions"]} == {
-        "Ready": "False", "Reconciling": "True", "Stalled": "False",
+        "Ready": "False", "Reconciling": "True", "Stalled": "False", "Suspended": "False",
     }  # fmt: skip
     assert said["conditions"][0]["since"] == "2026-11-01T12:00:00.000Z"
 
@@ -113,6 +113,7 @@ def test_yaml_says_the_same_as_json(fleet, reconciler):
 def test_a_canceled_batch_says_how_many_tasks_drain(fleet, reconciler):
     with fleet.writing() as connection:
         runs.cancel(connection, 1, runs.Cancellation("git", (lifecycle.Status.QUEUED,)), NOW)
+    seed.settle(fleet)
     assert "CANCELED, 1 draining" in reconciler("get", "batches").out
     said = reconciler("get", "batch", BATCH, "-o", "json").json[0]["status"]
     assert (said["phase"], said["draining"]) == ("CANCELED", 1)

@@ -79,7 +79,7 @@ def test_a_task_shows_what_happened_to_it(looked):
     assert (task.status, task.reason, task.step, task.step_description) == (
         "FAILED", "burn-failed", -4, "worn out",
     )  # fmt: skip
-    assert (task.source_version, task.target_version, task.online) == ("1.3.0", "1.4.0", False)
+    assert (task.source_version, task.target_version, task.facts.online) == ("1.3.0", "1.4.0", False)
 
 
 def test_a_device_shows_versions_tags_and_presence(looked):
@@ -109,6 +109,7 @@ def test_a_batch_that_left_git_is_shown_until_its_last_task_has_ended(looked):
     with looked.writing() as connection:
         runs.cancel(connection, 1, runs.Cancellation("git", (lifecycle.Status.QUEUED,)), NOW)
         objects.remove(connection, KEY, 1, NOW)
+    seed.settle(looked)
     with looked.reading() as connection:
         found = status.objects(connection, "Batch")
     assert [(o.name, o.reason) for o in found] == [(BATCH, "Removed")]
@@ -122,9 +123,9 @@ def test_a_batch_that_is_back_but_refused_says_why_and_not_that_it_is_removed(lo
     with looked.writing() as connection:
         runs.cancel(connection, 1, runs.Cancellation("git", ()), NOW)
         objects.remove(connection, KEY, 1, NOW)
-        seed.refuse(connection, *KEY, Reason.DRAINING, "2 tasks are on their way")
+        seed.refuse(connection, *KEY, Reason.REFERENCE, "its package is gone")
         found = status.objects(connection, "Batch")[0]
-    assert (found.reason, found.message) == ("Draining", "2 tasks are on their way")
+    assert (found.reason, found.message) == ("Reference", "its package is gone")
 
 
 def test_the_log_is_read_oldest_first_and_only_its_newest_lines(looked):
@@ -228,4 +229,4 @@ def test_a_database_sees_everything_for_the_first_time_until_a_commit_was_taken_
 def test_a_plan_sees_a_run_with_what_it_still_has_to_do(looked):
     with looked.reading() as connection:
         run = objects.load(connection).objects[KEY].run
-    assert (run.number, run.phase, run.draining, run.materializing) == (1, "IN_PROGRESS", 2, False)
+    assert (run.number, run.phase, run.draining) == (1, "IN_PROGRESS", 2)
