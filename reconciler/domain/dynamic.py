@@ -93,10 +93,10 @@ def _conflict(asked: _Claim, claims: Iterable[_Claim]) -> str:
 
 
 def _crowd(asked: _Claim, claims: Iterable[_Claim], most: int) -> str:
-    """Which packages have the group already, when they are too many; empty when there is room."""
+    """Which other packages have the group already, when they are too many; empty when there is room."""
     if asked.group is None:
         return ""
-    packages = sorted({other.package for other in claims if other.group == asked.group} - {asked.package})
+    packages = sorted({other.package for other in claims if other.group == asked.group})
     if len(packages) < most:
         return ""
     return (

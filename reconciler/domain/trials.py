@@ -22,7 +22,7 @@ def tried(accept: Action, stored: Stored | None) -> Action:
     wanted = desires.content(accept.declaration.resource, accept.declaration.file).get("verification")
     old = (stored.spec or {}).get("verification") if stored is not None else None
     run = stored.run if stored is not None else None
-    if wanted == old and (wanted is None or run is not None):
+    if wanted == old:
         return accept
     if wanted is None:
         failed = stored is not None and stored.verification is Verification.FAILED

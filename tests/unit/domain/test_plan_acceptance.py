@@ -279,6 +279,7 @@ def test_no_batch_begins_for_a_group_that_is_not_as_git_says():
     }
     unread = diff(desired(*fleet(one), broken_paths=["beta.yaml"]), have)
     assert said(unread)[1] == {"beta": Reason.UNREADABLE, "all": Reason.REFERENCE}
+    assert "DeviceGroup/beta, which it needs, is not as Git says" in unread.verdicts[-1].message
     stopped = batch(target={"group": "beta"}, state="Canceled")
     assert said(diff(desired(*fleet(stopped), broken=[GROUP]), have))[0] == ["create all"]
 

@@ -120,6 +120,12 @@ def test_versions_move_from_one_batch_to_another_in_one_commit():
     assert said(planned) == (["change old", "create new"], {})
 
 
+def test_a_running_batch_gets_a_version_before_a_new_one_does():
+    have, packages = running(OLD)
+    planned = after(have, packages, dynamic("old", "0.9", "1", "5"), dynamic("a", "5"))
+    assert said(planned) == (["change old"], {"a": Reason.DYNAMIC_OVERLAP})
+
+
 def test_what_a_refused_change_keeps_is_not_given_to_another():
     have, packages = running(OLD, dynamic("other", "0.5"), dynamic("third", "0.1"))
     planned = after(

@@ -163,6 +163,16 @@ def test_trials_do_not_count_for_the_guard_against_mass_cancellation():
     assert planned.held == ()
 
 
+def test_trials_make_no_cancellation_of_most_batches_look_small():
+    names = [f"lamp-{number}" for number in range(3, 9)]
+    tried = [package(name, version=name[-1], verification=TRIAL) for name in names]
+    many = [batch(f"b{number}") for number in range(4)]
+    have = actual(*base(), *tried, *many, state={one.key: trial() for one in tried})
+    planned = diff(desired(*base(), *tried, many[3]), have)
+    assert len(planned.held) == 3
+    assert "cancels 3 of 4 running batches" in planned.held[0].message
+
+
 # --- first sight ---
 
 
