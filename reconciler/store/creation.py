@@ -122,11 +122,12 @@ def _entering(candidates: Select[Any], *, succeeding: bool) -> CTE:
     candidate = candidates.subquery("candidate")
     busy = exists().where(_other.c.device_id == candidate.c.device_id, dialects.holds(_other), _same_slot())
     waits = _run.c.conflict == resources.Conflict.WAIT
-    ways = [(and_(busy, waits), Entry.BEHIND), (busy, Entry.CONFLICT)]
+    meets = case((waits, literal(str(Entry.BEHIND))), else_=literal(str(Entry.CONFLICT)))
+    ways: list[tuple[ColumnElement[bool], ColumnElement[str]]] = [(busy, meets)]
     if succeeding:
         late = _run.c.id.in_(packed.members("succeeding"))
-        ways.insert(0, (and_(late, _behind_earlier(candidate.c.device_id)), Entry.BEHIND))
-    how = case(*[(condition, literal(str(way))) for condition, way in ways], else_=literal(str(Entry.FREE)))
+        ways.insert(0, (and_(late, _behind_earlier(candidate.c.device_id)), literal(str(Entry.BEHIND))))
+    how = case(*ways, else_=literal(str(Entry.FREE)))
     query = select(*candidate.c, how.label("entry")).join(_run, _run.c.id == candidate.c.run_id)
     return dialects.once(query, "entering")
 

@@ -47,8 +47,8 @@ def earlier_of(column: ColumnElement[int], other: ColumnElement[int]) -> ColumnE
 
 
 def holds(task: FromClause) -> ColumnElement[bool]:
-    """A task occupies its device: written as the partial indexes have it, which `holds = 1` is not."""
-    return literal_column(f"{task.name}.holds")  # type: ignore[attr-defined]
+    """A task occupies its device: written as the partial indexes have it, or they are not used."""
+    return task.c.holds == literal_column("1")
 
 
 def waits(task: FromClause) -> ColumnElement[bool]:

@@ -21,7 +21,7 @@ __all__ = ["CHUNK", "Type", "add", "any_open", "begin", "drop", "unprepared", "w
 
 _job, _run, _task = tables.job, tables.run, tables.task
 
-CHUNK = 5_000
+CHUNK = 2_000
 """Devices or tasks a transaction: what others wait for the writer at most (engine §3)."""
 
 _FIRST = {Type.CANCEL: 0, Type.END: 1, Type.START: 2}
