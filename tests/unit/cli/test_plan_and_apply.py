@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from reconciler.source.scratch import ScratchRepository, example
@@ -60,6 +62,56 @@ def test_a_branch_is_planned_as_if_it_were_merged(reconciler, fleet):
     assert ran.lines[-1].startswith("Plan: 1 to create,")
     assert "planned as if the commit were there" in ran.err
     assert "note" not in reconciler("plan").err
+
+
+RULES = (*BATCH, "  conflict: Wait", "  schedule: {start: 2020-01-01T00:00:00Z}")
+
+
+def test_a_plan_says_whom_a_batch_reaches_and_what_it_warns_of(reconciler, fleet):
+    write(fleet, "batches/one.yaml", *RULES, "  target: {gray: {percent: 10}}")
+    ran = reconciler("plan", "--bootstrap", "start")
+    assert ran.code == 0
+    start = ran.lines.index("  + create Batch/one: new in Git")
+    assert ran.lines[start + 1 : start + 5] == [
+        "        5 devices to upgrade of 50 devices that fit, 5 of them not connected now",
+        "        this same commit declares 50 devices, which reported no version yet",
+        "        327.7 kB to ship, at least 1 minute at its push rate",
+        "        warning: its start 2020-01-01T00:00:00Z is past: it starts at once",
+    ]
+
+
+def test_the_json_of_a_plan_holds_the_same(reconciler, fleet):
+    write(fleet, "batches/one.yaml", *RULES, "  target: {gray: {percent: 10}}")
+    ran = reconciler("plan", "--bootstrap", "start", "-o", "json")
+    document = json.loads(ran.out)
+    (one,) = [action for action in document["actions"] if action["name"] == "one"]
+    assert document["formatVersion"] == "1.1"
+    assert one["warnings"] == ["its start 2020-01-01T00:00:00Z is past: it starts at once"]
+    reach = one["reach"]
+    assert (reach["devices"], reach["shareOf"], reach["waiting"], reach["laterToo"]) == (5, 50, 0, False)
+    assert (reach["startsAt"], reach["waitsForVerification"], reach["follows"]) == (None, None, [])
+
+
+def test_unknown_names_are_listed_line_by_line(reconciler, fleet):
+    (fleet.folder / "batches/some.csv").write_text("thermo-001\nnobody-1\nnobody-2\n")
+    write(fleet, "batches/one.yaml", *BATCH, "  target: {devicesFrom: {file: some.csv}}")
+    ran = reconciler("plan", "--bootstrap", "start")
+    assert ran.code == 1
+    assert "        no device has the name nobody-1 (batches/some.csv:2)" in ran.lines
+    assert "        no device has the name nobody-2 (batches/some.csv:3)" in ran.lines
+    document = json.loads(reconciler("plan", "--bootstrap", "start", "-o", "json").out)
+    assert len(document["refused"][0]["details"]) == 2
+
+
+def test_a_plan_of_a_careful_roll_out_says_what_each_batch_waits_for(reconciler, tmp_path, monkeypatch):
+    repository = ScratchRepository(tmp_path / "fleet")
+    source = example("04-careful")
+    repository.copy(source, *(path.name for path in source.iterdir()))
+    repository.commit("Everything")
+    monkeypatch.setenv("RECONCILER_REPO", str(repository.folder))
+    ran = reconciler("plan", "--bootstrap", "start")
+    assert "        2 devices to try it out on, 2 of them not connected now" in ran.lines
+    assert ran.lines.count("        waits for the verification of Package/thermostat-1.4.0") == 2
 
 
 def test_what_is_no_repository_leaves_nothing_behind(reconciler, tmp_path):
