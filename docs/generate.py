@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
 from reconciler import cli
-from reconciler.domain import lifecycle, limits, plan, resources
+from reconciler.domain import lifecycle, limits, plan, resources, waiting
 from reconciler.domain.diagnostics import Code
 from reconciler.settings import PREFIX, SECRETS, Settings
 
@@ -22,32 +22,77 @@ def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 
 def lifecycle_page() -> str:
-    """The transition table as a diagram and as a table."""
+    """The transition table as a diagram and as tables, between what it does not say."""
+    marks = {
+        "diagram": _diagram(),
+        "entries": _entries(),
+        "table": _transitions(),
+        "steps": ", ".join(f"{step} `{reason}`" for step, reason in lifecycle.STEP_REASONS.items()),
+    }
+    return _filled("lifecycle.in.md", marks)
+
+
+def _filled(template: str, marks: Mapping[str, str]) -> str:
+    """A page with its marks replaced."""
+    page = (DOCS / template).read_text(encoding="utf-8")
+    for mark, text in marks.items():
+        page = page.replace(f"<!-- {mark} -->", text)
+    return page
+
+
+def _said(state: lifecycle.State) -> str:
+    """A state in a table."""
+    return state.status if state.hold is lifecycle.Hold.NONE else f"{state.status}, hold {state.hold}"
+
+
+def _drawn(state: lifecycle.State) -> str:
+    """A state in the diagram."""
+    return state.status if state.hold is lifecycle.Hold.NONE else f"{state.status}_{state.hold}"
+
+
+def _goals(origin: lifecycle.State | None, rule: lifecycle.Rule) -> list[tuple[lifecycle.State, str]]:
+    """Where a rule leads, and under which condition: a retry stays, and a batch may ask for a confirmation first."""
+    goals = [(rule.to, "")]
+    if lifecycle.Effect.ASK_FIRST in rule.effects:
+        goals.append((lifecycle.State(lifecycle.Status.CONFIRM), " (asks first)"))
+    if lifecycle.Effect.RETRY in rule.effects and origin is not None:
+        goals.append((lifecycle.State(origin.status, lifecycle.Hold.RETRY), " (retries left)"))
+    return goals
+
+
+def _diagram() -> str:
+    """Every way from one state to another, with what happens on it."""
     arrows: dict[tuple[str, str], list[str]] = {}
+    for entry, rule in lifecycle.ENTRIES.items():
+        for goal, when in _goals(None, rule):
+            arrows.setdefault(("[*]", _drawn(goal)), []).append(f"{entry.name.lower()}{when}")
+    for state, row in lifecycle.TABLE.items():
+        for trigger, rule in row.items():
+            for goal, when in _goals(state, rule):
+                if goal != state:
+                    arrows.setdefault((_drawn(state), _drawn(goal)), []).append(f"{trigger}{when}")
+    held = [state for state in lifecycle.TABLE if state.hold is not lifecycle.Hold.NONE]
+    names = [f'    state "{_said(state)}" as {_drawn(state)}' for state in held]
+    ways = [f"    {a} --> {b}: {', '.join(triggers)}" for (a, b), triggers in arrows.items()]
+    ends = [f"    {status} --> [*]" for status in lifecycle.ENDED]
+    return "\n".join(["stateDiagram-v2", *names, *ways, *ends])
+
+
+def _entries() -> str:
+    rows = [
+        (entry.value, " or ".join(_said(goal) + when for goal, when in _goals(None, rule)), rule.reason or "")
+        for entry, rule in lifecycle.ENTRIES.items()
+    ]
+    return table(("When", "It begins as", "Reason"), rows)
+
+
+def _transitions() -> str:
     rows = []
-    for status, row in lifecycle.TABLE.items():
+    for state, row in lifecycle.TABLE.items():
         for trigger, rule in row.items():
             effects = "; ".join(sorted(effect.value for effect in rule.effects))
-            rows.append((status.value, trigger.value, rule.to.value, rule.reason or "", effects))
-            if rule.to is not status:
-                arrows.setdefault((status.value, rule.to.value), []).append(trigger.value)
-    diagram = [f"    {a} --> {b}: {', '.join(triggers)}" for (a, b), triggers in arrows.items()]
-    ends = [f"    {status.value} --> [*]" for status in lifecycle.ENDED]
-    return f"""# How a task moves
-
-Generated from `reconciler/domain/lifecycle.py` by `python docs/generate.py`. A pair that is not listed changes nothing.
-A new task is QUEUED, or FAILED as `conflict` when its device is in another unfinished task.
-
-```mermaid
-stateDiagram-v2
-    [*] --> QUEUED
-{chr(10).join([*diagram, *ends])}
-```
-
-{table(("From", "Event", "To", "Reason", "Besides"), rows)}
-
-A failed step gives its reason: {", ".join(f"{step} `{reason}`" for step, reason in lifecycle.STEP_REASONS.items())}.
-"""
+            rows.append((_said(state), str(trigger), _said(rule.to), rule.reason or "", effects))
+    return table(("From", "Event", "To", "Reason", "Besides"), rows)
 
 
 def settings_table() -> str:
@@ -83,17 +128,17 @@ def reference_page() -> str:
     )
     verdicts = ", ".join(f"`{reason}`" for reason in plan.Reason)
     reasons = ", ".join(f"`{reason}`" for reason in lifecycle.Reason)
-    static = (DOCS / "reference.in.md").read_text(encoding="utf-8")
-    for mark, text in (
-        ("commands", commands),
-        ("settings", settings_table()),
-        ("limits", limits_table()),
-        ("codes", codes),
-        ("verdicts", verdicts),
-        ("reasons", reasons),
-    ):
-        static = static.replace(f"<!-- {mark} -->", text)
-    return static
+    waits = ", ".join(f"`{wait}`" for wait in waiting.Wait)
+    marks = {
+        "commands": commands,
+        "settings": settings_table(),
+        "limits": limits_table(),
+        "codes": codes,
+        "verdicts": verdicts,
+        "reasons": reasons,
+        "waits": waits,
+    }
+    return _filled("reference.in.md", marks)
 
 
 PAGES = {"lifecycle.md": lifecycle_page, "reference.md": reference_page}

@@ -126,7 +126,7 @@ class Metrics:
         tasks = GaugeMetricFamily("reconciler_batch_tasks", "Tasks by status.", labels=["batch", "status"])
         for found in self._sources.objects:
             info.add_metric([found.kind, found.name, str(found.synced).lower(), found.reason], 1)
-            for name, count in (found.run.counts if found.run else {}).items():
+            for name, count in (found.run.counts if found.run and found.kind == "Batch" else {}).items():
                 tasks.add_metric([found.name, name], count)
         yield info
         yield tasks
