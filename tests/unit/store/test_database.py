@@ -45,10 +45,11 @@ def test_migrations_make_every_check_and_every_partial_index_too(database):
     with memory.begin() as described, database.reading() as migrated:
         tables.metadata.create_all(described)
         expected = _described(described)
-        assert expected["ix_task_slot"].endswith("WHERE holds")
+        assert expected["ix_task_slot"].endswith("WHERE holds = 1")
         assert [name for name, _ in expected["task"][0]] == [
             "ck_task_ended_has_time",
             "ck_task_ended_holds_nothing",
+            "ck_task_hold",
             "ck_task_status",
         ]
         assert _described(migrated) == expected
