@@ -11,13 +11,15 @@ import dataclasses
 import enum
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from reconciler.domain import lifecycle, resources
 from reconciler.domain.limits import DEFAULT, Limits
 from reconciler.protocol import messages
 from reconciler.protocol.topics import Address
-from reconciler.store import deadlines, devices, events, matching, products, queue, rates, seen, tasks
+from reconciler.store import deadlines, devices, events, matching, products, queue, rates, seen, tables, tasks
 from reconciler.store.database import Connection
+from reconciler.store.tasks import Place
 from reconciler.transport.base import Presence
 
 Said = messages.Inform | messages.Progress | messages.FirmwareGet
@@ -32,8 +34,7 @@ class Result(enum.StrEnum):
     REPEATED = "repeated"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Heard:
+class Heard(NamedTuple):
     """One parsed message."""
 
     address: Address
@@ -86,10 +87,6 @@ class Outcome:
     """Who came or went, or said something, and is no device of ours."""
 
 
-Place = tuple[int, str]
-"""A device's module."""
-
-
 class Burst:
     """One burst on its way through one transaction."""
 
@@ -102,10 +99,14 @@ class Burst:
         self._informed: dict[Place, matching.Reported] = {}
         self._repeated: set[bytes] = set()
         self._newest: dict[Place, Heard] = {}
-        self._tasks: dict[int, lifecycle.Task] = {}
+        self._found: dict[int, tasks.Found] = {}
         self._slots: dict[Place, int] = {}
         self._behind: dict[Place, list[int]] = collections.defaultdict(list)
         self._ended: dict[Place, int] = {}
+        self._steps: dict[int, tuple[int | None, str]] = {}
+        """Newest steps of tasks that were told nothing else."""
+        self._tasks: dict[int, lifecycle.Task] = {}
+        """All others that were told something."""
         self._before: dict[int, lifecycle.Task] = {}
         self._lines: dict[int, list[events.Event]] = collections.defaultdict(list)
         self._log: list[events.Event] = []
@@ -118,16 +119,18 @@ class Burst:
         became free are first given to who waits behind, then to dynamic batches.
         """
         last = self._meet(heard, presence)
-        due = self._come(heard, last)
-        self._read(heard)
-        results = [self._hear(message) for message in heard]
+        said = [(message, self._devices.get(message.address)) for message in heard]
+        due = self._come([device for _, device in said if device is not None], last)
+        self._read([(message, device) for message, device in said if device is not None])
+        results = tuple(self._hear(message, device) if device else Result.UNKNOWN for message, device in said)
         replies = self._replies()
         self._write([m for m, result in zip(heard, results, strict=True) if result is not Result.REPEATED])
         due |= self._follow()
         self._go(last)
         due |= bool(replies) or any(self._tasks[changed].push_due_at for changed in self._before)
-        named = {message.address for message in heard} | {item.address for item in presence}
-        return Outcome(tuple(results), tuple(replies), due, frozenset(named - self._devices.keys()))
+        unknown = {message.address for message, device in said if device is None}
+        unknown |= {item.address for item in presence if item.address not in self._devices}
+        return Outcome(results, tuple(replies), due, frozenset(unknown))
 
     # ------------------------------------------------------------------------------------------ reading
 
@@ -167,23 +170,25 @@ class Burst:
         events.append(self._connection, self._now, lines)
         matching.arrived(self._connection, ids, self._host.presence, self._now)
 
-    def _read(self, heard: Sequence[Heard]) -> None:
-        duplicates = [message.fingerprint for message in heard if message.duplicate]
-        self._repeated = seen.among(self._connection, duplicates)
-        known = [(self._devices[m.address].id, m) for m in heard if m.address in self._devices]
+    def _read(self, known: Sequence[tuple[Heard, devices.Device]]) -> None:
+        self._repeated = seen.among(self._connection, [m.fingerprint for m, _ in known if m.duplicate])
         if not known:
             return
-        ids = {device_id for device_id, _ in known}
-        self._newest = {(i, m.said.module): m for i, m in known if isinstance(m.said, messages.Inform)}
-        self._versions = devices.versions(self._connection, ids)
-        for several in tasks.active(self._connection, ids, self._now).values():
-            for task in several:
-                self._tasks[task.id] = task
-                if task.holds:
-                    self._slots[task.device_id, task.module] = task.id
-                else:
-                    self._behind[task.device_id, task.module].append(task.id)
-        late = {(i, m.said.module) for i, m in known if self._may_be_late((i, m.said.module), m.said)}
+        for one in tasks.found(self._connection, {device.id for _, device in known}, self._now):
+            self._found[one.id] = one
+            if one.is_behind:
+                self._behind[one.place].append(one.id)
+            else:
+                self._slots[one.place] = one.id
+        others = [(m, device) for m, device in known if not isinstance(m.said, messages.Progress)]
+        if others:
+            self._versions = devices.versions(self._connection, {device.id for _, device in others})
+            self._newest = {
+                (device.id, m.said.module): m for m, device in others if isinstance(m.said, messages.Inform)
+            }
+        late = {
+            place for m, device in known if self._may_be_late(place := (device.id, m.said.module), m.said)
+        }
         for place, task in tasks.latest_ended(self._connection, late).items():
             self._tasks[task.id] = task
             self._ended[place] = task.id
@@ -215,27 +220,37 @@ class Burst:
             return self._versions.get(place) == said.version or self._newest[place] is not message
         return isinstance(said, messages.Progress)
 
-    def _hear(self, message: Heard) -> Result:
-        device = self._devices.get(message.address)
-        if device is None:
-            return Result.UNKNOWN
-        if self._is_redelivery(message, device):
-            return Result.REPEATED
+    def _hear(self, message: Heard, device: devices.Device) -> Result:
         said = message.said
+        if message.duplicate and self._is_redelivery(message, device):
+            return Result.REPEATED
         if said.module != messages.DEFAULT_MODULE and said.module not in device.modules:
             return Result.MALFORMED
         place = (device.id, said.module)
-        if isinstance(said, messages.Inform):
-            if device.numeric_versions and not resources.NUMERIC_VERSION.fullmatch(said.version):
-                return Result.MALFORMED
-            self._inform(device, place, said.version, message.fingerprint)
-        elif isinstance(said, messages.Progress):
-            task = self._addressee(place)
-            if task is not None:
-                self._apply(task, lifecycle.progressed(said.step, said.desc, message.fingerprint))
-        else:
+        if isinstance(said, messages.Progress):
+            self._progress(place, said, message.fingerprint)
+        elif isinstance(said, messages.FirmwareGet):
             self._get(message, place, said.id)
+        elif device.numeric_versions and not resources.NUMERIC_VERSION.fullmatch(said.version):
+            return Result.MALFORMED
+        else:
+            self._inform(device, place, said.version, message.fingerprint)
         return Result.ACCEPTED
+
+    def _progress(self, place: Place, said: messages.Progress, mark: bytes) -> None:
+        """Steps the module's task. Where the table would only note the step, it is noted without asking."""
+        task_id = self._slots.get(place)
+        if (
+            task_id is not None
+            and said.step >= 0
+            and task_id not in self._tasks
+            and self._found[task_id].notes_progress
+        ):
+            self._steps[task_id] = said.step, said.desc
+            return
+        task = self._addressee(place)
+        if task is not None:
+            self._apply(task, lifecycle.progressed(said.step, said.desc, mark))
 
     def _inform(self, device: devices.Device, place: Place, version: str, mark: bytes) -> None:
         known = self._versions.get(place)
@@ -249,7 +264,7 @@ class Burst:
         is_changed = is_news or (earlier is not None and earlier.changed)
         self._informed[place] = matching.Reported(device.id, device.product_id, place[1], version, is_changed)
         task = self._addressee(place)
-        for each in [*([task] if task else []), *(self._tasks[i] for i in self._behind.get(place, ()))]:
+        for each in [*([task] if task else []), *map(self._task, self._behind.get(place, ()))]:
             self._apply(each, lifecycle.reported(each, version, mark))
             self._check_delta(self._tasks[each.id])
 
@@ -282,8 +297,18 @@ class Burst:
 
     def _addressee(self, place: Place) -> lifecycle.Task | None:
         """Whom a message is for: the module's task that occupies the device, else the newest that has ended."""
-        found = self._slots.get(place) or self._ended.get(place)
-        return self._tasks[found] if found is not None else None
+        task_id = self._slots.get(place) or self._ended.get(place)
+        return self._task(task_id) if task_id is not None else None
+
+    def _task(self, task_id: int) -> lifecycle.Task:
+        """A task as it is by now."""
+        task = self._tasks.get(task_id)
+        if task is None:
+            task = self._tasks[task_id] = self._found[task_id].task()
+            if task_id in self._steps:
+                step, description = self._steps.pop(task_id)
+                task = self._put(task, dataclasses.replace(task, step=step, step_description=description))
+        return task
 
     def _apply(self, task: lifecycle.Task, event: lifecycle.Event, why: str = "") -> None:
         step = lifecycle.step(task, event, self._now)
@@ -293,9 +318,10 @@ class Burst:
         if step.note is not None:
             self._lines[task.id].append(_line(task, step.task, why or step.note))
 
-    def _put(self, task: lifecycle.Task, after: lifecycle.Task) -> None:
+    def _put(self, task: lifecycle.Task, after: lifecycle.Task) -> lifecycle.Task:
         self._before.setdefault(task.id, task)
         self._tasks[task.id] = after
+        return after
 
     # ------------------------------------------------------------------------------------------ writing
 
@@ -326,6 +352,12 @@ class Burst:
             if self._tasks[task_id] != before
         ]
         events.append(connection, now, self._log)
+        steps = {
+            i: (self._found[i].status, *step)
+            for i, step in self._steps.items()
+            if step != self._found[i].step
+        }
+        tasks.note_steps(connection, steps)
         if changes:
             tasks.save(connection, changes, now)
         seen.remember(connection, [message.fingerprint for message in heard])
@@ -345,17 +377,16 @@ class Burst:
 
     # ----------------------------------------------------------------------------------------- presence
 
-    def _come(self, heard: Sequence[Heard], last: Mapping[Address, Presence]) -> bool:
+    def _come(self, heard: Sequence[devices.Device], last: Mapping[Address, Presence]) -> bool:
         """Who came, and who was heard; True when a push became due."""
         came = {self._devices[a].id: item.session for a, item in last.items() if item.online}
-        known = [self._devices[m.address] for m in heard if m.address in self._devices]
         if self._host.assumed_presence:
-            came |= {device.id: 0 for device in known if not device.online}
+            came |= {device.id: 0 for device in heard if not device.online}
         if came:
             devices.came(self._connection, came, self._host.presence_epoch, self._now)
             tasks.due_again(self._connection, came, self._now + self._host.settle)
-        stale = self._now - devices.LAST_SEEN_GRAIN
-        old = {d.id for d in known if d.id not in came and (d.last_seen_at is None or d.last_seen_at < stale)}
+        stale = tables.milliseconds(self._now - devices.LAST_SEEN_GRAIN)
+        old = {d.id for d in heard if (d.last_seen is None or d.last_seen < stale) and d.id not in came}
         devices.touch(self._connection, old, self._now)
         return bool(came)
 

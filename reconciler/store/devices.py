@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, Connection, String, and_, bindparam, func, select, true, update
 from sqlalchemy.dialects.sqlite import insert
@@ -31,16 +31,16 @@ NO_EPOCH = -1
 _device, _product, _version = tables.device, tables.product, tables.device_version
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Device:
-    """What ingest needs to know of a device."""
+class Device(NamedTuple):
+    """What ingest needs to know of a device. A tuple, because it is made for each one that says something."""
 
     id: int
     product_id: int
     online: bool
+    last_seen: int | None
+    """Milliseconds, as `tables.milliseconds` has them."""
     numeric_versions: bool
     modules: frozenset[str]
-    last_seen_at: datetime | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -76,12 +76,7 @@ def find(connection: Connection, addresses: Iterable[Address], epoch: int) -> di
         asked = {"product": product.id, "names": packed.pack(names[product.product_key])}
         for device_id, name, online_epoch, seen in packed.read(connection, _find, asked):
             found[Address(product.product_key, name)] = Device(
-                device_id,
-                product.id,
-                online_epoch == epoch,
-                product.numeric_versions,
-                modules,
-                None if seen is None else tables.moment(seen),
+                device_id, product.id, online_epoch == epoch, seen, product.numeric_versions, modules
             )
     return found
 

@@ -39,13 +39,18 @@ def members(parameter: str) -> Select[Any]:
 
 
 def table(parameter: str, columns: Mapping[str, TypeEngine[Any]]) -> Subquery:
-    """A packed list of rows as a table, for joins, `INSERT … SELECT` and `UPDATE … FROM`."""
-    each = func.json_each(bindparam(parameter)).table_valued("value")
+    """A packed list of rows as a table, for joins and `UPDATE … FROM`."""
+    return in_order(parameter, columns).order_by(None).subquery(parameter)
+
+
+def in_order(parameter: str, columns: Mapping[str, TypeEngine[Any]]) -> Select[Any]:
+    """The same in the order of the list, for `INSERT … SELECT`."""
+    each = func.json_each(bindparam(parameter)).table_valued("key", "value")
     found = [
         type_coerce(each.c.value.op("->>")(literal_column(str(place))), kind).label(name)
         for place, (name, kind) in enumerate(columns.items())
     ]
-    return select(*found).subquery(parameter)
+    return select(*found).order_by(each.c.key)
 
 
 def rows(*columns: ColumnElement[Any]) -> ColumnElement[str]:

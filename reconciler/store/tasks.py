@@ -7,14 +7,16 @@ nothing.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import functools
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
-    Boolean,
     ColumnElement,
     Connection,
     Integer,
@@ -22,13 +24,12 @@ from sqlalchemy import (
     Row,
     Select,
     String,
+    Update,
     and_,
     bindparam,
-    case,
     exists,
     func,
     literal,
-    null,
     or_,
     select,
     type_coerce,
@@ -68,6 +69,9 @@ def in_states(states: Iterable[lifecycle.State]) -> ColumnElement[bool]:
 
 # ---------------------------------------------------------------------------------------------- reading
 
+Place = tuple[int, str]
+"""A device's module."""
+
 _COLUMNS = (
     _task.c.id, _task.c.run_id, _task.c.device_id, _task.c.module, _task.c.status, _task.c.hold,
     _task.c.source_version, _task.c.started_at, _task.c.deadline_at, _task.c.first_pushed_at, _task.c.last_pushed_at,
@@ -85,22 +89,25 @@ _here = _task.c.device_id.in_(packed.members("devices"))
 _active = _views(union_all(select(*_COLUMNS).where(_here, HOLDS), select(*_COLUMNS).where(_here, _BEHIND)))
 
 
-def active(
-    connection: Connection, device_ids: Iterable[int], now: datetime | None = None
-) -> dict[int, list[lifecycle.Task]]:
-    """The unfinished tasks of each device that has any: the one in its slot (or its modules'), and who waits behind.
+def found(connection: Connection, device_ids: Iterable[int], now: datetime | None = None) -> list[Found]:
+    """The unfinished tasks of some devices: those in their slots, and those that wait behind them; oldest first.
 
     Args:
         connection: a transaction.
         device_ids: whose.
         now: withholds also what its batch's schedule, which is over, left QUEUED; None for who doesn't ask.
     """
-    found: dict[int, list[lifecycle.Task]] = {}
-    for task in _read(connection, _active, {"devices": packed.pack(device_ids)}, now):
-        found.setdefault(task.device_id, []).append(task)
-    for several in found.values():
-        several.sort(key=lambda task: task.id)
-    return found
+    return _read(connection, _active, {"devices": packed.pack(device_ids)}, now)
+
+
+def active(
+    connection: Connection, device_ids: Iterable[int], now: datetime | None = None
+) -> dict[int, list[lifecycle.Task]]:
+    """The same by device, as the table of states knows them."""
+    by_device: dict[int, list[lifecycle.Task]] = {}
+    for one in found(connection, device_ids, now):
+        by_device.setdefault(one.device_id, []).append(one.task())
+    return by_device
 
 
 _places = packed.table("places", {"device": BigInteger(), "module": String()})
@@ -117,9 +124,7 @@ _newest = (
 _latest_ended = _views(select(*_COLUMNS).where(_task.c.id.in_(select(_newest).select_from(_places))))
 
 
-def latest_ended(
-    connection: Connection, places: Iterable[tuple[int, str]]
-) -> dict[tuple[int, str], lifecycle.Task]:
+def latest_ended(connection: Connection, places: Iterable[Place]) -> dict[Place, lifecycle.Task]:
     """The newest ended task of some devices' modules: late messages are recorded there.
 
     A conflict doesn't count: the device never heard of that task, so nothing that it says can be about it.
@@ -127,8 +132,8 @@ def latest_ended(
     listed = list(places)
     if not listed:
         return {}
-    found = _read(connection, _latest_ended, {"places": packed.pack(listed)}, None)
-    return {(task.device_id, task.module): task for task in found}
+    ended = _read(connection, _latest_ended, {"places": packed.pack(listed)}, None)
+    return {one.place: one.task() for one in ended}
 
 
 _runs = select(_run, type_coerce(CLOSED, Integer).label("closed")).where(
@@ -138,13 +143,63 @@ _runs = select(_run, type_coerce(CLOSED, Integer).label("closed")).where(
 
 def _read(
     connection: Connection, query: Select[Any], parameters: Mapping[str, Any], now: datetime | None
-) -> list[lifecycle.Task]:
+) -> list[Found]:
     rows = packed.read(connection, query, parameters)
     if not rows:
         return []
     ids = {"runs": packed.pack({row[1] for row in rows})}
     of = {run.id: _Rules.of(run, now) for run in connection.execute(_runs, ids)}
-    return [of[row[1]].task(row) for row in rows]
+    return sorted((Found(row[0], row[2], row[3], row, of[row[1]]) for row in rows), key=_number)
+
+
+_NOTED = frozenset(
+    (str(state.status), str(state.hold))
+    for state, row in lifecycle.TABLE.items()
+    if row.get(lifecycle.Trigger.PROGRESS) == lifecycle.Rule(state, frozenset({lifecycle.Effect.NOTE_STEP}))
+)
+"""Where a progress report changes nothing but what is shown, by the table: most of what devices ever say."""
+
+
+class Found(NamedTuple):
+    """A task as it was read. Most are only told how far their device is, and never made into more than this."""
+
+    id: int
+    device_id: int
+    module: str
+    row: Sequence[Any]
+    rules: _Rules
+
+    @property
+    def place(self) -> Place:
+        """Its device's module."""
+        return self.device_id, self.module
+
+    @property
+    def status(self) -> str:
+        """Its status."""
+        return str(self.row[4])
+
+    @property
+    def is_behind(self) -> bool:
+        """It waits for its device."""
+        return bool(self.row[5] == lifecycle.Hold.BEHIND)
+
+    @property
+    def notes_progress(self) -> bool:
+        """All that a progress report does is to become its newest step."""
+        return (self.row[4], self.row[5]) in _NOTED and not self.row[14]
+
+    @property
+    def step(self) -> tuple[int | None, str]:
+        """Its newest step, and what was said with it."""
+        return self.row[17], self.row[18]
+
+    def task(self) -> lifecycle.Task:
+        """As the table of states knows it."""
+        return self.rules.task(self.row)
+
+
+_number = operator.itemgetter(0)
 
 
 _STATUS = {str(status): status for status in lifecycle.Status}
@@ -244,37 +299,24 @@ class Change:
     lines: tuple[events.Event, ...]
 
 
-_MOMENTS = (
-    "started_at", "deadline_at", "first_pushed_at", "last_pushed_at", "push_due_at", "retry_at", "ended_at", "late_at",
-)  # fmt: skip
-_PLAIN = (
-    "status", "hold", "reason", "source_version", "attempt", "step", "step_description", "late_success", "holds",
+_SAVED = (
+    "status", "hold", "holds", "reason", "source_version", "attempt", "step", "step_description", "late_success",
+    "failure_mark", "started_at", "deadline_at", "first_pushed_at", "last_pushed_at", "push_due_at", "retry_at",
+    "ended_at", "late_at",
 )  # fmt: skip
 _PROGRESSED = ("step", "step_description")
-_MOVED = tuple(name for name in (*_MOMENTS, *_PLAIN, "failure_mark") if name not in {*_PROGRESSED, "holds"})
+_saved = operator.attrgetter(*_SAVED)
 
-_NAMED: dict[str, TypeEngine[Any]] = {"task": BigInteger(), "was": String()}
-_progressed = packed.table("progressed", {**_NAMED, "step": Integer(), "step_description": String()})
-_save_progress = (
-    update(_task)
-    .where(_task.c.id == _progressed.c.task, _task.c.status == _progressed.c.was)
-    .values({name: _progressed.c[name] for name in _PROGRESSED} | {"claim_epoch": None})
-)
-_new = packed.table(
-    "moved",
-    {**_NAMED, "settled": Boolean()} | {name: _task.c[name].type for name in (*_MOMENTS, *_PLAIN)},
-)
-_save_moves = (
-    update(_task)
-    .where(_task.c.id == _new.c.task, _task.c.status == _new.c.was)
-    .values({name: _new.c[name] for name in (*_MOMENTS, *_PLAIN)})
-    .values(
-        failure_mark=None,
-        # Who was pushed and says something after which no push is due, or that its attempt failed, has its push: its
-        # acknowledgement is waited for no more.
-        claim_epoch=case((type_coerce(_new.c.settled, Integer) == 1, null()), else_=_task.c.claim_epoch),
-    )
-)
+
+@functools.lru_cache(maxsize=256)
+def _save(names: tuple[str, ...], *, settled: bool) -> Update:
+    """Writes these columns of many tasks. There are few such sets: what the rows of the table change."""
+    kinds: dict[str, TypeEngine[Any]] = {"task": BigInteger(), "was": String()}
+    new = packed.table("changed", kinds | {name: _task.c[name].type for name in names})
+    values = {name: new.c[name] for name in names} | ({"claim_epoch": None} if settled else {})
+    return update(_task).where(_task.c.id == new.c.task, _task.c.status == new.c.was).values(values)
+
+
 _save_mark = (
     update(_task)
     .where(_task.c.id == bindparam("task"))
@@ -282,41 +324,48 @@ _save_mark = (
 )
 
 
+def note_steps(connection: Connection, steps: Mapping[int, tuple[str, int | None, str]]) -> None:
+    """Writes the newest steps of tasks, and what was said with them: by id, with the status that each still has."""
+    if steps:
+        rows = [(task_id, *noted) for task_id, noted in steps.items()]
+        connection.execute(_save(_PROGRESSED, settled=True), {"changed": packed.pack(rows)})
+
+
 def save(connection: Connection, changes: Sequence[Change], now: datetime) -> None:
     """Writes what a burst did to tasks: rows, events, counters, and the runs that ended with them."""
-    progressed: list[tuple[Any, ...]] = []
-    moved: list[tuple[Any, ...]] = []
+    rows: dict[tuple[tuple[str, ...], bool], list[tuple[Any, ...]]] = collections.defaultdict(list)
     marks: list[dict[str, Any]] = []
     moves = counts.Moves()
     for change in changes:
         before, after = change.before, change.after
-        if all(getattr(before, name) == getattr(after, name) for name in _MOVED):
-            progressed.append((after.id, before.status, after.step, after.step_description))
-            continue
-        moved.append(_row(before, after))
-        if after.failure_mark is not None:
-            marks.append({"task": after.id, "mark": after.failure_mark})
+        new = {
+            n: is_ for n, was, is_ in zip(_SAVED, _saved(before), _saved(after), strict=True) if was != is_
+        }
+        if new.get("failure_mark") is not None:
+            marks.append({"task": after.id, "mark": new.pop("failure_mark")})
+        rows[tuple(new), _is_settled(new, after)].append(
+            (after.id, before.status, *map(_stored, new.values()))
+        )
         if before.status != after.status:
             moves.move(_place(before), _place(after))
-    if progressed:
-        connection.execute(_save_progress, {"progressed": packed.pack(progressed)})
-    if moved:
-        connection.execute(_save_moves, {"moved": packed.pack(moved)})
+    for (names, settled), listed in rows.items():
+        connection.execute(_save(names, settled=settled), {"changed": packed.pack(listed)})
     if marks:
         connection.execute(_save_mark, marks)
     events.append(connection, now, [line for change in changes for line in change.lines])
     runs.finish(connection, moves.write(connection), now)
 
 
-def _row(before: lifecycle.Task, after: lifecycle.Task) -> tuple[Any, ...]:
-    moments = [getattr(after, name) for name in _MOMENTS]
-    return (
-        after.id,
-        before.status,
-        after.push_due_at is None or after.hold is lifecycle.Hold.RETRY,
-        *(None if moment is None else tables.milliseconds(moment) for moment in moments),
-        *(getattr(after, name) for name in _PLAIN),
-    )
+def _is_settled(new: Mapping[str, Any], after: lifecycle.Task) -> bool:
+    """Who was pushed and reports progress, or anything after which no push is due, has its push.
+
+    So has whose attempt failed. Its acknowledgement is waited for no more.
+    """
+    return new.keys() <= set(_PROGRESSED) or after.push_due_at is None or after.hold is lifecycle.Hold.RETRY
+
+
+def _stored(value: Any) -> Any:
+    return tables.milliseconds(value) if isinstance(value, datetime) else value
 
 
 def _place(task: lifecycle.Task) -> counts.Place:
