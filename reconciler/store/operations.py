@@ -59,7 +59,6 @@ class Run:
     conditions: targeting.Conditions
     conflict: resources.Conflict
     multi_module: bool
-    confirm: bool
     start_at: datetime | None
     end_at: datetime | None
     started_at: datetime | None
@@ -122,7 +121,6 @@ def _run_of(row: Row[Any]) -> Run:
         ),
         conflict=resources.Conflict(row.conflict),
         multi_module=row.multi_module,
-        confirm=row.confirm,
         start_at=row.start_at,
         end_at=row.end_at,
         started_at=row.started_at,
@@ -157,28 +155,10 @@ def device(connection: Connection, run: Run, name: str) -> Device | None:
 
 
 def newest_task(connection: Connection, run: Run, device_id: int) -> lifecycle.Task | None:
-    """The newest task of a device in a run, ended or not; None when it has none. Only what orders need of it."""
-    row = connection.execute(
-        select(_task)
-        .where(_task.c.run_id == run.id, _task.c.device_id == device_id)
-        .order_by(_task.c.id.desc())
-        .limit(1)
-    ).first()
-    if row is None:
-        return None
-    return lifecycle.Task(
-        id=row.id,
-        run_id=row.run_id,
-        device_id=row.device_id,
-        module=row.module,
-        status=lifecycle.Status(row.status),
-        target_version=run.conditions.target_version,
-        hold=lifecycle.Hold(row.hold),
-        reason=lifecycle.Reason(row.reason) if row.reason else None,
-        source_version=row.source_version,
-        last_pushed_at=row.last_pushed_at,
-        confirm=run.confirm,
-    )
+    """The newest task of a device in a run, ended or not; None when it has none."""
+    mine = and_(_task.c.run_id == run.id, _task.c.device_id == device_id)
+    newest = connection.execute(select(func.max(_task.c.id)).where(mine)).scalar()
+    return tasks.one(connection, newest) if newest is not None else None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -136,6 +136,14 @@ def latest_ended(connection: Connection, places: Iterable[Place]) -> dict[Place,
     return {one.place: one.task() for one in ended}
 
 
+_one = _views(select(*_COLUMNS).where(_task.c.id == bindparam("task")))
+
+
+def one(connection: Connection, task_id: int) -> lifecycle.Task:
+    """A task by its id, whether it has ended or not."""
+    return _read(connection, _one, {"task": task_id}, None)[0].task()
+
+
 _runs = select(_run, type_coerce(CLOSED, Integer).label("closed")).where(
     _run.c.id.in_(packed.members("runs"))
 )
