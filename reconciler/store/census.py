@@ -23,7 +23,6 @@ from sqlalchemy import (
     false,
     func,
     literal,
-    not_,
     or_,
     select,
     true,
@@ -31,7 +30,7 @@ from sqlalchemy import (
 )
 
 from reconciler.domain import lifecycle, targeting
-from reconciler.store import devices, dialects, groups, static, tables
+from reconciler.store import devices, dialects, groups, tables
 
 _task, _device, _version = tables.task, tables.device, tables.device_version
 _member = tables.membership
@@ -100,7 +99,7 @@ def count(connection: Connection, wanted: Wanted, around: Around) -> Census:
     base = _fitting(connection, wanted) if wanted.gray is not None else 0
     found: collections.Counter[str] = collections.Counter()
     left_out: collections.Counter[targeting.LeftOut] = collections.Counter()
-    for version, state, online, number in connection.execute(_query(connection, wanted, around, base)):
+    for version, state, online, number in connection.execute(_query(connection, wanted, around)):
         verdict = targeting.judge(wanted.conditions, version)
         if verdict is not None:
             left_out[verdict] += number
@@ -110,14 +109,14 @@ def count(connection: Connection, wanted: Wanted, around: Around) -> Census:
     return Census(**found, left_out=left_out, base=base)
 
 
-def _query(connection: Connection, wanted: Wanted, around: Around, base: int) -> Select[Any]:
+def _query(connection: Connection, wanted: Wanted, around: Around) -> Select[Any]:
     present = [select(tables.daemon.c.epoch).scalar_subquery(), literal(devices.ASSUMED_EPOCH)]
     online = func.coalesce(_device.c.online_epoch.in_(present), false()).label("online")
     state = _state(connection, wanted, around).label("occupation")
     query = select(_version.c.version, state, online, func.count()).select_from(_source(wanted))
     query = query.where(_targeted(wanted))
     if wanted.gray is not None:
-        query = query.where(_share(connection, wanted, targeting.gray_count(base, wanted.gray)))
+        query = query.where(or_(~_fits(connection, wanted), _share(connection, wanted)))
     return query.group_by(_version.c.version, "occupation", "online")
 
 
@@ -143,30 +142,27 @@ def _targeted(wanted: Wanted) -> ColumnElement[bool]:
 
 def _state(connection: Connection, wanted: Wanted, around: Around) -> ColumnElement[str]:
     """The field of `Census` that a device counts for, when it fits."""
-    other = and_(_task.c.device_id == _device.c.id, not_(_ends(around.endings)))
+    other = and_(_task.c.device_id == _device.c.id, *map(_goes_on, around.endings))
     slot: ColumnElement[bool] = or_(
         _task.c.module == wanted.conditions.module,
         ~_task.c.multi,
         literal(not wanted.multi_module),
     )
-    own = and_(other, _task.c.ended_at.is_(None), _task.c.run_id.in_(dialects.members(around.own_runs)), slot)
     holding = and_(other, dialects.holds(_task), slot)
-    working = and_(holding, _task.c.status == str(lifecycle.Status.IN_PROGRESS))
+    works = _task.c.status == str(lifecycle.Status.IN_PROGRESS)
+    at_work = select(func.max(case((works, 1), else_=0))).where(holding).scalar_subquery()
     taken = [_taken(connection, wanted, before) for before in around.earlier]
-    return case(
-        (exists().where(own), "own"),
-        (exists().where(working), "working"),
-        (or_(exists().where(holding), *taken), "busy"),
-        else_="free",
-    )
+    ways: list[tuple[ColumnElement[bool], str]] = [(at_work == 1, "working"), (at_work == 0, "busy")]
+    ways += [(or_(*taken), "busy")] if taken else []
+    if around.own_runs:
+        mine = _task.c.run_id.in_(dialects.members(around.own_runs))
+        ways.insert(0, (exists().where(other, _task.c.ended_at.is_(None), mine, slot), "own"))
+    return case(*ways, else_="free")
 
 
-def _ends(endings: Sequence[Ending]) -> ColumnElement[bool]:
-    listed = [
-        and_(_task.c.run_id == ending.run_id, _task.c.status.in_([str(status) for status in ending.statuses]))
-        for ending in endings
-    ]
-    return or_(false(), *listed)
+def _goes_on(ending: Ending) -> ColumnElement[bool]:
+    statuses = [str(status) for status in ending.statuses]
+    return or_(_task.c.run_id != ending.run_id, _task.c.status.not_in(statuses))
 
 
 def _taken(connection: Connection, wanted: Wanted, before: Wanted) -> ColumnElement[bool]:
@@ -176,22 +172,32 @@ def _taken(connection: Connection, wanted: Wanted, before: Wanted) -> ColumnElem
         apart and before.conditions.module != wanted.conditions.module
     ):
         return false()
-    taken = [_targeted(before), _fits(connection, before)]
+    taken = [_targeted(before), _fits(connection, before, wanted.conditions.module)]
     if before.gray is not None:
-        taken.append(
-            _share(connection, before, targeting.gray_count(_fitting(connection, before), before.gray))
-        )
+        taken.append(_share(connection, before))
     return and_(*taken)
 
 
-def _fits(connection: Connection, wanted: Wanted) -> ColumnElement[bool]:
-    """`tables.device` reports a version (or none) that the conditions ask for."""
-    asked, mine = wanted.conditions, _version.alias()
+def _fits(connection: Connection, wanted: Wanted, module: str | None = None) -> ColumnElement[bool]:
+    """`tables.device` reports a version (or none) that the conditions ask for.
+
+    Args:
+        connection: a reading transaction.
+        wanted: the batch.
+        module: of which `tables.device_version` is joined; None: of the batch's own.
+    """
+    asked = wanted.conditions
     known = devices.reported_versions(connection, wanted.product_id, asked.module)
-    fitting = [version for version in known if targeting.judge(asked, version) is None]
+    fitting = dialects.members(version for version in known if targeting.judge(asked, version) is None)
+    also_none = targeting.judge(asked, None) is None
+    if module in {None, asked.module}:
+        fits: ColumnElement[bool] = _version.c.version.in_(fitting)
+        unknown = _version.c.version.is_(None)
+        return or_(unknown, fits) if also_none else and_(~unknown, fits)  # never NULL, as it is negated
+    mine = _version.alias()
     reports = and_(mine.c.device_id == _device.c.id, mine.c.module == asked.module)
-    fits: ColumnElement[bool] = exists().where(reports, mine.c.version.in_(dialects.members(fitting)))
-    return or_(fits, ~exists().where(reports)) if targeting.judge(asked, None) is None else fits
+    fits = exists().where(reports, mine.c.version.in_(fitting))
+    return or_(fits, ~exists().where(reports)) if also_none else fits
 
 
 def unreported(connection: Connection, product_id: int, module: str, versions: Iterable[str]) -> list[str]:
@@ -204,19 +210,23 @@ def unreported(connection: Connection, product_id: int, module: str, versions: I
 
 def _fitting(connection: Connection, wanted: Wanted) -> int:
     """How many devices a share is of."""
-    query = select(func.count()).select_from(_device)
+    query = select(func.count()).select_from(_source(wanted))
     return int(connection.execute(query.where(_targeted(wanted), _fits(connection, wanted))).scalar_one())
 
 
-def _share(connection: Connection, wanted: Wanted, taken: int) -> ColumnElement[bool]:
-    """`tables.device` is one of the first so many that fit, in the order of the batch."""
+def _share(connection: Connection, wanted: Wanted) -> ColumnElement[bool]:
+    """`tables.device` is one of those that a share takes, if it fits: the first ones in the order of the batch."""
+    assert wanted.gray is not None, "it is a share"
+    taken = targeting.gray_count(_fitting(connection, wanted), wanted.gray)
     if not taken:
         return false()
-    place = static.gray_key(wanted.batch), _device.c.name
-    query = select(*place).where(_targeted(wanted), _fits(connection, wanted)).order_by(*place)
+    a, b = targeting.gray_parameters(wanted.batch)
+    key_of = (_device.c.hash31 * literal(a, BigInteger()) + literal(b, BigInteger())) % targeting.MODULUS
+    place = key_of, _device.c.name  # targeting.gray_key
+    query = select(*place).select_from(_source(wanted))
+    query = query.where(_targeted(wanted), _fits(connection, wanted)).order_by(*place)
     key, name = connection.execute(query.limit(1).offset(taken - 1)).one()
-    is_first = tuple_(*place) <= tuple_(literal(key, BigInteger()), literal(name))
-    return and_(_fits(connection, wanted), is_first)
+    return tuple_(*place) <= tuple_(literal(key, BigInteger()), literal(name))
 
 
 # ------------------------------------------------------------------------------------------------ groups

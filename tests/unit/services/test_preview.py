@@ -75,9 +75,20 @@ async def test_devices_on_other_versions_are_none_of_a_batch_s_business(fleet):
 async def test_a_share_is_of_those_that_fit_and_says_how_many_it_takes(fleet, percent, taken):
     wanted = batch(target={"gray": {"percent": percent}})
     reach = look(fleet, FLEET, wanted)[0]["all"]
-    assert (reach.upgraded, reach.share_of) == (taken, 7)
+    assert (reach.upgraded, reach.share_of, reach.left_out) == (taken, 7, {"already-on-target": 1})
     await fleet.commit(FLEET, wanted)
     assert len(fleet.rows(_tasks("all"))) == taken
+
+
+async def test_a_share_tells_who_is_on_other_versions_or_on_none(fleet):
+    wanted = batch(target={"gray": {"percent": 50}, "sourceVersions": [SOURCE]})
+    reach = look(fleet, FLEET, wanted)[0]["all"]
+    assert (reach.upgraded, reach.share_of, reach.elsewhere, reach.left_out) == (
+        3,
+        6,
+        1,
+        {"already-on-target": 1},
+    )
 
 
 async def test_a_share_of_nobody_is_nobody(fleet):
