@@ -170,7 +170,7 @@ def _batch(connection: Connection, item: status.Object, now: datetime) -> Iterat
     yield from _section("Tasks", (f"{name}: {count}" for name, count in run.counts.items()))
     yield from _section("Failures", (f"{reason}: {count}" for reason, count in run.failures.items()))
     waits = task_views.Waits(connection, now)
-    for state in _WAITING:
+    for state in filter(run.counts.get, _WAITING):
         few = status.tasks(connection, status.TaskFilter(run_id=run.id, status=state), _FEW)
         title = f"{state} for example"
         yield from _section(title, (f"{task.device}: {_standing(task, waits, now)}" for task in few))

@@ -17,6 +17,7 @@ import click
 from reconciler.cli import options
 from reconciler.domain import waiting
 from reconciler.services.clock import SystemClock
+from reconciler.settings import Settings
 from reconciler.store import about
 from reconciler.store.database import Database
 
@@ -35,7 +36,13 @@ def opened(flags: dict[str, Any]) -> Iterator[Database]:
         UserError: there is none, or its schema is not this program's.
         TransientError: it can't be reached.
     """
-    settings = options.load(flags)
+    with opened_by(options.load(flags)) as database:
+        yield database
+
+
+@contextlib.contextmanager
+def opened_by(settings: Settings) -> Iterator[Database]:
+    """The same, for who needs other settings too."""
     database = Database.open(settings.database_url, upgrade=False)
     try:
         yield database

@@ -23,16 +23,17 @@ from reconciler.store.database import Connection
 @click.option("--product", help="Of this product (its name or its key), where several have such a device.")
 @click.option("--batch", help="This batch only, or the verification of this package.")
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
-@options.settings(*options.LOOK)
+@options.settings(*options.LOOK, "limits")
 def command(device: str, product: str | None, batch: str | None, output: str, **flags: Any) -> None:
     """Why a device was, or was not, upgraded: DEVICE is NAME or PRODUCT/NAME.
 
     For every batch of its product, newest first: each rule with what was compared (ok, or NO), and how it ended.
     """
-    with looking.opened(flags) as database, database.reading() as connection:
+    settings = options.load(flags)
+    with looking.opened_by(settings) as database, database.reading() as connection:
         now = looking.now()
         found = _device(connection, device, product)
-        traced = trace.device(connection, found.id, now, batch)
+        traced = trace.device(connection, found.id, now, settings.limits, only=batch)
         if batch is not None and not traced:
             known = [item.name for item in status.objects(connection, names.KINDS[names.Thing.BATCH])]
             raise names.unknown(

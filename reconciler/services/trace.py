@@ -11,6 +11,7 @@ from datetime import datetime
 
 from reconciler.domain import lifecycle, trace, waiting
 from reconciler.domain.actual import RunType
+from reconciler.domain.limits import DEFAULT, Limits
 from reconciler.store import events, evidence, status, task_views
 from reconciler.store.database import Connection
 
@@ -32,13 +33,21 @@ class Traced:
     """The newest lines of the log about the task, oldest first."""
 
 
-def device(connection: Connection, device_id: int, now: datetime, only: str | None = None) -> list[Traced]:
+def device(
+    connection: Connection,
+    device_id: int,
+    now: datetime,
+    limits: Limits = DEFAULT,
+    *,
+    only: str | None = None,
+) -> list[Traced]:
     """Every batch of a device's product, newest first, and then those that were never accepted.
 
     Args:
         connection: a reading transaction.
         device_id: the device.
         now: this moment.
+        limits: the operator's numbers.
         only: the one batch, or package, that is asked for. Without it, verifications of other devices and batches
             that left Git without a task for the device are left away.
     """
@@ -46,7 +55,7 @@ def device(connection: Connection, device_id: int, now: datetime, only: str | No
     tasks = _newest(task_views.tasks(connection, status.TaskFilter(device_id=device_id), _TASKS))
     waits = task_views.Waits(connection, now)
     found = []
-    for run in evidence.runs(connection, of):
+    for run in evidence.runs(connection, of, limits):
         several = tasks.get(run.id, [])
         if run.batch.name == only or (only is None and _concerns(run, several)):
             found.append(_traced(connection, of, run, several, waits=waits, now=now))

@@ -12,7 +12,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, func, select
 
-from reconciler.domain import actual, conditions, limits, targeting, trace, waiting
+from reconciler.domain import actual, conditions, targeting, trace, waiting
+from reconciler.domain.limits import Limits
 from reconciler.store import dialects, tables, task_views
 
 _run, _device, _object = tables.run, tables.device, tables.object_
@@ -57,7 +58,7 @@ def device(connection: Connection, device_id: int) -> Device:
     )
 
 
-def runs(connection: Connection, of: Device) -> list[Run]:
+def runs(connection: Connection, of: Device, limits: Limits) -> list[Run]:
     """The newest run of each batch and verification of the device's product, newest first."""
     newest = select(func.max(_run.c.id)).where(_run.c.product_id == of.product_id).group_by(_run.c.object_id)
     rows = connection.execute(
@@ -72,7 +73,7 @@ def runs(connection: Connection, of: Device) -> list[Run]:
         .order_by(_run.c.id.desc())
     ).all()  # fmt: skip
     seen = _Seen(connection, of, rows)
-    return [_run_of(row, seen) for row in rows]
+    return [_run_of(row, seen, limits) for row in rows]
 
 
 class _Seen:
@@ -137,7 +138,7 @@ def conditions_of(row: Row[Any]) -> targeting.Conditions:
     )
 
 
-def _run_of(row: Row[Any], seen: _Seen) -> Run:
+def _run_of(row: Row[Any], seen: _Seen, limits: Limits) -> Run:
     type_ = actual.RunType(row.type)
     out = seen.left_out.get(row.id)
     since = task_views.suspended_since(row, row.changed_at)
@@ -163,7 +164,7 @@ def _run_of(row: Row[Any], seen: _Seen) -> Run:
         gray=_gray(row, seen.device),
         new_reports_only=row.new_reports_only,
         newer=seen.newer(row) if _matches(row) else None,
-        match_limit=limits.DEFAULT.matches_per_device,
+        match_limit=limits.matches_per_device,
         package=row.package,
         verification=actual.Verification(row.verification),
         suspended=f"{suspension}; since {waiting.moment(suspension.since)}" if suspension is not None else "",

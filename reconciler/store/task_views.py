@@ -63,6 +63,7 @@ class TaskFilter:
     device: str | None = None
     status: str | None = None
     run_id: int | None = None
+    """Of this run, in no order: a few of a million are found at once."""
     device_id: int | None = None
 
 
@@ -81,7 +82,8 @@ def tasks(connection: Connection, wanted: TaskFilter, limit: int) -> list[Task]:
         query = query.where(_task.c.run_id == newest_run(wanted.batch)).order_by(_device.c.name)
     if wanted.run_id is not None:
         query = query.where(_task.c.run_id == wanted.run_id)
-    query = query.order_by(_task.c.id.desc())
+    else:
+        query = query.order_by(_task.c.id.desc())
     if wanted.device is not None:
         named = select(_device.c.id).where(_device.c.name == wanted.device)
         query = query.where(_task.c.device_id.in_(named))

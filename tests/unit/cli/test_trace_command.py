@@ -190,6 +190,12 @@ def test_one_batch_alone_can_be_asked_for(database, reconciler, at_noon):
     assert (ran.code, "Did you mean hotfix?" in ran.err) == (1, True)
 
 
+def test_the_operators_own_limit_of_matches_is_told(database, reconciler, at_noon):
+    tell(database, dynamic)
+    out = reconciler("trace", "dev-1", "--limits", "matches-per-device=2").out
+    assert "matched 2 of 2 times: it takes the device no more" in out
+
+
 def test_a_verification_that_is_asked_for_is_shown_also_for_other_devices(database, reconciler, at_noon):
     tell(database, held)
     out = reconciler("trace", "dev-1", "--batch", PACKAGE).out
