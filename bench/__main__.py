@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 
-from bench.seeding import FOLDER
+from bench.processes import FOLDER
 
 QUICK = {
     "validate": ("--pairs", "1"),

@@ -61,8 +61,9 @@ class Traffic:
                 self._intake.offer(self._message(due))
                 sent += 1
             await asyncio.sleep(1 / RATE)
-        while len(self.waited) < sent:  # noqa: ASYNC110 - nobody is told of it, and it is not measured
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(60):
+            while len(self.waited) < sent:  # noqa: ASYNC110 - nobody is told of it, and it is not measured
+                await asyncio.sleep(0.01)
         return self.waited
 
 

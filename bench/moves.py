@@ -121,14 +121,15 @@ def _claims(ours: Database, bare: Database, size: Size) -> Iterator[tuple[float,
         )
 
 
-def _expiries(ours: Database, bare: Database, size: Size) -> Iterator[tuple[float, float]]:
-    """Deadlines that passed long ago, of tasks that are spread over all of them."""
-    stride = max(1, size.tasks // (size.moved * size.rounds))
+def _expiries(
+    ours: Database, bare: Database, size: Size, first: int, stride: int
+) -> Iterator[tuple[float, float]]:
+    """Deadlines that passed long ago, of each so manieth device from one on."""
     for turn in range(size.rounds):
-        first = turn * size.moved * stride
+        start = first + turn * size.moved * stride
         for database in (ours, bare):
             with database.writing() as connection:
-                _start(connection, range(first + 1, first + 1 + size.moved * stride, stride))
+                _start(connection, range(start, start + size.moved * stride, stride))
         yield (
             _seconds(ours, deadlines.expire, batches.PRESENCE, batches.now()),
             _seconds(bare, _bare_expire, size.moved),
@@ -231,6 +232,9 @@ class Measured:
 
     claim: tuple[float, float]
     expire: tuple[float, float]
+    """Of neighbours."""
+    spread: tuple[float, float] | None
+    """Of tasks that are spread over all of them: each is on a page of its own. None where there are too few."""
     cancel: float
     chunk: tuple[float, float]
     """A thousand tasks of it."""
@@ -250,8 +254,11 @@ def at_size(ours_at: pathlib.Path, bare_at: pathlib.Path, size: Size) -> Measure
         claim = _middle(list(_claims(ours, bare, size)))
         moved = size.moved * size.rounds
         _expect(ours, "SELECT count(*) FROM task WHERE status = 'NOTIFIED'", moved)
-        expire = _middle(list(_expiries(ours, bare, size)))
+        expire = _middle(list(_expiries(ours, bare, size, 1, 2)))
         _expect(ours, "SELECT count(*) FROM task WHERE status = 'FAILED'", moved)
+        behind = 1 + 2 * moved
+        stride = (size.tasks - behind) // moved
+        spread = _middle(list(_expiries(ours, bare, size, behind, stride))) if stride > 1 else None
         cancel = 1000 * _cancellation(ours)
         chunk = _middle(list(_chunks(ours, bare, size)))
         per_thousand = 1000 / min(_CHUNK, size.tasks // 2)
@@ -261,7 +268,7 @@ def at_size(ours_at: pathlib.Path, bare_at: pathlib.Path, size: Size) -> Measure
         _declare_dynamic(bare)
         match = _middle(list(_matches(ours, bare, size)))
         _expect(ours, f"SELECT count(*) FROM task WHERE run_id > {RUN}", size.reports * size.rounds)
-    return Measured(claim, expire, cancel, chunk, scan, match)
+    return Measured(claim, expire, spread, cancel, chunk, scan, match)
 
 
 def _rows(sizes: Sequence[Size], measured: Sequence[Measured]) -> Iterator[Figure]:
@@ -269,7 +276,7 @@ def _rows(sizes: Sequence[Size], measured: Sequence[Measured]) -> Iterator[Figur
     bare = "bare statements"
     pairs: dict[str, tuple[Callable[[Measured], tuple[float, float]], float | None]] = {
         f"pick and mark {size.moved:,} due tasks": (lambda m: m.claim, BOUND),
-        f"expire {size.moved:,} deadlines": (lambda m: m.expire, BOUND),
+        f"expire {size.moved:,} deadlines": (lambda m: m.expire, None),
         "cancel, a thousand tasks of a chunk": (lambda m: m.chunk, None),
         f"match {size.reports} reports, {BATCHES} batches": (lambda m: m.match, None),
     }
@@ -278,6 +285,9 @@ def _rows(sizes: Sequence[Size], measured: Sequence[Measured]) -> Iterator[Figur
             ours, reference = value(found)
             yield Figure(f"{what}, of {each.tasks:,}", ours, "ms", reference, bare, times=bound)
         yield _flat(what, sizes, [value(found)[0] for found in measured], FLAT)
+    if measured[-1].spread is not None:
+        what = f"expire {size.moved:,} deadlines, spread over {sizes[-1].tasks:,}"
+        yield Figure(what, measured[-1].spread[0], "ms", measured[-1].spread[1], bare)
     answers = [found.cancel for found in measured]
     yield _flat("cancel, the first answer", sizes, answers, FLAT)
     yield _flat(f"{BATCHES} first looks at the fleet", sizes, [found.scan for found in measured], None)

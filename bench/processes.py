@@ -17,6 +17,9 @@ from typing import Any, ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
+FOLDER = "BENCH_FOLDER"
+"""The environment's name for the folder that the scripts of one run share."""
+
 _MADE = multiprocessing.get_context("forkserver")
 _MADE.set_forkserver_preload(["__main__"])
 

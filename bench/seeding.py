@@ -16,6 +16,8 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 
+import processes
+
 from reconciler.protocol.topics import Address
 from reconciler.store.database import Database
 
@@ -25,7 +27,6 @@ EPOCH = 1
 """Of the daemon that the devices are connected to: everybody is online."""
 SIZES = (10_000, 100_000, 1_000_000)
 QUICK = (1_000, 2_000)
-FOLDER = "BENCH_FOLDER"
 
 _CATALOGUE = f"""
 INSERT INTO daemon (id, epoch) VALUES (1, {EPOCH});
@@ -139,7 +140,7 @@ def remove(path: pathlib.Path) -> None:
 def shared_folder() -> Iterator[pathlib.Path]:
     """The run's folder: the one that `python -m bench` made, else one of our own."""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # processes are measured, not their first imports
-    given = os.environ.get(FOLDER)
+    given = os.environ.get(processes.FOLDER)
     if given:
         yield pathlib.Path(given)
         return
