@@ -34,6 +34,7 @@ COMMANDS = {
     "schema": "The manifests' JSON schemas.",
     "simulate": "Devices that speak the wire, against any broker.",
     "suspend": "Stop a batch for a while.",
+    "template": "CSV files of devices to start from.",
     "trace": "Why a device was (not) upgraded.",
     "validate": "Check manifests, offline.",
     "version": "The version of this program.",
