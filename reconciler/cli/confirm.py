@@ -73,9 +73,10 @@ def _tasks(connection: Connection, name: str, devices: tuple[str, ...]) -> dict[
 def _batches(connection: Connection, wanted: tuple[str, ...]) -> dict[str, Any]:
     """Those that are named, or every held one."""
     found = {batch.name: batch for batch in status.objects(connection, Kind.BATCH)}
-    held = sorted(name for name, batch in found.items() if batch.reason == Reason.FIRST_SIGHT)
+    packages = status.objects(connection, Kind.PACKAGE)  # one that is to be tried out is held, too
+    held = sorted({each.name for each in (*packages, *found.values()) if each.reason == Reason.FIRST_SIGHT})
     for name in wanted:
-        if name not in found:
+        if name not in found and name not in held:
             raise names.unknown("batch", name, held or found)
         if name not in held:
             raise errors.UserError(f"batch {name!r} is not held", remedy=_remedy(found[name], held))
@@ -95,7 +96,8 @@ def _remedy(batch: status.Object, held: list[str]) -> str:
 def _cancels(connection: Connection, cancels: int) -> dict[str, Any]:
     """The cancellations that the newest commit is held for."""
     held = [found for found in status.objects(connection) if found.reason == Reason.MASS_CANCEL]
-    running = [found.name for found in held if found.run is not None and found.run.phase in UNENDED]
+    batches = [found for found in held if found.kind == Kind.BATCH]
+    running = [found.name for found in batches if found.run is not None and found.run.phase in UNENDED]
     newest = objects.newest_revision(connection)
     if not held or newest is None:
         raise errors.UserError("no cancellation is held")

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from reconciler.domain import acceptance, dynamic, resources, trials
-from reconciler.domain.actions import Action, Look, Reason, Rule, Verb, Verdict
+from reconciler.domain.actions import HOLDS, Action, Look, Reason, Rule, Verb, Verdict
 from reconciler.domain.actual import Run, Stored
 from reconciler.domain.desired import Declaration, Key
 from reconciler.domain.resources import Kind
@@ -86,7 +86,8 @@ def _baseless(actions: Sequence[Action], verdicts: Sequence[Verdict], look: Look
     for action in actions:
         missing = next(_ground(action, wrong, look), None)
         if missing is not None:
-            message = f"{missing}, which it needs, is not as Git says ({wrong[missing]}): mend that first"
+            remedy = "confirm" if wrong[missing] in HOLDS else "mend"
+            message = f"{missing}, which it needs, is not as Git says ({wrong[missing]}): {remedy} that first"
             found.append(Verdict(action.key, Reason.REFERENCE, message))
     return found
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, exists, func, or_, select, update
+from sqlalchemy import Connection, Row, and_, exists, func, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from reconciler.domain import actual, lifecycle, plan
@@ -244,14 +244,13 @@ def _line(verdict: plan.Verdict, revision_id: int) -> events.Event:
 
 
 def confirm(connection: Connection, names: Collection[str] | None) -> list[str]:
-    """Releases held batches: those named, or all (None). Returns the names of those that were held."""
-    query = select(_object.c.name).where(_object.c.reason == plan.Reason.FIRST_SIGHT)
+    """Releases held batches and packages: those named, or all (None). Returns the names of those that were held."""
+    held = _object.c.reason == plan.Reason.FIRST_SIGHT
     if names is not None:
-        query = query.where(_object.c.name.in_(list(names)))
-    found = list(connection.execute(query.order_by(_object.c.name)).scalars())
-    connection.execute(
-        update(_object).where(_object.c.name.in_(found)).values(confirmed_digest=_object.c.declared_digest)
-    )
+        held = and_(held, _object.c.name.in_(list(names)))
+    query = select(_object.c.name).where(held).distinct().order_by(_object.c.name)
+    found = list(connection.execute(query).scalars())
+    connection.execute(update(_object).where(held).values(confirmed_digest=_object.c.declared_digest))
     return found
 
 

@@ -250,6 +250,14 @@ def test_a_held_batch_is_released_by_its_name(held, reconciler):
     assert released(held) == ["eu"]
 
 
+def test_a_held_package_is_released_by_its_name_too(held, reconciler):
+    with held.writing() as connection:
+        unaccepted(Rows(connection), "Package", "tried", Reason.FIRST_SIGHT)
+    with daemon(held):
+        assert reconciler("confirm", "tried").code == 0
+    assert released(held) == ["tried"]
+
+
 def test_all_held_batches_are_released_together(held, reconciler):
     with daemon(held):
         assert reconciler("confirm", "--all", "--wait", "1m").code == 0

@@ -192,6 +192,9 @@ def test_a_held_package_starts_when_it_is_confirmed():
     confirmed = Held(Reason.FIRST_SIGHT, TRIED.digest, confirmed=True)
     (action,) = diff(with_trial(), having(**held, held=confirmed)).actions
     assert action.starts_run
+    later = diff(with_trial(batch()), having(**held, held=waits))
+    assert said(later) == ([], {"lamp-2": Reason.FIRST_SIGHT, "all": Reason.REFERENCE})
+    assert later.verdicts[1].message.endswith("is not as Git says (FirstSight): confirm that first")
 
 
 def test_batches_go_on_while_their_package_is_tried_out_again():

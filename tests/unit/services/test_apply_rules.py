@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 
 from reconciler.domain.plan import Reason
 from reconciler.services import observe
-from reconciler.store import tables
+from reconciler.store import objects, tables
 
 ONE, TWO, THREE = "dev-1", "dev-2", "dev-3"
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -422,4 +422,8 @@ async def test_an_empty_database_tries_out_nothing_that_it_finds(tmp_path, datab
         "all": Reason.FIRST_SIGHT,
     }
     assert careful.rows(select(tables.run)) == []
+    with careful.database.writing() as connection:
+        assert objects.confirm(connection, None) == ["all", "lamp-2"]
+    await careful.commit(base(ONE) | tried(), batch())
+    assert (careful.run("lamp-2").phase, careful.run("all").phase) == ("IN_PROGRESS", "PLANNED")
     await careful.kill()
