@@ -8,9 +8,11 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from sqlalchemy import (
+    BindParameter,
     Connection,
     Select,
     and_,
+    bindparam,
     exists,
     func,
     literal_column,
@@ -67,17 +69,17 @@ def expire(
     return expired
 
 
+_any_due = select(_task.c.id).where(_task.c.deadline_at <= bindparam("until")).limit(1)
+
+
 def any_due(connection: Connection, until: datetime) -> bool:
     """A cheap look: whether a deadline has passed."""
-    return (
-        connection.execute(select(_task.c.id).where(_task.c.deadline_at <= until).limit(1)).first()
-        is not None
-    )
+    return connection.execute(_any_due, {"until": until}).first() is not None
 
 
-def schedule_due(connection: Connection, now: datetime) -> bool:
-    """A cheap look: whether a batch may have to start, or its schedule to end."""
-    count, package = tables.task_count, tables.package
+def _starting_or_ending() -> Select[tuple[int]]:
+    """Made once: it is asked each second, and its making takes longer than its answer."""
+    count, package, now = tables.task_count, tables.package, bindparam("now", type_=tables.Moment())
     unfinished = exists().where(
         count.c.run_id == _run.c.id, count.c.status.in_(lifecycle.UNFINISHED), count.c.count > 0
     )
@@ -89,13 +91,20 @@ def schedule_due(connection: Connection, now: datetime) -> bool:
         or_(_run.c.type == actual.RunType.VERIFY, opened),
     )
     ends = _run.c.end_at <= now
-    query = (
+    return (
         select(_run.c.id)
         .join(package, package.c.id == _run.c.package_id)
         .where(~_run.c.schedule_ended, live, or_(starts, ends))
         .limit(1)
     )
-    return connection.execute(query).first() is not None
+
+
+_schedule_due = _starting_or_ending()
+
+
+def schedule_due(connection: Connection, now: datetime) -> bool:
+    """A cheap look: whether a batch may have to start, or its schedule to end."""
+    return connection.execute(_schedule_due, {"now": now}).first() is not None
 
 
 def end_strayed(
@@ -115,12 +124,9 @@ def end_strayed(
     )
 
 
-def any_strayed(connection: Connection, since: datetime, until: datetime) -> bool:
-    """A cheap look: whether `end_strayed` would end anything."""
-    return connection.execute(_strayed(since, until).limit(1)).first() is not None
-
-
-def _strayed(since: datetime, until: datetime) -> Select[tuple[int]]:
+def _strayed(
+    since: datetime | BindParameter[datetime], until: datetime | BindParameter[datetime]
+) -> Select[tuple[int]]:
     """Waiting attempts whose time came; their batch's only source version is the delta's."""
     source = func.json_extract(_run.c.source_versions, "$[0]")
     return (
@@ -132,6 +138,16 @@ def _strayed(since: datetime, until: datetime) -> Select[tuple[int]]:
         .where(_task.c.retry_at > since, _task.c.retry_at <= until, _run.c.delta)
         .where(_task.c.hold == str(lifecycle.Hold.RETRY), _version.c.version.is_distinct_from(source))
     )
+
+
+_any_strayed = _strayed(
+    bindparam("since", type_=tables.Moment()), bindparam("until", type_=tables.Moment())
+).limit(1)
+
+
+def any_strayed(connection: Connection, since: datetime, until: datetime) -> bool:
+    """A cheap look: whether `end_strayed` would end anything."""
+    return connection.execute(_any_strayed, {"since": since, "until": until}).first() is not None
 
 
 def extend_deadlines(connection: Connection, by: timedelta) -> None:
