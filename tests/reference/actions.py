@@ -9,9 +9,11 @@
     ["online", device], ["offline", device]
     ["inform", device, module, version, id]
     ["progress", device, module, step, id]
+    ["redelivery", device, module, step, id]   a progress that was heard already comes once more, by the network's doing
     ["get", device, module]
     ["advance", seconds]                      time passes
-    ["restart", seconds]                      the engine was away so long: device deadlines are extended, schedules not
+    ["restart", seconds]                      the engine was away so long: every device has to come back,
+                                              device deadlines are extended, schedules not
     ["confirm" | "cancel" | "again", batch, device]
     ["stop" | "suspend" | "resume", batch]
 
@@ -22,9 +24,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from commits import Manifests
-from model import Fleet
-from words import Group, Package, Spec, Verification
+from reference.commits import Manifests
+from reference.model import Fleet
+from reference.words import Group, Package, Spec, Verification
 
 
 def frozen(value):
@@ -101,7 +103,12 @@ class Play:
     def _advance(self, seconds):
         self.fleet.tick(self.fleet.now + seconds)
 
+    def _redelivery(self, device, module, step, message_id):
+        """What was heard already changes nothing."""
+
     def _restart(self, seconds):
+        for device in self.fleet.devices.values():
+            device.online_since = None
         self.fleet.downtime(seconds)
         self.fleet.tick(self.fleet.now + seconds)
 
@@ -118,7 +125,7 @@ class Play:
         return self.fleet.cancel_batch(batch)
 
     def _suspend(self, batch):
-        self.fleet.suspend(batch)
+        return self.fleet.suspend(batch)
 
     def _resume(self, batch):
-        self.fleet.suspend(batch, resume=True)
+        return self.fleet.suspend(batch, resume=True)

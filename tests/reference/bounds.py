@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from words import DAY, HOUR, MINUTE, PACKAGES_PER_GROUP
+from dataclasses import replace
+
+from reference.words import DAY, HOUR, MINUTE, PACKAGES_PER_GROUP
 
 INTERVALS = (0, 10 * MINUTE, 30 * MINUTE, HOUR, DAY)
-IN_PLACE = {"rate", "timeout", "retry", "tags", "end", "suspend", "state"}
+IN_PLACE = {"rate", "timeout", "retry", "tags", "end", "suspend", "state", "on_cancel"}
 
 
 def problems(spec, package):
@@ -62,7 +64,7 @@ def _sources(spec, package):
         yield "at most 10 source versions, each once"
     if package.version in spec.sources:
         yield "the target version itself is no source version"
-    if package.source and spec.sources and spec.sources != (package.source,):
+    if package.source and spec.target[0] in ("all", "gray") and spec.sources != (package.source,):
         yield "with a delta, the source versions equal its source version"
 
 
@@ -91,6 +93,12 @@ def immutable(old, new):
     """The fields of a changed batch that can't change in place (§4: `Anything else is refused as immutable`)."""
     allowed = IN_PLACE | ({"sources"} if old.strategy == new.strategy == "Dynamic" else set())
     return sorted(name for name in vars(old) if vars(old)[name] != vars(new)[name] and name not in allowed)
+
+
+def changed(old, new):
+    """The spec of a run that goes on, with what a new manifest may change of it."""
+    names = IN_PLACE | ({"sources"} if old.strategy == "Dynamic" else set())
+    return replace(old, **{name: getattr(new, name) for name in names})
 
 
 def clashes(spec, package, others):

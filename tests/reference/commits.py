@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-import bounds
-import judgement
-import matching
-import queueing
-from words import CANCELED, COMPLETED, HIGHEST_RATE, Device, Group, Package, Run, Spec
+from reference import bounds, judgement, matching, queueing
+from reference.words import CANCELED, COMPLETED, HIGHEST_RATE, Device, Group, Package, Run, Spec
 
 
 @dataclass
@@ -36,13 +33,13 @@ class Batch:
 
 def commit(fleet, desired):
     """Carries out a commit; returns what was refused, by name. In one commit, cancellations come before creations."""
-    refused = {}
-    _cancel(fleet, desired.batches)
+    refused = _invalid(desired)
+    _cancel(fleet, desired.batches, refused)
     _declare(fleet, desired)
     _packages(fleet, desired.packages, refused)
     waiting = []
     for name, spec in sorted(desired.batches.items()):
-        if spec.state == "Active":
+        if spec.state == "Active" and name not in refused:
             problems = _active(fleet, name, spec, waiting)
             if problems:
                 refused[name] = problems
@@ -53,14 +50,39 @@ def commit(fleet, desired):
     return refused
 
 
-def _cancel(fleet, batches):
+def _invalid(desired):
+    """Manifests that are wrong in themselves. They are never the same as absent: what they declared stays as it is."""
+    found = {}
+    for name, spec in desired.batches.items():
+        package = desired.packages.get(spec.package)
+        problems = ["no such package"] if package is None else bounds.problems(spec, package)
+        if problems:
+            found[name] = problems
+    return found
+
+
+def _cancel(fleet, batches, refused):
     for name, batch in fleet.batches.items():
         spec = batches.get(name)
-        if spec is None or spec.state == "Canceled":
+        if spec is None:
             if batch.run.running:
-                fleet.cancel_run(batch.run)
-            batch.spec = batch.spec if spec is None else replace(batch.spec, state="Canceled")
-            batch.in_git = spec is not None
+                fleet.cancel_run(batch.run, batch.spec.on_cancel)
+            batch.in_git = False
+        elif spec.state == "Canceled" and name not in refused:
+            _canceled(fleet, name, batch, spec, refused)
+
+
+def _canceled(fleet, name, batch, spec, refused):
+    """Git wants it cancelled, which counts whatever else the commit changes beside it."""
+    if batch.run.running:
+        fleet.cancel_run(batch.run, spec.on_cancel)
+    elif batch.in_git:
+        fixed = bounds.immutable(batch.spec, spec)
+        if fixed:
+            refused[name] = [f"immutable: {', '.join(fixed)}"]
+            return
+        batch.run.spec = bounds.changed(batch.run.spec, spec)
+    batch.spec, batch.in_git = spec, True
 
 
 def _declare(fleet, desired):
@@ -123,6 +145,9 @@ def _active(fleet, name, spec, waiting):
         return []
     deleted, cancelled = not batch.in_git, batch.spec.state == "Canceled"
     same = replace(batch.spec, state="Active") == spec
+    fixed = [] if deleted else bounds.immutable(batch.spec, spec)
+    if fixed:
+        return [f"immutable: {', '.join(fixed)}"]
     if batch.run.phase == CANCELED:
         stays = (
             batch.run.stopped_by_operator and not cancelled
@@ -142,14 +167,13 @@ def _active(fleet, name, spec, waiting):
 def _change(fleet, batch, spec):
     """A change in place where the rules allow it; else it is refused whole and the batch goes on under its old spec."""
     run = batch.run
-    fixed = bounds.immutable(replace(batch.spec, state="Active"), spec)
-    if fixed:
-        return [f"immutable: {', '.join(fixed)}"]
-    problems = [*bounds.problems(spec, run.package), *bounds.clashes(spec, run.package, _dynamic(fleet, run))]
+    problems = (
+        bounds.clashes(spec, run.package, _dynamic(fleet, run)) if spec.sources != run.spec.sources else []
+    )
     if problems:
         return problems
     rescan = set(spec.sources) != set(run.spec.sources)
-    batch.spec = run.spec = spec
+    batch.spec, run.spec = spec, bounds.changed(run.spec, spec)
     batch.in_git = True
     if spec.end is None or spec.end > fleet.now:
         run.schedule_ended = False
@@ -160,11 +184,8 @@ def _change(fleet, batch, spec):
 
 def _accept(fleet, name, spec):
     """A new life of a batch, when nothing refuses it."""
-    package = fleet.packages.get(spec.package)
-    if package is None:
-        return ["no such package"]
+    package = fleet.packages[spec.package]
     problems = [
-        *bounds.problems(spec, package),
         *bounds.clashes(spec, package, _dynamic(fleet)),
         *_references(fleet, spec, package),
     ]
@@ -237,7 +258,10 @@ def _targeted(fleet, run):
             continue
         if kind in ("all", "gray"):
             present = device.versions.get(run.package.module)
-            if not run.spec.sources or present in run.spec.sources:
+            anybody = (
+                run.package.source or not run.spec.sources
+            )  # who has no use for a delta is left out of it
+            if anybody or present in (*run.spec.sources, run.package.version):
                 yield device
         elif device.name in names:
             yield device

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import judgement
-import queueing
-from words import IN_PROGRESS, MATCHES
+from reference import judgement, queueing
+from reference.words import IN_PROGRESS, MATCHES
 
 
 @dataclass

@@ -6,13 +6,8 @@ notes.md says how it is used, and where the document left a choice.
 
 from __future__ import annotations
 
-import commits
-import judgement
-import matching
-import moves
-import pushing
-import queueing
-from words import (
+from reference import commits, judgement, matching, moves, pushing, queueing
+from reference.words import (
     CANCELED,
     COMPLETED,
     CONFIRM,
@@ -88,9 +83,8 @@ class Fleet:
         self.runs.append(run)
         return run
 
-    def cancel_run(self, run, *, whole=False):
+    def cancel_run(self, run, scopes=(), *, whole=False):
         """§6: what happens to unfinished tasks is declared; a dynamic batch stops matching in any case."""
-        scopes = run.spec.on_cancel
         not_started = run.type == "Static" and run.started_at is None
         statuses = {SCOPES[scope] for scope in scopes if scope in SCOPES}
         for task in self.tasks_in(run):
@@ -119,6 +113,8 @@ class Fleet:
         device = self.devices[key]
         changed = device.versions.get(module) != version
         device.versions[module] = version
+        if changed and self.holder(device, module) is None:
+            self._late_success(device, module, version)
         for task in self.tasks_of(device):
             if (
                 task.module == module
@@ -126,7 +122,6 @@ class Fleet:
                 and not self._repeated(task, ("inform", message_id, version))
             ):
                 self._stepped(task, ("inform", message_id, version), moves.reported, version)
-        self._late_success(device, module, version)
         for run in self.runs:
             of_it = run.type == "Dynamic" and run.phase == IN_PROGRESS and run.package.module == module
             if of_it and device.key not in run.heard:
@@ -169,7 +164,9 @@ class Fleet:
         task.failure_mark = mark if failed else None
 
     def _late_success(self, device, module, version):
-        mine = [task for task in self.tasks_of(device) if task.module == module]
+        """The newest task that has ended; the device never heard of one that failed as a conflict."""
+        ended = [task for task in self.tasks_of(device) if task.module == module and not task.unfinished]
+        mine = [task for task in ended if task.reason != "conflict"]
         if mine and mine[-1].status == FAILED and mine[-1].run.package.version == version:
             mine[-1].late_success = True
 
@@ -213,14 +210,21 @@ class Fleet:
         run = self.batches[name].run
         if not run.running:
             return "the batch has ended"
-        self.cancel_run(run)
+        self.cancel_run(run, self.batches[name].spec.on_cancel)
         run.stopped_by_operator = True
         self.settle()
         return None
 
     def suspend(self, name, *, resume=False):
-        self.batches[name].run.suspended_by_operator = not resume
+        """An operator's suspension, or its end. Of what has ended nothing can be suspended."""
+        run = self.batches[name].run
+        if run.suspended_by_operator != resume:
+            return "not suspended by an operator" if resume else "suspended already"
+        if not resume and not run.running and not self.draining(run):
+            return "the batch has ended"
+        run.suspended_by_operator = not resume
         self.settle()
+        return None
 
     def confirm(self, name, key):
         """Confirmation, inside the schedule only."""

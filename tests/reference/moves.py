@@ -5,8 +5,8 @@ Each function is one event on one task at the moment `now`. Whether the event re
 
 from __future__ import annotations
 
-import judgement
-from words import CANCELED, CONFIRM, FAILED, IN_PROGRESS, NOTIFIED, QUEUED, SUCCEEDED
+from reference import judgement
+from reference.words import CANCELED, CONFIRM, FAILED, IN_PROGRESS, NOTIFIED, QUEUED, SUCCEEDED
 
 STEPS = {-1: "upgrade-failed", -2: "download-failed", -3: "verify-failed", -4: "burn-failed"}
 
@@ -79,13 +79,14 @@ def _reported_downgrade(task):
 
 def _new_source(task, version, now):
     """Row `QUEUED, NOTIFIED | the same`, and A1 for CONFIRM: another version before any progress."""
-    task.source = version
     if not task.run.sources or version in task.run.sources:
         task.push_tolerated = task.status == NOTIFIED  # it is its source now; the document asks for no push
     elif task.status == CONFIRM:
         end(task, FAILED, "unexpected-version")
     else:
         failed(task, "unexpected-version", now)
+    if task.unfinished:
+        task.source = version
 
 
 def pushed(task, now):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from words import CONFIRM, MINUTE, QUEUED, REPEAT, SETTLE
+from reference.words import CONFIRM, MINUTE, QUEUED, REPEAT, SETTLE
 
 
 def offered(task):

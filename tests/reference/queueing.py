@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import judgement
-import moves
-from words import CANCELED, FAILED, IN_PROGRESS, Task
+from reference import judgement, moves
+from reference.words import CANCELED, FAILED, IN_PROGRESS, Task
 
 
 def in_the_way(fleet, run, device, besides=None):

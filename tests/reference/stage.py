@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pushing
-from commits import Manifests
-from model import Fleet
-from words import DAY, HOUR, MINUTE, Group, Package, Spec, Verification
+from reference import pushing
+from reference.commits import Manifests
+from reference.model import Fleet
+from reference.words import DAY, HOUR, MINUTE, Group, Package, Spec, Verification
 
 __all__ = ["DAY", "HOUR", "MINUTE", "Group", "Package", "Spec", "Stage", "Verification"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-import actions
+from reference import actions
 
 RUN = [
     ["commit", [["device", "p/dev1", {}], ["package", "new", {"version": "2.0.0"}]]],

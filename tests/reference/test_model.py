@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-import stage
-from stage import DAY, HOUR, MINUTE, Stage
+
+from reference import stage
+from reference.stage import DAY, HOUR, MINUTE, Stage
 
 STEPS = [(-1, "upgrade-failed"), (-2, "download-failed"), (-3, "verify-failed"), (-4, "burn-failed")]
 
@@ -422,7 +423,7 @@ def test_its_own_repeat_of_a_failure_is_no_second_failure_also_after_the_retry(o
 
 
 def test_a_delta_is_neither_offered_nor_retried_to_a_device_on_another_version(one):
-    stage.begin(one, package="delta", retry=(10 * MINUTE, 2))
+    stage.begin(one, package="delta", sources=("1.0.0",), retry=(10 * MINUTE, 2))
     one.progress(-1)
     one.inform("1.5.0")
     assert one.get() is None

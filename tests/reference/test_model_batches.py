@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import judgement
 import pytest
-from stage import DAY, HOUR, MINUTE, Group, Stage
+
+from reference import judgement
+from reference.stage import DAY, HOUR, MINUTE, Group, Stage
 
 NAMES = ("aaaa", "bbbb", "cccc", "dddd")
 
@@ -33,7 +34,7 @@ def tasks(stage, owner):
 def test_what_is_left_out_is_counted_by_its_reason(many):
     for name, version in (("aaaa", "2.0.0"), ("bbbb", "2.0.1"), ("cccc", "1.1.0")):
         many.inform(version, name)
-    many.batch("b", package="delta")
+    many.batch("b", package="delta", sources=("1.0.0",))
     assert many.fleet.batches["b"].run.left_out == {
         "p/aaaa": "already",
         "p/bbbb": "source-version",
@@ -53,7 +54,7 @@ def test_source_versions_narrow_all_devices(many):
 
 def test_a_device_that_never_reported_takes_a_full_package_but_no_delta():
     one = Stage(version=None)
-    one.batch("delta", package="delta")
+    one.batch("delta", package="delta", sources=("1.0.0",))
     one.batch("full")
     assert (one.all("delta"), one.task("full")[0], one.source("full")) == ([], "QUEUED", None)
     one.drop("full")

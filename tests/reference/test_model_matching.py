@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from stage import HOUR, Spec, Stage
+
+from reference.stage import HOUR, Spec, Stage
 
 
 @pytest.fixture
@@ -113,7 +114,7 @@ def test_a_conflict_fails_once_per_reported_version(one):
 
 def test_the_conditions_of_the_package_hold_for_a_match_too(one):
     one.inform("1.1.0")
-    dynamic(one, "d", package="delta")
+    dynamic(one, "d", package="delta", sources=("1.0.0",))
     assert one.all("d") == []
     one.inform("1.0.0")
     assert statuses(one, "d") == ["QUEUED"]

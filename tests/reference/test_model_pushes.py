@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-import stage
-from stage import DAY, HOUR, MINUTE, Stage
+
+from reference import stage
+from reference.stage import DAY, HOUR, MINUTE, Stage
 
 
 @pytest.fixture

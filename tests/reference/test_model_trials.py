@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import pushing
 import pytest
-from stage import DAY, HOUR, MINUTE, Stage, Verification
+
+from reference import pushing
+from reference.stage import DAY, HOUR, MINUTE, Stage, Verification
 
 NAMES = ("aaaa", "bbbb", "cccc", "dddd")
 
