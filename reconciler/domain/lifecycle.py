@@ -192,7 +192,10 @@ def _changes(task: Task, event: Event, rule: Rule, now: datetime) -> dict[str, o
     if Effect.LEARN_SOURCE in rule.effects:
         changes["source_version"] = event.version
     if Effect.PUSH_AGAIN in rule.effects and task.push_delivery:
-        changes["push_due_at"] = next_push(task.last_pushed_at, now)
+        # one that is due already, because its device came, goes out no sooner: more of its reports may follow
+        changes["push_due_at"] = task.push_due_at or next_push(task.last_pushed_at, now)
+    if Effect.HAS_IT in rule.effects:
+        changes["push_due_at"] = None
     if Effect.OFFERED in rule.effects:
         changes |= _offered(task, now)
     if rule.to.hold is not Hold.RETRY:

@@ -196,6 +196,11 @@ def test_a_device_that_reports_its_source_again_is_pushed_again(status):
     assert says(task(status), SOURCE).push_due_at == NOW
 
 
+def test_what_is_due_because_its_device_came_goes_out_no_sooner_when_it_reports_its_source():
+    settled = NOW + 10 * SECOND
+    assert says(task("NOTIFIED", push_due_at=settled), SOURCE).push_due_at == settled
+
+
 def test_a_queued_task_waits_for_its_first_push_whatever_is_reported():
     assert says(task("QUEUED"), SOURCE).push_due_at is None
 
