@@ -22,12 +22,13 @@ _log = logging.getLogger(__name__)
 async def run(
     database: Database, clock: Clock, presence: devices.Presence, changed: Callable[[], None]
 ) -> None:
-    """Carries out commands as they come, until cancelled. `changed` is called after each look that did something."""
+    """Carries out commands as they come, until cancelled. `changed` is called when all are."""
     retry = backoff.Backoff(1.0, 10.0)
     while True:
         try:
-            while await database.read(commands.waiting):
-                await database.write(carry_out_all, presence, clock.now())
+            if await database.read(commands.waiting):
+                while await database.write(carry_out_all, presence, clock.now()):
+                    pass  # between two parts of a large one, ingest has its turn at the writer
                 changed()
         except errors.ReconcilerError as error:
             _log.warning("commands wait: %s", error.message)

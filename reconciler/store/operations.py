@@ -304,7 +304,7 @@ def _make_due(
 
 # ------------------------------------------------------------------------------------------- whole runs
 
-CHUNK = 20_000
+CHUNK = 2_000
 """Tasks a transaction: more would keep ingest waiting (engine §3)."""
 
 

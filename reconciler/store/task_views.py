@@ -76,10 +76,10 @@ def newest_run(name: str) -> ScalarSelect[int]:
 
 
 def tasks(connection: Connection, wanted: TaskFilter, limit: int) -> list[Task]:
-    """Tasks of the newest run of a batch, or of a device, newest first."""
+    """Tasks of the newest run of a batch, in the order of its devices; or of all batches or a device, newest first."""
     query = _tasks().limit(limit)
     if wanted.batch is not None:
-        query = query.where(_task.c.run_id == newest_run(wanted.batch)).order_by(_device.c.name)
+        query = query.where(_task.c.run_id == newest_run(wanted.batch)).order_by(_task.c.device_id)
     if wanted.run_id is not None:
         query = query.where(_task.c.run_id == wanted.run_id)
     else:

@@ -115,6 +115,17 @@ def test_a_confirmed_task_of_a_device_that_is_away_waits_for_it(desk):
     assert (desk.task(one).status, desk.task(one).push_due_at) == ("QUEUED", None)
 
 
+def test_a_device_that_an_earlier_daemon_knew_to_be_there_is_not_pushed(desk):
+    def make(made):
+        return made.task(
+            made.run(confirm=True), made.device("dev-1", online=True, online_epoch=EPOCH - 1), "CONFIRM"
+        )
+
+    task = desk.set(make)
+    desk.done("confirm", batch=BATCH, tasks=True)
+    assert desk.task(task).push_due_at is None
+
+
 def test_a_device_that_came_just_now_is_heard_before_it_is_pushed(desk):
     def make(made):
         device = made.device("dev-1", "1.3.0", online=True, online_since=NOW - timedelta(seconds=4))
