@@ -39,7 +39,7 @@ def command(paths: tuple[str, ...], output: str | None, schemas: pathlib.Path | 
     """Check manifests: their fields, their references, the files beside them.
 
     PATH is a folder or a file, `-` is standard input; several are checked together. Default: this folder.
-    Exit code 1: something is wrong, or there is no manifest where you said.
+    Exit code 1: something is wrong, or there is no manifest where you said. Warnings alone are fine.
     """
     root, tree = _tree(paths or (".",))
     checked = validate.check(tree, options.load(flags).limits)
@@ -47,7 +47,8 @@ def command(paths: tuple[str, ...], output: str | None, schemas: pathlib.Path | 
     if schemas is not None:
         found = _with_schemas(found, tree, schemas)
     _write(found, checked.counts, output or _usual_output(), _Files(root, tree, paths))
-    if found or (paths and not checked.counts.manifests):
+    wrong = any(finding.severity is diagnostic.Severity.ERROR for finding in found)
+    if wrong or (paths and not checked.counts.manifests):
         click.get_current_context().exit(1)
 
 

@@ -218,3 +218,17 @@ def test_validation_imports_neither_database_nor_broker_nor_web():
 def test_codes_have_one_shape():
     assert all(code.startswith("OTA") and code[3:].isdigit() and len(code) == 6 for code in Code)
     assert Diagnostic(Code.TYPE, "x", Place("a")).line == 0
+
+
+def test_a_warning_alone_is_printed_and_fails_nobody(fleet):
+    (fleet / "app.bin").write_bytes(b"firmware")
+    (fleet / "package.yaml").write_text(
+        "apiVersion: ota/v1\nkind: Package\nmetadata: {name: two}\n"
+        "spec: {product: thermostat, version: '2', files: [{name: app.bin, source: app.bin}]}\n"
+    )
+    (fleet / "batch.yaml").write_text(
+        "apiVersion: ota/v1\nkind: Batch\nmetadata: {name: eu}\nspec: {package: two, target: {group: beta}}\n"
+    )
+    result = run("fleet")
+    assert result.output.startswith("warning[")
+    assert result.exit_code == 0
