@@ -102,7 +102,7 @@ def _occupied_by() -> ColumnElement[str | None]:
     holder = (
         select(run.c.batch)
         .join(other, other.c.run_id == run.c.id)
-        .where(other.c.device_id == _task.c.device_id, other.c.holds, other.c.id != _task.c.id, here)
+        .where(other.c.device_id == _task.c.device_id, other.c.holds, here)
         .limit(1)
         .correlate(_task)
         .scalar_subquery()
