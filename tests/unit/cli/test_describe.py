@@ -209,6 +209,8 @@ def test_groups_show_their_devices_and_whom_they_feed(situation, reconciler):
         made.group("listed-ones", ["dev-1", "dev-3", "dev-4"])
         fed = made.group("beta-testers", selector={"matchTags": {"region": "eu"}}, members=[one, two])
         made.run(type="Dynamic", group_id=fed)
+        gone = made.device("dev-5", "1.3.0")
+        made.add(tables.membership, group_id=fed, device_id=gone, present=False, joins=1)
         made.run("over", type="Dynamic", group_id=fed, phase="CANCELED", canceled_by="git", ended_at=rows.NOW)
 
     situation(make)
@@ -227,6 +229,29 @@ def test_groups_show_their_devices_and_whom_they_feed(situation, reconciler):
     assert "region: eu" in out
     assert "Group: static, 3 devices listed" in squeezed(reconciler("describe", "group/listed-ones"))
     assert "Groups: beta-testers listed-ones" in squeezed(reconciler("describe", "device", "dev-1"))
+
+
+def test_a_batch_and_a_verification_of_one_name_are_told_apart(situation, reconciler):
+    def make(made):
+        for name, type_ in (("dev-1", "Static"), ("lab-1", "Verify")):
+            run = made.run(PACKAGE, type=type_)
+            task = made.task(run, made.device(name, "1.3.0"))
+            line = {
+                "at": rows.NOW,
+                "type": "task",
+                "run_id": run,
+                "task_id": task,
+                "message": f"about {name}",
+            }
+            made.add(tables.event, **line)
+
+    situation(make)
+    assert reconciler("get", "tasks", "--batch", PACKAGE, "-o", "name").lines == [f"task/{PACKAGE}/dev-1"]
+    assert "about lab-1" not in reconciler("describe", "batch", PACKAGE).out
+    assert "about dev-1" in reconciler("events", "--batch", PACKAGE).out
+    package = reconciler("describe", "package", PACKAGE).out
+    assert "about lab-1" in package
+    assert "about dev-1" not in package
 
 
 def test_a_task_that_waits_for_its_next_try_says_when_and_which(situation, reconciler):
