@@ -56,7 +56,7 @@ class Metrics:
         while True:
             # the old numbers are better than none; readiness tells of an outage
             with contextlib.suppress(errors.ReconcilerError):
-                self._sources.objects = await database.read(status.objects)
+                self._sources.objects = await database.read(status.states)
             await asyncio.sleep(_REFRESH_SECONDS)
 
     def text(self) -> bytes:

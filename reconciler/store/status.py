@@ -84,8 +84,19 @@ class Object:
     run: Run | None = None
 
 
+def states(connection: Connection) -> list[Object]:
+    """The objects as whoever asks every few seconds needs them: who was left out is not counted."""
+    return _objects(connection, None, None, leaving_out=False)
+
+
 def objects(connection: Connection, kind: str | None = None, name: str | None = None) -> list[Object]:
     """The objects in Git (and batches that left it with tasks still on their way), by kind and name."""
+    return _objects(connection, kind, name, leaving_out=True)
+
+
+def _objects(
+    connection: Connection, kind: str | None, name: str | None, *, leaving_out: bool
+) -> list[Object]:
     query = select(_object, tables.revision.c.sha, tables.revision.c.ref).join(
         tables.revision, tables.revision.c.id == _object.c.revision_id
     )
@@ -94,7 +105,7 @@ def objects(connection: Connection, kind: str | None = None, name: str | None = 
     if name is not None:
         query = query.where(_object.c.name == name)
     rows = connection.execute(query.order_by(_object.c.kind, _object.c.name)).all()
-    runs = _runs(connection)
+    runs = _runs(connection, leaving_out=leaving_out)
     due = _materializing(connection)
     states = about.verifications(connection)
     found = [_of(row, runs.get(row.id), states.get(row.id), materializing=row.id in due) for row in rows]
@@ -136,7 +147,7 @@ def _of(
     )
 
 
-def _runs(connection: Connection) -> dict[int, Run]:
+def _runs(connection: Connection, *, leaving_out: bool) -> dict[int, Run]:
     newest = select(func.max(_run.c.id)).group_by(_run.c.object_id)
     query = (
         select(
@@ -160,14 +171,31 @@ def _runs(connection: Connection) -> dict[int, Run]:
     for run_id, type_ in connection.execute(select(tables.job.c.run_id, tables.job.c.type)):
         jobs.setdefault(run_id, set()).add(type_)
     return {
-        row.object_id: _run_of(connection, row, counted.get(row.id, {}), frozenset(jobs.get(row.id, ())))
+        row.object_id: _run_of(
+            connection,
+            row,
+            counted.get(row.id, {}),
+            frozenset(jobs.get(row.id, ())),
+            left_out=_left_out(connection, row.id) if leaving_out else {},
+        )
         for row in rows
     }
 
 
-def _run_of(connection: Connection, row: Row[Any], counted: Mapping[Any, int], jobs: frozenset[str]) -> Run:
+def _left_out(connection: Connection, run_id: int) -> dict[str, int]:
     left = tables.left_out
-    left_out = select(left.c.reason, func.count()).where(left.c.run_id == row.id).group_by(left.c.reason)
+    counted = select(left.c.reason, func.count()).where(left.c.run_id == run_id).group_by(left.c.reason)
+    return {row.reason: row[1] for row in connection.execute(counted)}
+
+
+def _run_of(
+    connection: Connection,
+    row: Row[Any],
+    counted: Mapping[Any, int],
+    jobs: frozenset[str],
+    *,
+    left_out: Mapping[str, int],
+) -> Run:
     return Run(
         id=row.id,
         number=row.number,
@@ -191,7 +219,7 @@ def _run_of(connection: Connection, row: Row[Any], counted: Mapping[Any, int], j
         revision=revisions.text(row.sha, row.ref),
         counts={str(status): count for status, count in sorted(counted.items())},
         failures=dict(counts.failures(connection, row.id)),
-        left_out={row.reason: row[1] for row in connection.execute(left_out)},
+        left_out=left_out,
     )
 
 
