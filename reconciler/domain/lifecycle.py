@@ -192,10 +192,7 @@ def _changes(task: Task, event: Event, rule: Rule, now: datetime) -> dict[str, o
     if Effect.LEARN_SOURCE in rule.effects:
         changes["source_version"] = event.version
     if Effect.PUSH_AGAIN in rule.effects and task.push_delivery:
-        # one that is due already, because its device came, goes out no sooner: more of its reports may follow
-        changes["push_due_at"] = task.push_due_at or next_push(task.last_pushed_at, now)
-    if Effect.HAS_IT in rule.effects:
-        changes["push_due_at"] = None
+        changes["push_due_at"] = task.push_due_at or next_push(task.last_pushed_at, now)  # the device may settle
     if Effect.OFFERED in rule.effects:
         changes |= _offered(task, now)
     if rule.to.hold is not Hold.RETRY:
@@ -233,6 +230,8 @@ def _tried_again(task: Task, event: Event, rule: Rule, retry: Retry, now: dateti
     What it reports becomes its source, so that it is not unexpected a second time.
     """
     at = next_push(task.last_pushed_at, now + retry.interval)
+    if task.push_due_at is not None:
+        at = max(at, task.push_due_at)  # the device may settle: more of its reports may follow
     changes: dict[str, object] = {
         "hold": Hold.RETRY,
         "attempt": task.attempt + 1,

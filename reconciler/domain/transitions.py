@@ -108,7 +108,6 @@ class Effect(enum.Enum):
     START_CLOCK = "start the timeout's clock, unless it runs"
     NOTE_STEP = "keep the reported step"
     PUSH_AGAIN = "push again, at most once a minute"
-    HAS_IT = "it has its package: no first push is due any more"
     LEARN_SOURCE = "the reported version becomes the source"
     OFFERED = "the device was given its package: that is as good as a push"
     RETRY = "with retries left it stays, and is pushed again after the interval"
@@ -201,7 +200,7 @@ TABLE: Mapping[State, Mapping[Trigger, Rule]] = {
     State(_S.QUEUED): {
         _T.CLAIMED: _rule(_S.NOTIFIED),
         _T.FETCHED: _rule(_S.NOTIFIED, _E.OFFERED),
-        _T.PROGRESS: _rule(_S.IN_PROGRESS, _E.START_CLOCK, _E.NOTE_STEP, _E.HAS_IT),
+        _T.PROGRESS: _rule(_S.IN_PROGRESS, _E.START_CLOCK, _E.NOTE_STEP),
         _T.STEP_FAILED: _rule(_S.FAILED, _E.START_CLOCK, _E.NOTE_STEP, _E.RETRY),
         _T.REPORTED_TARGET: _rule(_S.SUCCEEDED),
         _T.REPORTED_SOURCE: _rule(_S.QUEUED, _E.LEARN_SOURCE),

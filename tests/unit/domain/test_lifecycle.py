@@ -201,6 +201,12 @@ def test_what_is_due_because_its_device_came_goes_out_no_sooner_when_it_reports_
     assert says(task("NOTIFIED", push_due_at=settled), SOURCE).push_due_at == settled
 
 
+def test_an_attempt_that_failed_before_its_device_had_settled_is_tried_again_after_that():
+    settled = NOW + 11 * MINUTE
+    retried = after(task("QUEUED", push_due_at=settled, retry=TEN_MINUTES), progressed(-1, ""))
+    assert retried.push_due_at == settled
+
+
 def test_a_queued_task_waits_for_its_first_push_whatever_is_reported():
     assert says(task("QUEUED"), SOURCE).push_due_at is None
 

@@ -32,7 +32,7 @@ CONFIRM
 QUEUED
   claimed: NOTIFIED
   fetched: NOTIFIED, has its package
-  progress: IN_PROGRESS, starts the clock, keeps the step, needs no push
+  progress: IN_PROGRESS, starts the clock, keeps the step
   step-failed: FAILED by-step, starts the clock, keeps the step, or retried
   reported-target: SUCCEEDED
   reported-source reported-other: QUEUED, learns its source
@@ -170,7 +170,7 @@ def before(state: State, **changes: object) -> Task:
     status, hold = state
     found: dict[str, object] = {"source_version": SOURCE, "timeout": HOUR, "no_response": DAY, "retry": None}
     if status is not Status.CONFIRM and hold is not Hold.BEHIND:
-        found |= {"push_due_at": NOW + DAY}
+        found |= {"push_due_at": NOW + MINUTE}
     if status in {Status.NOTIFIED, Status.IN_PROGRESS}:
         found |= {} if hold is Hold.RETRY else {"push_due_at": None}
         found |= {"first_pushed_at": NOW - 2 * HOUR, "last_pushed_at": NOW - HOUR, "deadline_at": NOW + DAY}
@@ -248,7 +248,6 @@ def _besides(task: Task, happened: Event, besides: list[str]) -> dict[str, objec
     words: dict[str, dict[str, object]] = {
         "learns its source": {"source_version": REPORTED},
         "is pushed again": {"push_due_at": NOW},
-        "needs no push": {"push_due_at": None},
         "starts the clock": {"started_at": NOW, "deadline_at": NOW + HOUR},
         "keeps the step": {"step": happened.step, "step_description": happened.description},
         "has its package": {
