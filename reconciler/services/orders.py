@@ -225,9 +225,12 @@ def retry(order: Order) -> str:
 
 
 def _open(order: Order, run: operations.Run) -> None:
-    """Refuses a batch that was cancelled or is over."""
+    """Refuses a batch that was cancelled or is over, and one that ended and that Git wants no more."""
     if run.phase is actual.Phase.CANCELED:
         raise errors.UserError(f"{order.subject} is CANCELED: a new batch upgrades the device")
+    if run.removed or run.spec.get("state") == resources.State.CANCELED:
+        unwanted = "has left Git" if run.removed else "is cancelled in Git"
+        raise errors.UserError(f"{order.subject} {unwanted}: a new batch upgrades the device")
     if run.schedule_ended or (run.end_at is not None and run.end_at <= order.now):
         ended = f" at {waiting.moment(run.end_at)}" if run.end_at is not None else ""
         raise errors.UserError(

@@ -67,6 +67,8 @@ class Run:
     suspended_by: str | None
     suspended_at: datetime | None
     path: str
+    removed: bool
+    """Its batch has left Git."""
     materializing: bool
 
     @property
@@ -88,6 +90,7 @@ def find(connection: Connection, kind: resources.Kind, name: str) -> Run | None:
             _run,
             _object.c.spec,
             _object.c.path,
+            _object.c.removed,
             tables.package.c.name.label("package"),
             tables.package.c.verification,
             tables.product.c.name.label("product"),
@@ -129,6 +132,7 @@ def _run_of(row: Row[Any]) -> Run:
         suspended_by=row.suspended_by,
         suspended_at=row.suspended_at,
         path=row.path,
+        removed=row.removed,
         materializing=row.materializing,
     )
 

@@ -394,6 +394,21 @@ def test_a_completed_batch_opens_again(desk):
 
 @pytest.mark.parametrize(
     ("changes", "said"),
+    [({"removed": True}, "has left Git"), ({"spec": {"state": "Canceled"}}, "is cancelled in Git")],
+)
+def test_a_completed_batch_that_git_wants_no_more_stays_closed(desk, changes, said):
+    def make(made):
+        run_id, _, _ = ended(made, phase="COMPLETED", ended_at=NOW - MINUTE)
+        object_id = rows.row(made.connection, tables.run, run_id).object_id
+        mine = tables.object_.c.id == object_id
+        made.connection.execute(tables.object_.update().where(mine).values(**changes))
+
+    desk.set(make)
+    assert said in desk.refused("retry", batch=BATCH, device="dev-1")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
     [
         ({"phase": "CANCELED", "canceled_by": "git", "ended_at": NOW}, "is CANCELED"),
         ({"end_at": NOW}, "the schedule of batch eu-to-1.4.0 ended at 2026-11-01 12:00:00Z"),
