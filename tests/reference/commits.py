@@ -70,6 +70,15 @@ def _cancel(fleet, batches, refused):
             batch.in_git = False
         elif spec.state == "Canceled" and name not in refused:
             _canceled(fleet, name, batch, spec, refused)
+    fleet.unborn = {name: spec for name, spec in fleet.unborn.items() if name in batches}
+    for name, spec in batches.items():
+        if name in fleet.batches or name in refused or spec.state == "Active":
+            continue
+        problems = _fixed(fleet.unborn.get(name, spec), spec)
+        if problems:
+            refused[name] = problems
+        else:
+            fleet.unborn[name] = spec  # cancelled from the start: accepted, without a life
 
 
 def _canceled(fleet, name, batch, spec, refused):
@@ -77,12 +86,18 @@ def _canceled(fleet, name, batch, spec, refused):
     if batch.run.running:
         fleet.cancel_run(batch.run, spec.on_cancel)
     elif batch.in_git:
-        fixed = bounds.immutable(batch.spec, spec)
-        if fixed:
-            refused[name] = [f"immutable: {', '.join(fixed)}"]
+        problems = _fixed(batch.spec, spec)
+        if problems:
+            refused[name] = problems
             return
         batch.run.spec = bounds.changed(batch.run.spec, spec)
     batch.spec, batch.in_git = spec, True
+
+
+def _fixed(old, new):
+    """What refuses a change, as it is of something that can't change."""
+    fields = bounds.immutable(old, new)
+    return [f"immutable: {', '.join(fields)}"] if fields else []
 
 
 def _declare(fleet, desired):
@@ -141,13 +156,14 @@ def _active(fleet, name, spec, waiting):
     """A batch that Git wants Active: new, back, changed, or as it was. Returns what refuses it."""
     batch = fleet.batches.get(name)
     if batch is None:
-        waiting.append((name, spec))
-        return []
+        problems = _fixed(fleet.unborn.get(name, spec), spec)
+        waiting += [] if problems else [(name, spec)]
+        return problems
     deleted, cancelled = not batch.in_git, batch.spec.state == "Canceled"
     same = replace(batch.spec, state="Active") == spec
-    fixed = [] if deleted else bounds.immutable(batch.spec, spec)
-    if fixed:
-        return [f"immutable: {', '.join(fixed)}"]
+    problems = [] if deleted else _fixed(batch.spec, spec)
+    if problems:
+        return problems
     if batch.run.phase == CANCELED:
         stays = (
             batch.run.stopped_by_operator and not cancelled

@@ -31,7 +31,7 @@ class Fleet:
     def __init__(self, gray_parameters=judgement.gray_parameters):
         self.now = 0.0
         self.devices, self.groups, self.packages = {}, {}, {}
-        self.batches, self.trials = {}, {}
+        self.batches, self.trials, self.unborn = {}, {}, {}
         self.runs, self.tasks = [], []
         self.members = {}
         self.gray_parameters = gray_parameters
@@ -251,8 +251,12 @@ class Fleet:
         if task is None or task.status not in (FAILED, CANCELED):
             return "nothing to upgrade again"
         run, present = task.run, task.device.versions.get(task.module)
+        if not task.device.declared:
+            return "declared no more"
         if run.phase == CANCELED or run is not self.batches[name].run:
             return "the batch is cancelled"
+        if not self.batches[name].in_git or self.batches[name].spec.state == "Canceled":
+            return "Git wants it no more"
         if run.schedule_ended:
             return "its schedule has ended"
         left_out = judgement.judge(run, present)

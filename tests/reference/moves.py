@@ -46,6 +46,7 @@ def progressed(task, step, now):
     if step < 0:
         failed(task, STEPS[step], now)
     else:
+        task.push_tolerated = task.push_tolerated or task.status == QUEUED  # the first push may be on its way
         task.status = IN_PROGRESS
 
 
@@ -65,6 +66,7 @@ def reported(task, version, now):
         task.push_again = task.push_again or task.status in (NOTIFIED, IN_PROGRESS)
     elif task.status == IN_PROGRESS:
         failed(task, "unexpected-version", now)
+        _learn(task, version)
     else:
         _new_source(task, version, now)
 
@@ -85,6 +87,11 @@ def _new_source(task, version, now):
         end(task, FAILED, "unexpected-version")
     else:
         failed(task, "unexpected-version", now)
+    _learn(task, version)
+
+
+def _learn(task, version):
+    """A task that goes on has the version as its source; one that ended says from where it was to be upgraded."""
     if task.unfinished:
         task.source = version
 

@@ -74,6 +74,7 @@ def promote(fleet, device):
     for task in fleet.tasks_of(device):
         if task.hold != "behind" or in_the_way(fleet, task.run, device):
             continue
-        task.source = device.versions.get(task.module)
-        if moves.refiltered(task, judgement.judge(task.run, task.source)):
+        present = device.versions.get(task.module)
+        if moves.refiltered(task, judgement.judge(task.run, present)):
+            task.source = present
             moves.enter(task)

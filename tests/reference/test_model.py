@@ -213,7 +213,7 @@ def test_another_version_in_progress_is_retried(one):
     stage.begin(one, retry=(0, 1))
     one.inform("1.5.0")
     assert one.task("b") == ("IN_PROGRESS", "retry", None)
-    assert one.source("b") == "1.0.0"
+    assert one.source("b") == "1.5.0"
 
 
 @pytest.mark.parametrize("prepare", [stage.confirm, stage.queue, stage.notify])

@@ -89,6 +89,8 @@ class SideBySide:
 
     def _can(self, action):
         verb, *arguments = action
+        if verb == "redelivery" and ["progress", *arguments] not in self.done:
+            return False
         if verb in {"inform", "progress", "get", "offline", "redelivery"}:
             return self._is_online(arguments[0])
         if verb == "online":

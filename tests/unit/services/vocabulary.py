@@ -41,7 +41,7 @@ GROUPS = {
     "beta-ring": ({"match_tags": [["ring", "beta"]]}, {"match_tags": [["ring", "alpha"]]}),
     "old-ones": ({"module": ["default", "1.0.0"]}, {"module": ["default", "1.5.0"]}),
     "eu-but-one": (
-        {"expressions": [["ring", "In", ["beta", "alpha"]], ["site", "DoesNotExist", []]]},
+        {"product": None, "expressions": [["ring", "In", ["beta", "alpha"]], ["site", "DoesNotExist", []]]},
         {"product": None, "expressions": [["ring", "NotIn", ["beta"]]]},
     ),
 }
@@ -175,6 +175,9 @@ class Author:
         """How each run begins: devices, some of them there, with a version."""
         edits = [["device", key, {}] for key in self._keys]
         edits += [["package", name, data] for name, data in self._words.packages.items()]
+        if "group" in self._words.targets:
+            edits += [["group", name, data[0]] for name, data in GROUPS.items()]
+            edits.append(["group", "lab-set", {"devices": ["dev-1", "dev-2"]}])
         yield ["commit", edits]
         for key in self._keys:
             if self.choose([True, True, False]):
@@ -340,7 +343,7 @@ class Author:
 
     def _target(self, kind, *, dynamic):
         if kind == "group":
-            static = [["group", "lab-set"], ["devices", *self._keys[:2]]]
+            static = [["group", "lab-set"], ["devices", "dev-1", "dev-2"]]
             return ["group", self.choose(sorted(GROUPS))] if dynamic else self.choose(static)
         if dynamic or kind == "all":
             return ["all"]
