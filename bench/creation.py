@@ -26,11 +26,12 @@ from reconciler.store import jobs
 
 BOUND, GROWTH = 3.0, 100.0
 CHUNK = jobs.CHUNK
+# By ids, also where a chunk is small: never through the index of names.
 _BARE = """
 INSERT INTO task (run_id, device_id, module, revision_id, status, holds, source_version, push_due_at, created_at)
 SELECT 1, d.id, 'default', 1, 'QUEUED', 1, v.version, :now, :now
 FROM device d JOIN device_version v ON v.device_id = d.id AND v.module = 'default'
-WHERE d.product_id = 1 AND d.id > :after AND d.id <= :last
+WHERE +d.product_id = 1 AND d.id > :after AND d.id <= :last
 """
 _COLUMNS = """run_id, device_id, module, match_no, revision_id, status, hold, reason, holds, multi, source_version,
     push_due_at IS NULL, claim_epoch, pushes, first_pushed_at, deadline_at, attempt, retry_at, step, ended_at"""
