@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from reconciler.domain import targeting
 from reconciler.domain.transitions import (
@@ -42,9 +43,11 @@ class Retry:
     limit: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Task:
-    """What the table needs to know of a task; also what ingest reads and writes of it."""
+class Task(NamedTuple):
+    """What the table needs to know of a task; also what ingest reads and writes of it.
+
+    A tuple, because bursts of messages make and change hundreds of them.
+    """
 
     id: int
     run_id: int
@@ -165,7 +168,7 @@ def step(task: Task, event: Event, now: datetime) -> Step:
     if Effect.RETRY in rule.effects and task.retry is not None and task.attempt < task.retry.limit:
         after = _tried_again(task, event, rule, task.retry, now)
     else:
-        after = dataclasses.replace(said, **_changes(said, event, rule, now))  # type: ignore[arg-type]
+        after = said._replace(**_changes(said, event, rule, now))  # type: ignore[arg-type]
     return Step(after, _note(task, after, event))
 
 
@@ -173,7 +176,7 @@ def _remember(task: Task, event: Event) -> Task:
     """Any other message comes between a failure and what looks like it: then it is another failure."""
     if task.failure_mark is None or event.mark is None or event.mark == task.failure_mark:
         return task
-    return dataclasses.replace(task, failure_mark=None)
+    return task._replace(failure_mark=None)
 
 
 def _is_repeat(task: Task, event: Event, rule: Rule) -> bool:
@@ -192,7 +195,9 @@ def _changes(task: Task, event: Event, rule: Rule, now: datetime) -> dict[str, o
     if Effect.LEARN_SOURCE in rule.effects:
         changes["source_version"] = event.version
     if Effect.PUSH_AGAIN in rule.effects and task.push_delivery:
-        changes["push_due_at"] = task.push_due_at or next_push(task.last_pushed_at, now)  # the device may settle
+        changes["push_due_at"] = task.push_due_at or next_push(
+            task.last_pushed_at, now
+        )  # the device may settle
     if Effect.OFFERED in rule.effects:
         changes |= _offered(task, now)
     if rule.to.hold is not Hold.RETRY:
@@ -244,7 +249,7 @@ def _tried_again(task: Task, event: Event, rule: Rule, retry: Retry, now: dateti
         changes |= _clock(task, now)
     if Effect.NOTE_STEP in rule.effects:
         changes["step"], changes["step_description"] = event.step, event.description
-    return dataclasses.replace(task, **changes)  # type: ignore[arg-type]
+    return task._replace(**changes)  # type: ignore[arg-type]
 
 
 _AFRESH: dict[str, object] = {
@@ -267,7 +272,7 @@ def again(task: Task, entry: Entry, source_version: str | None) -> Task:
     rule = ENTRIES[entry]
     status = Status.CONFIRM if Effect.ASK_FIRST in rule.effects and task.confirm else rule.to.status
     changes = _AFRESH | {"status": status, "hold": rule.to.hold, "source_version": source_version}
-    return dataclasses.replace(task, **changes)  # type: ignore[arg-type]
+    return task._replace(**changes)  # type: ignore[arg-type]
 
 
 def _reason(rule: Rule, event: Event) -> Reason | None:
@@ -291,10 +296,10 @@ def _late(task: Task, event: Event, rule: Rule, now: datetime) -> Step:
     if Effect.LATE_SUCCESS in rule.effects:
         if task.late_success:
             return Step(task)
-        return Step(dataclasses.replace(task, late_at=task.late_at or now, late_success=True), "late success")
+        return Step(task._replace(late_at=task.late_at or now, late_success=True), "late success")
     if task.late_at is not None or (event.step is not None and event.step == task.step):
         return Step(task)
-    return Step(dataclasses.replace(task, late_at=now), f"too late: {_say(event)}")
+    return Step(task._replace(late_at=now), f"too late: {_say(event)}")
 
 
 def _note(before: Task, after: Task, event: Event) -> str | None:

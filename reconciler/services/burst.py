@@ -166,7 +166,7 @@ class Burst:
         self._devices |= registered
         ids = [registered[address].id for address in new]
         line = events.Event(type=events.Type.REGISTERED, message="registered itself")
-        lines = [dataclasses.replace(line, device_id=device_id) for device_id in ids]
+        lines = [line._replace(device_id=device_id) for device_id in ids]
         events.append(self._connection, self._now, lines)
         matching.arrived(self._connection, ids, self._host.presence, self._now)
 
@@ -281,7 +281,7 @@ class Burst:
         task = self._addressee(place)
         if task is None or not self._is_offered(task):
             if task is not None and task.failure_mark is not None:  # a question is a message like any other
-                self._put(task, dataclasses.replace(task, failure_mark=None))
+                self._put(task, task._replace(failure_mark=None))
             self._asked.append((message.address, request, None))
             return
         self._apply(task, lifecycle.Event(lifecycle.Trigger.FETCHED, mark=message.fingerprint))
@@ -307,7 +307,7 @@ class Burst:
             task = self._tasks[task_id] = self._found[task_id].task()
             if task_id in self._steps:
                 step, description = self._steps.pop(task_id)
-                task = self._put(task, dataclasses.replace(task, step=step, step_description=description))
+                task = self._put(task, task._replace(step=step, step_description=description))
         return task
 
     def _apply(self, task: lifecycle.Task, event: lifecycle.Event, why: str = "") -> None:

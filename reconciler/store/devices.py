@@ -67,15 +67,15 @@ _find = (
 
 def find(connection: Connection, addresses: Iterable[Address], epoch: int) -> dict[Address, Device]:
     """The known devices among some addresses; `online` as of the daemon's `epoch`."""
-    names: dict[str, list[str]] = {}
+    named: dict[str, dict[str, Address]] = {}
     for address in addresses:
-        names.setdefault(address.product_key, []).append(address.device_name)
+        named.setdefault(address.product_key, {})[address.device_name] = address
     found = {}
-    for product in connection.execute(_served, {"keys": packed.pack(names)}).all() if names else ():
-        modules = frozenset(product.modules)
-        asked = {"product": product.id, "names": packed.pack(names[product.product_key])}
+    for product in connection.execute(_served, {"keys": packed.pack(named)}).all() if named else ():
+        modules, by_name = frozenset(product.modules), named[product.product_key]
+        asked = {"product": product.id, "names": packed.pack(by_name)}
         for device_id, name, online_epoch, seen in packed.read(connection, _find, asked):
-            found[Address(product.product_key, name)] = Device(
+            found[by_name[name]] = Device(
                 device_id, product.id, online_epoch == epoch, seen, product.numeric_versions, modules
             )
     return found

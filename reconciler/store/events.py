@@ -9,10 +9,9 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
-import operator
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
@@ -56,9 +55,8 @@ class Type(enum.StrEnum):
     CLOCK_JUMP = "clock-jump"
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """One line of the log."""
+class Event(NamedTuple):
+    """One line of the log. A tuple, because bursts of messages write thousands of them."""
 
     type: Type
     kind: str | None = None
@@ -74,8 +72,6 @@ class Event:
 
 
 _event = tables.event
-_FIELDS = tuple(field.name for field in dataclasses.fields(Event))
-_values = operator.attrgetter(*_FIELDS)
 
 
 @functools.lru_cache(maxsize=64)
@@ -89,7 +85,7 @@ def _append(names: tuple[str, ...]) -> Insert:
 def append(connection: Connection, now: datetime, events: Sequence[Event]) -> None:
     """Writes lines into the log, all with the same time, in this order."""
     if events:
-        columns = dict(zip(_FIELDS, zip(*map(_values, events), strict=True), strict=True))
+        columns = dict(zip(Event._fields, zip(*events, strict=True), strict=True))
         said = {
             name: column for name, column in columns.items() if any(value is not None for value in column)
         }

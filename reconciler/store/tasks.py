@@ -212,6 +212,7 @@ _number = operator.itemgetter(0)
 
 _STATUS = {str(status): status for status in lifecycle.Status}
 _HOLD = {str(hold): hold for hold in lifecycle.Hold}
+_REASON = {None: None} | {str(reason): reason for reason in lifecycle.Reason}
 
 
 def _moment(stored: int | None) -> datetime | None:
@@ -261,38 +262,13 @@ class _Rules:
             late_success,
         ) = row  # fmt: skip
         return lifecycle.Task(
-            id=id_,
-            run_id=run_id,
-            device_id=device_id,
-            module=module,
-            status=_STATUS[status],
-            target_version=self.target_version,
-            hold=_HOLD[hold],
-            source_version=source_version,
-            source_versions=self.source_versions,
-            allow_downgrade=self.allow_downgrade,
-            timeout=self.timeout,
-            no_response=self.no_response,
-            retry=self.retry,
-            confirm=self.confirm,
-            delta=self.delta,
-            push_delivery=self.push_delivery,
-            started_at=_moment(started_at),
-            deadline_at=_moment(deadline_at),
-            first_pushed_at=_moment(first_pushed_at),
-            last_pushed_at=_moment(last_pushed_at),
-            push_due_at=_moment(push_due_at),
-            attempt=attempt,
-            retry_at=_moment(retry_at),
-            failure_mark=bytes.fromhex(mark) if mark else None,
-            ended_at=_moment(ended_at),
-            reason=lifecycle.Reason(reason) if reason else None,
-            step=step,
-            step_description=step_description,
-            late_at=_moment(late_at),
-            late_success=bool(late_success),
-            withheld=self.closed or (self.over and status == lifecycle.Status.QUEUED),
-        )
+            id_, run_id, device_id, module, _STATUS[status], self.target_version, _HOLD[hold], source_version,
+            self.source_versions, self.allow_downgrade, self.timeout, self.no_response, self.retry, self.confirm,
+            self.delta, self.push_delivery, _moment(started_at), _moment(deadline_at), _moment(first_pushed_at),
+            _moment(last_pushed_at), _moment(push_due_at), attempt, _moment(retry_at),
+            bytes.fromhex(mark) if mark else None, _moment(ended_at), _REASON[reason], step, step_description,
+            _moment(late_at), bool(late_success), self.closed or (self.over and status == lifecycle.Status.QUEUED),
+        )  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------------------- writing

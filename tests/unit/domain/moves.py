@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from datetime import UTC, datetime, timedelta
 
 from reconciler.domain.lifecycle import Event, Retry, Status, Task, Trigger, reported, step
@@ -25,7 +24,7 @@ def task(status: str = "QUEUED", **changes: object) -> Task:
         source_version=SOURCE,
         timeout=HOUR,
     )
-    return dataclasses.replace(found, **changes)
+    return found._replace(**changes)
 
 
 def after(before: Task, *events: Event, at: datetime = NOW) -> Task:

@@ -5,8 +5,6 @@ What every trigger does in every state is in test_transitions; here are the rule
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 from moves import (
     CLAIMED,
@@ -136,7 +134,7 @@ def test_a_clock_that_runs_is_never_started_again_not_by_a_retry_either():
 
 def test_a_timeout_that_changed_in_place_is_not_that_of_a_clock_that_runs():
     running = after(task("NOTIFIED"), progressed(1, ""))
-    changed = dataclasses.replace(running, timeout=2 * HOUR)
+    changed = running._replace(timeout=2 * HOUR)
     assert after(changed, progressed(2, "")).deadline_at == NOW + HOUR
 
 
@@ -324,13 +322,13 @@ def ended(status: str) -> Task:
     ],
 )
 def test_a_task_that_is_upgraded_again_enters_like_a_new_one(status, entry, confirm, to):
-    found = again(dataclasses.replace(ended(status), confirm=confirm), entry, OTHER)
+    found = again(ended(status)._replace(confirm=confirm), entry, OTHER)
     fresh = task(source_version=OTHER, confirm=confirm, last_pushed_at=NOW - HOUR)
-    assert found == dataclasses.replace(fresh, status=Status(to[0]), hold=Hold(to[1]))
+    assert found == fresh._replace(status=Status(to[0]), hold=Hold(to[1]))
 
 
 def test_what_was_pushed_a_moment_ago_is_not_pushed_at_once_though_it_begins_again():
-    found = again(dataclasses.replace(ended("FAILED"), last_pushed_at=NOW), Entry.FREE, SOURCE)
+    found = again(ended("FAILED")._replace(last_pushed_at=NOW), Entry.FREE, SOURCE)
     assert next_push(found.last_pushed_at, NOW) == NOW + MINUTE
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -208,7 +207,7 @@ def event(trigger: Trigger) -> Event:
 def expected(task: Task, happened: Event, what: str) -> Task:
     """The task afterwards, by the words of the rules."""
     if happened.mark is not None:  # any other message than the failure that counted last
-        task = dataclasses.replace(task, failure_mark=None)
+        task = task._replace(failure_mark=None)
     if what == "nothing":
         return task
     where, *besides = what.split(", ")
@@ -228,7 +227,7 @@ def expected(task: Task, happened: Event, what: str) -> Task:
         named = Reason.DOWNLOAD_FAILED if reason == "by-step" else Reason(reason) if reason else None
         changes |= {"ended_at": NOW, "reason": named, "deadline_at": None, "push_due_at": None}
         changes["failure_mark"] = None
-    return dataclasses.replace(task, **changes)
+    return task._replace(**changes)
 
 
 def _retried(task: Task, happened: Event, besides: list[str]) -> Task:
@@ -240,7 +239,7 @@ def _retried(task: Task, happened: Event, besides: list[str]) -> Task:
         "failure_mark": happened.mark,
         "source_version": happened.version or task.source_version,
     }
-    return dataclasses.replace(task, **changes)
+    return task._replace(**changes)
 
 
 def _besides(task: Task, happened: Event, besides: list[str]) -> dict[str, object]:

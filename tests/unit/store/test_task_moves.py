@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from datetime import timedelta
 
 import pytest
@@ -220,7 +219,7 @@ def test_a_change_that_somebody_was_faster_than_is_not_written(rows):
     rows.task(rows.run(), 1, "IN_PROGRESS", step=5)
     (stale,) = active(rows)
     send(rows, lifecycle.Event(lifecycle.Trigger.REPORTED_TARGET, version="1.4.0"))
-    tasks.save(rows.connection, [tasks.Change(stale, dataclasses.replace(stale, step=7), ())], NOW)
+    tasks.save(rows.connection, [tasks.Change(stale, stale._replace(step=7), ())], NOW)
     assert (task(rows).status, task(rows).step) == ("SUCCEEDED", 5)
 
 
