@@ -112,6 +112,7 @@ def _same_slot() -> ColumnElement[bool]:
 def _behind_earlier(device_id: ColumnElement[int]) -> ColumnElement[bool]:
     """An earlier run of the batch is not done with the device: the new task waits, whatever `conflict` says."""
     mine = select(_before.c.id).where(_before.c.object_id == _run.c.object_id, _before.c.id < _run.c.id)
+    mine = mine.correlate(_run)  # which is that of the candidate, two queries further out
     return exists().where(
         _other.c.device_id == device_id, _other.c.ended_at.is_(None), _other.c.run_id.in_(mine), _same_slot()
     )
