@@ -51,7 +51,7 @@ def _shape(spec, package):
         yield "Overwrite and multi-module exclude each other"
     if spec.new_reports_only and spec.strategy != "Dynamic":
         yield "new reports only is for dynamic batches"
-    if spec.strategy == "Dynamic" and (kind == "group") == bool(spec.sources or package.source):
+    if spec.strategy == "Dynamic" and (kind == "group") == bool(spec.sources):
         yield "a dynamic batch has either source versions or a dynamic group"
     if spec.strategy == "Dynamic" and kind == "devices":
         yield "a dynamic batch has no list of devices"

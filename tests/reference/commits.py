@@ -114,7 +114,9 @@ def _declare(fleet, desired):
 
 def _packages(fleet, packages, refused):
     for name in sorted(fleet.packages.keys() - packages.keys()):
-        if any(run.package.name == name and (run.running or fleet.draining(run)) for run in fleet.runs):
+        used = any(run.package.name == name and (run.running or fleet.draining(run)) for run in fleet.runs)
+        named = [*fleet.unborn.values(), *(batch.spec for batch in fleet.batches.values() if batch.in_git)]
+        if used or any(spec.package == name for spec in named):
             refused[name] = ["a package whose batch is unfinished can't be deleted"]
         else:
             del fleet.packages[name]

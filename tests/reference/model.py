@@ -251,17 +251,9 @@ class Fleet:
         if task is None or task.status not in (FAILED, CANCELED):
             return "nothing to upgrade again"
         run, present = task.run, task.device.versions.get(task.module)
-        if not task.device.declared:
-            return "declared no more"
-        if run.phase == CANCELED or run is not self.batches[name].run:
-            return "the batch is cancelled"
-        if not self.batches[name].in_git or self.batches[name].spec.state == "Canceled":
-            return "Git wants it no more"
-        if run.schedule_ended:
-            return "its schedule has ended"
-        left_out = judgement.judge(run, present)
-        if left_out:
-            return left_out
+        refusal = self._closed(self.batches[name], run) or judgement.judge(run, present)
+        if refusal or not task.device.declared:
+            return refusal or "declared no more"
         verdict = queueing.conflict(self, run, task.device, besides=task)
         if verdict == "conflict":
             return "busy"
@@ -272,6 +264,14 @@ class Fleet:
             run.phase = IN_PROGRESS
         self.settle()
         return None
+
+    def _closed(self, batch, run):
+        """Why nothing of a run is upgraded again, whichever device it is."""
+        if run.phase == CANCELED or run is not batch.run:
+            return "the batch is cancelled"
+        if not batch.in_git or batch.spec.state == "Canceled":
+            return "Git wants it no more"
+        return "its schedule has ended" if run.schedule_ended else None
 
     def _newest(self, name, key):
         mine = [
