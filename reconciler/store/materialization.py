@@ -1,14 +1,11 @@
-"""An inventory's names become devices, chunk by chunk; and a look at what a batch would do, if it were made now.
+"""An inventory's names become devices, chunk by chunk.
 
-Called by services.materialize until nothing is left, and by previews. A chunk is one transaction that moves a persisted
+Called by services.materialize until nothing is left. A chunk is one transaction that moves a persisted
 cursor, so that a million rows never keep ingest waiting and a crash loses nothing.
 """
 
 from __future__ import annotations
 
-import collections
-import dataclasses
-from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -20,7 +17,6 @@ from sqlalchemy import (
     String,
     and_,
     exists,
-    false,
     func,
     literal,
     or_,
@@ -33,8 +29,7 @@ from sqlalchemy.dialects.sqlite import Insert, insert
 from reconciler.domain import targeting
 from reconciler.store import devices, dialects, groups, jobs, matching, packed, tables
 
-_task, _device, _version = tables.task, tables.device, tables.device_version
-_listed = tables.roster_entry
+_device, _listed = tables.device, tables.roster_entry
 
 CHUNK = jobs.CHUNK
 """Names a transaction."""
@@ -136,79 +131,3 @@ def anything_due(connection: Connection) -> bool:
     """True when an inventory is incomplete or a job is open: a cheap look, so that idling writes nothing."""
     inventories = exists().where(tables.inventory.c.cursor.is_not(None))
     return jobs.any_open(connection) or bool(connection.execute(select(inventories)).scalar())
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Wanted:
-    """Whom a batch is for: the devices of a product that it names (None: all), on versions that it asks for."""
-
-    product_id: int
-    conditions: targeting.Conditions
-    names: tuple[str, ...] | None = None
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Preview:
-    """How many devices a run would take, if it were made now."""
-
-    fits: int = 0
-    offline: int = 0
-    """Of those that fit."""
-    conflicts: int = 0
-    """Fail at once: they are in another unfinished task, or in a batch that comes first."""
-    left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
-
-
-def preview(connection: Connection, wanted: Wanted, earlier: Sequence[Wanted] = ()) -> Preview:
-    """Counts by reported version, presence and occupation: one statement for the whole fleet.
-
-    Args:
-        connection: a reading transaction.
-        wanted: the batch.
-        earlier: batches that are not applied yet either, and come before it.
-    """
-    rivals = [other for other in earlier if other.product_id == wanted.product_id]
-    fits = offline = conflicts = 0
-    left_out: collections.Counter[str] = collections.Counter()
-    for row in connection.execute(_census(wanted, rivals)):
-        version, is_busy, is_online, count, *named = row
-        verdict = targeting.judge(wanted.conditions, version)
-        if verdict is not None:
-            left_out[verdict] += count
-        elif is_busy or any(
-            listed and targeting.judge(rival.conditions, version) is None
-            for rival, listed in zip(rivals, named, strict=True)
-        ):
-            conflicts += count
-        else:
-            fits += count
-            offline += 0 if is_online else count
-    return Preview(fits, offline, conflicts, left_out)
-
-
-def _census(wanted: Wanted, rivals: Sequence[Wanted]) -> Select[Any]:
-    """How many devices there are of each version, occupation, presence, and naming by each rival."""
-    busy = exists().where(_task.c.device_id == _device.c.id, _task.c.holds)
-    present = [select(tables.daemon.c.epoch).scalar_subquery(), literal(devices.ASSUMED_EPOCH)]
-    online = func.coalesce(_device.c.online_epoch.in_(present), false())
-    groups = [_version.c.version, busy.label("busy"), online.label("online")]
-    named = [
-        (true() if rival.names is None else _device.c.name.in_(dialects.members(rival.names))).label(
-            f"named_{i}"
-        )
-        for i, rival in enumerate(rivals)
-    ]
-    module = wanted.conditions.module
-    query = (
-        select(*groups, func.count(), *named)
-        .select_from(
-            _device.outerjoin(
-                _version, and_(_version.c.device_id == _device.c.id, _version.c.module == module)
-            )
-        )
-        .where(_device.c.product_id == wanted.product_id, _device.c.state != "removed")
-        .group_by(_version.c.version, "busy", "online", *(label.name for label in named))
-    )
-    if wanted.names is None:
-        return query
-    return query.where(_device.c.name.in_(dialects.members(wanted.names)))

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from reconciler.domain import actual, lifecycle
 from reconciler.protocol.topics import Address
-from reconciler.store import devices, tables
+from reconciler.store import devices, groups, tables
 
 _product, _package, _blob = tables.product, tables.package, tables.blob
 
@@ -135,6 +135,8 @@ def remove(connection: Connection, object_id: int) -> None:
         .returning(inventory.c.id)
     ).scalar_one_or_none()
     if gone is not None:
+        device = tables.device
+        groups.leave(connection, select(device.c.id).where(device.c.inventory_id == gone))
         devices.remove_inventory(connection, gone)
 
 

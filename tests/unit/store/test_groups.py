@@ -11,7 +11,7 @@ from seed import NOW
 from sqlalchemy import select
 
 from reconciler.domain import targeting
-from reconciler.store import groups, tables
+from reconciler.store import groups, products, tables
 
 
 @pytest.fixture
@@ -46,6 +46,13 @@ def test_removed_devices_leave_their_groups_and_come_back_anew(fleet):
     assert fleet.members(group) == {**dict.fromkeys(FLEET, 1), "dev-0": 2}
 
 
+def test_devices_whose_inventory_left_git_leave_their_groups(fleet):
+    group = fleet.group(matchExpressions=[{"key": "x", "operator": "DoesNotExist"}])
+    with fleet.database.writing() as connection:
+        products.remove(connection, seed.declare(connection, "DeviceInventory", "all"))
+    assert fleet.members(group) == {}
+
+
 def test_a_removed_group_has_no_members_and_counts_on_when_it_is_back(fleet):
     fleet.declare(FLEET, {"dev-1": {"ring": "beta"}})
     group = fleet.group(matchTags={"ring": "beta"})
@@ -55,7 +62,7 @@ def test_a_removed_group_has_no_members_and_counts_on_when_it_is_back(fleet):
     assert fleet.members(group) == {"dev-1": 2}
 
 
-def test_only_a_changed_selector_is_worked_out_anew(fleet, monkeypatch):
+def test_only_a_changed_selector_is_worked_out_anew(fleet):
     group = fleet.group(matchTags={"ring": "beta"})
     with fleet.database.writing() as connection:  # as if it had been missed
         connection.execute(tables.device.update().values(tags={"ring": "beta"}))

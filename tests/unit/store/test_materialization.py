@@ -9,7 +9,7 @@ import seed
 from seed import NOW, SECOND
 from sqlalchemy import func, select
 
-from reconciler.domain import lifecycle, targeting
+from reconciler.domain import lifecycle
 from reconciler.domain.lifecycle import Status
 from reconciler.store import about, counts, devices, jobs, materialization, runs, status, tables
 
@@ -286,22 +286,3 @@ def test_a_canceled_run_gets_no_more_tasks(declared):
         runs.cancel(connection, run_id, runs.Cancellation("git", ()), NOW)
     seed.materialize(declared, chunk=CHUNK)
     assert set(tasks(declared)) == set(FLEET[:3])
-
-
-def test_a_preview_says_what_a_run_would_do(declared):
-    versions = {"dev-0": "1.4.0", "dev-1": "1.3.0", "dev-2": "1.3.0", "dev-3": "9.0.0"}
-    start(declared, name="busy", names=["dev-1"], versions=versions)
-    with declared.writing() as connection:
-        seed.online(connection, ["dev-2"], epoch=0)
-        asked = targeting.Conditions("default", "1.4.0")
-        everyone = materialization.Wanted(1, asked)
-        two = materialization.Wanted(1, asked, ("dev-0", "dev-2"))
-        whole = materialization.preview(connection, everyone)
-        some = materialization.preview(connection, two)
-        later = materialization.preview(connection, everyone, earlier=[two])
-        elsewhere = materialization.preview(connection, everyone, earlier=[materialization.Wanted(2, asked)])
-    left_out = {"already-on-target": 1, "downgrade": 1}
-    assert whole == materialization.Preview(fits=5, offline=4, conflicts=1, left_out=left_out)
-    assert some == materialization.Preview(fits=1, offline=0, left_out={"already-on-target": 1})
-    assert later == materialization.Preview(fits=4, offline=4, conflicts=2, left_out=left_out)
-    assert elsewhere == whole
