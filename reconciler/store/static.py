@@ -29,7 +29,7 @@ from sqlalchemy import (
 
 from reconciler.domain import targeting
 from reconciler.domain.lifecycle import Entry
-from reconciler.store import creation, devices, dialects, events, joblist, packed, recheck, tables
+from reconciler.store import creation, devices, events, joblist, packed, recheck, tables
 
 _device, _version, _listed = tables.device, tables.device_version, tables.roster_entry
 
@@ -93,12 +93,7 @@ def _order(batch: str) -> dict[str, int]:
 
 
 def _last_of_share(connection: Connection, run: Run, horizon: int) -> list[Any]:
-    """Key and name of the last device that a share takes: one statement, hence one moment."""
-    query = select(_KEY.label("key"), _device.c.name.label("name")).select_from(_SOURCE)
-    fitting = dialects.once(query.where(_EVERYBODY, _FITS), "gray")
-    base = select(func.count()).select_from(fitting).scalar_subquery()
-    taken = dialects.later_of(base * run.gray // targeting.WHOLE, literal(1))  # targeting.gray_count
-    ordered = select(fitting.c.key, fitting.c.name).order_by(fitting.c.key, fitting.c.name)
+    """Key and name of the last device that a share takes: counted and found in one transaction, hence of one moment."""
     given = {
         "product": run.product_id,
         "module": run.module,
@@ -106,8 +101,20 @@ def _last_of_share(connection: Connection, run: Run, horizon: int) -> list[Any]:
         "fitting": _Verdicts(connection, run).fitting(),
         **_order(run.batch),
     }
-    last = connection.execute(ordered.limit(1).offset(taken - 1), given).first()
-    return [-1, ""] if last is None else list(last)
+    base = connection.execute(_fitting(func.count()), given).scalar_one()
+    taken = targeting.gray_count(base, run.gray)
+    if taken == 0:
+        return [-1, ""]
+    query = _fitting(_KEY.label("key"), _device.c.name)
+    if 2 * taken <= base:
+        query = query.order_by(_KEY, _device.c.name).offset(taken - 1)
+    else:  # from the end that is nearer: what is before the last one is kept in memory
+        query = query.order_by(_KEY.desc(), _device.c.name.desc()).offset(base - taken)
+    return list(connection.execute(query.limit(1), given).one())
+
+
+def _fitting(*columns: ColumnElement[Any]) -> Select[Any]:
+    return select(*columns).select_from(_SOURCE).where(_EVERYBODY, _FITS)
 
 
 # ---------------------------------------------------------------------------------------------- the chunk
