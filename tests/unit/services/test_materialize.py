@@ -34,3 +34,20 @@ async def test_who_has_to_know_of_new_rows_is_told_until_it_succeeds(rig):
     assert told == [1, 1]
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_share_is_taken_of_those_that_fit_when_the_work_begins(rig):
+    rig.materialize = nothing
+    fleet = [f"dev-{number}" for number in range(10)]
+    await rig.commit(base(*fleet), batch(target={"gray": {"percent": 33.3}}))
+    await materialize.everything(rig.database, rig.clock, rig.presence)
+    assert len(rig.rows(select(tables.task))) == 3
+
+
+async def test_an_idle_look_writes_nothing(rig):
+    rig.materialize = nothing
+    await rig.commit(base("dev-1"), batch())
+    assert await materialize.everything(rig.database, rig.clock, rig.presence)
+    before = rig.rows(select(tables.event))
+    assert not await materialize.everything(rig.database, rig.clock, rig.presence)
+    assert rig.rows(select(tables.event)) == before
