@@ -129,7 +129,9 @@ class Ingest:
         addresses = {message.address for message in taken.heard}
         earlier = [self._strangers[address] for address in addresses & self._strangers.keys()]
         presence = [*earlier, *taken.presence]
-        outcome = await self._database.write(_commit, taken.heard, presence, self._host, self._clock.now())
+        outcome = await self._database.write_first(
+            _commit, taken.heard, presence, self._host, self._clock.now()
+        )
         for item in presence:
             if item.online and item.address in outcome.unknown:
                 self._strangers[item.address] = item

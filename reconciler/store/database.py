@@ -19,7 +19,7 @@ import sqlalchemy
 from sqlalchemy import Engine, event
 
 from reconciler import errors
-from reconciler.store import migrate
+from reconciler.store import migrate, writer
 
 Connection = sqlalchemy.Connection
 """A connection inside a transaction, for those who only hand it on."""
@@ -43,7 +43,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self._writer_engine = _engine(url, "BEGIN IMMEDIATE")
         self._reader_engine = _engine(url, "BEGIN", read_only=True)
-        self._writer = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="database-writer")
+        self._writer = writer.Writer()
         self._readers = concurrent.futures.ThreadPoolExecutor(_READERS, thread_name_prefix="database-reader")
 
     @classmethod
@@ -100,16 +100,27 @@ class Database:
         self, statement: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Runs `statement` in the writer thread; the future is done after the commit."""
+        return await asyncio.wrap_future(self._writer.submit(self._writes(statement, *args, **kwargs)))
 
+    async def write_first(
+        self, statement: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """The same, before everything that waits for the writer: somebody outside waits for this."""
+        work = self._writes(statement, *args, **kwargs)
+        return await asyncio.wrap_future(self._writer.submit(work, first=True))
+
+    def _writes(
+        self, statement: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> Callable[[], T]:
         def work() -> T:
             with self.writing() as connection:
                 return statement(connection, *args, **kwargs)
 
-        return await asyncio.get_running_loop().run_in_executor(self._writer, work)
+        return work
 
     def close(self) -> None:
         """Waits for what runs, then closes every connection."""
-        self._writer.shutdown()
+        self._writer.close()
         self._readers.shutdown()
         self._writer_engine.dispose()
         self._reader_engine.dispose()
