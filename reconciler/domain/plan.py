@@ -123,7 +123,8 @@ def _again(create: Action, stored: Stored, run: Run) -> Action:
     """A batch that was deleted and is back: a run that ended by itself or by hand stays so, else a new one."""
     assert create.declaration is not None
     same = stored.digest == create.declaration.digest
-    if same and run.phase is Phase.COMPLETED:
+    alike = set(changes.changed(create.declaration, stored)) <= {"state"}
+    if alike and run.phase is Phase.COMPLETED:
         return dataclasses.replace(create, why="back in Git; its run had ended by itself and stays ended")
     if same and run.was_stopped:
         return dataclasses.replace(create, why="back in Git; its run was cancelled by hand and stays so")

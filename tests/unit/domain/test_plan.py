@@ -321,6 +321,13 @@ def test_a_deleted_batch_that_is_back_runs_again_unless_it_had_ended_by_itself(l
     assert planned.actions[0].starts_run is starts
 
 
+def test_a_batch_that_ended_and_was_then_cancelled_and_deleted_stays_ended_when_it_is_back():
+    have = actual(
+        *fleet(batch(state="Canceled")), state={BATCH: {"run": run(Phase.COMPLETED), "removed": True}}
+    )
+    assert not diff(desired(*fleet()), have).actions[0].starts_run
+
+
 def test_a_batch_that_somebody_cancelled_stays_so_when_it_is_back_with_the_same_spec():
     ended = run(Phase.CANCELED, by_git=False)
     have = actual(*fleet(), state={BATCH: {"run": ended, "removed": True}})
