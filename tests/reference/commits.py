@@ -44,7 +44,8 @@ def commit(fleet, desired):
             if problems:
                 refused[name] = problems
     for name, spec in waiting:
-        problems = _accept(fleet, name, spec)
+        wrong = spec.package in refused
+        problems = [f"{spec.package} is not as Git says"] if wrong else _accept(fleet, name, spec)
         if problems:
             refused[name] = problems
     return refused
@@ -125,6 +126,13 @@ def _packages(fleet, packages, refused):
         old = fleet.packages.get(name)
         if old is not None and replace(old, verification=None) != replace(package, verification=None):
             refused[name] = ["a package's content never changes under the same name"]
+            continue
+        changed = package.verification if old is None or old.verification != package.verification else None
+        unknown = (
+            [name for name in changed.devices if not fleet.declared(package.product, name)] if changed else []
+        )
+        if unknown:
+            refused[name] = [f"unknown test device {one}" for one in unknown]
             continue
         fleet.packages[name] = package
         if old is None or old.verification != package.verification:

@@ -1,7 +1,7 @@
 """What a dynamic batch matches, and when: platform-rules.md §4 `Dynamic batches`, §7.
 
-A trigger is what happened to a device: ("changed", module) a report that changed a version, ("heard", run) its first
-report since the run started, ("joined", group), or ("scan", run) when a run looks at the whole fleet.
+A trigger is what happened to a device: ("changed", module) a report that changed a version, ("heard", run) any report
+while a run for new reports goes on, ("joined", group), or ("scan", run) when a run looks at the whole fleet.
 """
 
 from __future__ import annotations
@@ -40,8 +40,11 @@ def match(fleet, device, triggers):
         queueing.admit(fleet, run, device, match_no)
 
 
-def _live(fleet, device, *, by_group):
-    """The started, running dynamic runs of the device's product, of one kind, whose conditions it meets."""
+def _live(fleet, device, triggers, *, by_group):
+    """The started, running dynamic runs of the device's product, of one kind, whose conditions it meets.
+
+    Of those for new reports, the ones that hear it now, or heard a new version since they began.
+    """
     return [
         run
         for run in fleet.runs
@@ -50,21 +53,23 @@ def _live(fleet, device, *, by_group):
         and run.package.product == device.product
         and (run.spec.target[0] == "group") == by_group
         and judgement.judge(run, device.versions.get(run.package.module)) is None
-        and (not run.spec.new_reports_only or device.key in run.heard)
+        and (not run.spec.new_reports_only or device.key in run.heard or ("heard", run) in triggers)
     ]
 
 
 def _by_versions(fleet, device, triggers):
     """Per module only the newest run whose conditions fit matches; its limit used up lets no older one through."""
     for module in device.versions:
-        fitting = [run for run in _live(fleet, device, by_group=False) if run.package.module == module]
+        fitting = [
+            run for run in _live(fleet, device, triggers, by_group=False) if run.package.module == module
+        ]
         if not fitting:
             continue
         newest = max(fitting, key=lambda run: run.id)
         earlier = [task for task in fleet.tasks_of(device) if task.run is newest]
         if any(task.unfinished for task in earlier) or len(earlier) >= MATCHES:
             continue
-        first = ("heard", newest) in triggers and newest.spec.new_reports_only and not earlier
+        first = ("heard", newest) in triggers and not earlier
         seen = any(task.source == device.versions[module] for task in earlier)
         if ("changed", module) in triggers or first or (("scan", newest) in triggers and not seen):
             yield newest, len(earlier) + 1
@@ -72,7 +77,7 @@ def _by_versions(fleet, device, triggers):
 
 def _by_group(fleet, device, triggers):
     """A coming-in triggers each run once, and again after leaving only when the run's earlier tasks all FAILED."""
-    for run in _live(fleet, device, by_group=True):
+    for run in _live(fleet, device, triggers, by_group=True):
         membership = fleet.members.get((run.spec.target[1], device.key))
         if membership is None or not membership.present:
             continue

@@ -124,10 +124,10 @@ class Fleet:
                 self._stepped(task, ("inform", message_id, version), moves.reported, version)
         for run in self.runs:
             of_it = run.type == "Dynamic" and run.phase == IN_PROGRESS and run.package.module == module
-            if of_it and device.key not in run.heard:
-                run.heard.add(device.key)
-                if run.spec.new_reports_only:
-                    self.trigger(device, ("heard", run))
+            if of_it and run.spec.new_reports_only:
+                self.trigger(device, ("heard", run))
+                if changed:
+                    run.heard.add(device.key)
         if changed:
             matching.refresh(self, device)
             self.trigger(device, ("changed", module))
@@ -227,23 +227,28 @@ class Fleet:
         return None
 
     def confirm(self, name, key):
-        """Confirmation, inside the schedule only."""
-        task = self._newest(name, key)
-        if task is None or task.status != CONFIRM:
+        """Confirmation, inside the schedule only; also of what an earlier life of the batch has left."""
+        run = self.batches[name].run
+        asking = [task for task in self._unfinished(name, key) if task.status == CONFIRM]
+        if not asking:
             return "nothing to confirm"
-        if task.run.started_at is None or task.run.schedule_ended:
+        if run.started_at is None or run.schedule_ended:
             return "outside of its schedule"
-        task.status = QUEUED
+        asking[0].status = QUEUED
         self.settle()
         return None
 
     def cancel_task(self, name, key):
-        task = self._newest(name, key)
-        if task is None or not task.unfinished:
-            return "nothing to cancel"
-        moves.end(task, CANCELED, "cancelled")
+        """Everything that a device has of the batch, whichever life of it made it."""
+        unwanted = self._unfinished(name, key)
+        for task in unwanted:
+            moves.end(task, CANCELED, "cancelled")
         self.settle()
-        return None
+        return None if unwanted else "nothing to cancel"
+
+    def _unfinished(self, name, key):
+        runs = self.batches[name].runs
+        return [task for task in self.tasks_of(self.devices[key]) if task.unfinished and task.run in runs]
 
     def again(self, name, key):
         """Upgraded again: the newest task of that device in the batch; returns why it was refused, or None."""
@@ -354,7 +359,9 @@ class Fleet:
         self._triggers.setdefault(device.key, set()).add(why)
 
     def scan(self, run):
-        """A dynamic run looks at the whole fleet."""
+        """A dynamic run looks at the whole fleet; who waits for new reports doesn't."""
+        if run.spec.new_reports_only:
+            return
         for device in self.devices.values():
             self.trigger(device, ("scan", run))
 
@@ -403,7 +410,7 @@ class Fleet:
         for task in self.tasks_in(run):
             if task.status in (CONFIRM, QUEUED) and task.hold is None:  # A8: filtered again at the start
                 moves.refiltered(task, judgement.judge(run, task.device.versions.get(task.module)))
-        if run.type == "Dynamic" and run.phase == IN_PROGRESS and not run.spec.new_reports_only:
+        if run.type == "Dynamic" and run.phase == IN_PROGRESS:
             self.scan(run)
 
     def _drop_stale_deltas(self):

@@ -110,6 +110,8 @@ class SideBySide:
             return
         if verb == "restart":
             await self._kill(*arguments)
+        if verb == "commit":  # what was heard before it was heard before it
+            await self._advance(1)
         answer = self.play.step([verb, *arguments])
         await getattr(self, f"_{verb}")(answer, *arguments)
         await self._settle()
