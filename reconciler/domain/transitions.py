@@ -8,8 +8,8 @@ statuses change only when an operator has the task upgraded again; their other r
 
 What happens: messages of the device (`progress`, `step-failed`, and `reported-…` by what the version means to the
 task), pushes (`claimed`, `fetched`), operators (`confirmed`, `canceled`, `again`), time (`no-response`, `timeout`,
-`schedule-ended`), other tasks (`freed`, `overwritten`), and what a second look finds, when a batch starts or a waiting
-task's turn comes: `unfit` (not on a source version) and `would-downgrade`.
+`schedule-ended`), other tasks (`freed`, `overwritten`, and `yielded` to a trial), and what a second look finds, when a
+batch starts or a waiting task's turn comes: `unfit` (not on a source version) and `would-downgrade`.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ class Trigger(enum.StrEnum):
     TIMEOUT = "timeout"
     SCHEDULE_ENDED = "schedule-ended"
     OVERWRITTEN = "overwritten"
+    YIELDED = "yielded"
     CANCELED = "canceled"
     AGAIN = "again"
 
@@ -154,6 +155,7 @@ _TIMED_OUT = _rule(_S.FAILED, reason=_R.TIMEOUT)
 _NO_RESPONSE = _rule(_S.FAILED, reason=_R.NO_RESPONSE)
 _SCHEDULE_ENDED = _rule(_S.CANCELED, reason=_R.SCHEDULE_ENDED)
 _OVERWRITTEN = _rule(_S.CANCELED, reason=_R.OVERWRITTEN)
+_YIELDED = _rule(BEHIND)
 _CANCELED = _rule(_S.CANCELED, reason=_R.CANCELED)
 
 
@@ -187,6 +189,7 @@ TABLE: Mapping[State, Mapping[Trigger, Rule]] = {
         _T.WOULD_DOWNGRADE: _DOWNGRADE,
         _T.SCHEDULE_ENDED: _SCHEDULE_ENDED,
         _T.OVERWRITTEN: _OVERWRITTEN,
+        _T.YIELDED: _YIELDED,
         _T.CANCELED: _CANCELED,
     },
     BEHIND: {
@@ -211,6 +214,7 @@ TABLE: Mapping[State, Mapping[Trigger, Rule]] = {
         _T.WOULD_DOWNGRADE: _DOWNGRADE,
         _T.SCHEDULE_ENDED: _SCHEDULE_ENDED,
         _T.OVERWRITTEN: _OVERWRITTEN,
+        _T.YIELDED: _YIELDED,
         _T.CANCELED: _CANCELED,
     },
     State(_S.QUEUED, Hold.RETRY): {

@@ -34,9 +34,9 @@ from sqlalchemy import (
     select,
 )
 
-from reconciler.domain import lifecycle, resources
+from reconciler.domain import actual, lifecycle, resources
 from reconciler.domain.lifecycle import ENTRIES, Entry
-from reconciler.store import bulk, counts, devices, dialects, entry, packed, runs, tables
+from reconciler.store import bulk, counts, devices, dialects, entry, packed, runs, tables, yielding
 
 _task, _run, _device = tables.task, tables.run, tables.device
 _other = tables.task.alias("other")
@@ -71,8 +71,11 @@ def create(connection: Connection, candidates: Candidates, presence: devices.Pre
     """
     ids = {"runs": packed.pack(candidates.run_ids)}
     succeeding = list(connection.execute(_SUCCEEDING, ids).scalars())
-    for run in connection.execute(_OVERWRITING, ids).all():
-        _overwrite(connection, candidates, run, now)
+    for run in connection.execute(_INTRUDING, ids).all():
+        if run.type == actual.RunType.VERIFY:
+            yielding.make_way(connection, _wanted(candidates, run.id), now)
+        else:
+            _overwrite(connection, candidates, run, now)
     last = connection.execute(_LAST).scalar_one()
     statement = _insert(candidates.query, once=candidates.once, succeeding=bool(succeeding))
     given = {
@@ -97,11 +100,13 @@ _DRAINING = exists().where(
 _EARLIER = exists().where(_before.c.object_id == _run.c.object_id, _before.c.id < _run.c.id, _DRAINING)
 _SUCCEEDING = select(_run.c.id).where(_run.c.id.in_(packed.members("runs")), _EARLIER)
 """Those of some runs whose batch has an earlier run that still drains."""
-_OVERWRITING = (
-    select(_run.c.id, _run.c.batch)
-    .where(_run.c.id.in_(packed.members("runs")), _run.c.conflict == resources.Conflict.OVERWRITE)
+_INTRUDING = (
+    select(_run.c.id, _run.c.batch, _run.c.type)
+    .where(_run.c.id.in_(packed.members("runs")))
+    .where(or_(_run.c.conflict == resources.Conflict.OVERWRITE, _run.c.type == actual.RunType.VERIFY))
     .order_by(_run.c.id)
 )
+"""Those of some runs that others end for, or make way for."""
 
 
 def _same_slot() -> ColumnElement[bool]:
@@ -133,7 +138,16 @@ def _entering(candidates: Select[Any], *, succeeding: bool) -> CTE:
     return dialects.once(query, "entering")
 
 
-def _overwrite(connection: Connection, candidates: Candidates, run: Row[int, str], now: datetime) -> None:
+def _wanted(candidates: Candidates, run_id: int) -> Select[Any]:
+    """The devices of a run's candidates, but those that an earlier run of its batch is not done with."""
+    candidate = candidates.query.params(candidates.parameters).subquery("candidate")
+    wanted = select(candidate.c.device_id).join(_run, _run.c.id == candidate.c.run_id)
+    return wanted.where(_run.c.id == run_id, ~_behind_earlier(candidate.c.device_id))
+
+
+def _overwrite(
+    connection: Connection, candidates: Candidates, run: Row[int, str, str], now: datetime
+) -> None:
     """Ends the tasks in the way of a run that overwrites, on devices where all of them can be ended."""
     candidate = candidates.query.params(candidates.parameters).subquery("candidate")
     states = lifecycle.states(lifecycle.Trigger.OVERWRITTEN)

@@ -1,4 +1,4 @@
-"""Tasks that wait for their device: when it is free, the oldest of them is looked at again, and enters (rules §5).
+"""Tasks that wait for their device: when it is free, a trial's or the oldest is looked at again, and enters (rules §5).
 
 Called whenever devices became free, in that transaction. What a device reports now decides, not what it reported when
 the task was made: it may be where the task would bring it, or where the batch has no business any more.
@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 
 from reconciler.domain import lifecycle
-from reconciler.store import bulk, counts, devices, dialects, entry, recheck, runs, tables
+from reconciler.store import bulk, counts, devices, dialects, entry, recheck, runs, tables, yielding
 
 _task, _run, _device = tables.task, tables.run, tables.device
 _other = tables.task.alias("other")
@@ -29,7 +29,9 @@ _other = tables.task.alias("other")
 _FREED = lifecycle.TABLE[lifecycle.BEHIND][lifecycle.Trigger.FREED]
 
 same_slot: ColumnElement[bool] = or_(_other.c.module == _task.c.module, ~_other.c.multi, ~_task.c.multi)
-_older = and_(dialects.waits(_other), _other.c.id < _task.c.id)
+_trial, _other_trial = _task.c.run_id.in_(yielding.TRIALS), _other.c.run_id.in_(yielding.TRIALS)
+_first = or_(and_(_other_trial, ~_trial), and_(_other_trial == _trial, _other.c.id < _task.c.id))
+_older = and_(dialects.waits(_other), _first)
 _kept_out = or_(
     exists().where(_other.c.device_id == _task.c.device_id, dialects.holds(_other), same_slot),
     exists().where(_other.c.device_id == _task.c.device_id, _older, same_slot),
@@ -39,14 +41,19 @@ _kept_out = or_(
 def promote(
     connection: Connection, device_ids: Iterable[int], presence: devices.Presence, now: datetime
 ) -> int:
-    """Lets the oldest waiting task of each free device in, or ends it and looks at the next; the number that entered.
+    """Lets the first waiting task of each free device in, or ends it and looks at the next; the number that entered.
 
     Of multi-module tasks, one a module may enter; an exclusive one waits until the device has none.
+    A trial's task goes first, then the oldest.
     """
     listed = list(device_ids)
     entered = 0
     if not listed:
         return entered
+    tried = select(_task.c.device_id).where(
+        _task.c.device_id.in_(dialects.members(listed)), dialects.waits(_task), _trial
+    )
+    yielding.make_way(connection, tried, now)
     turn = and_(_task.c.device_id.in_(dialects.members(listed)), dialects.waits(_task), ~_kept_out)
     while verdicts := recheck.judge(connection, turn):
         ended = recheck.end(connection, turn, verdicts, now)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reference import judgement, moves
-from reference.words import CANCELED, FAILED, IN_PROGRESS, Task
+from reference.words import CANCELED, CONFIRM, FAILED, IN_PROGRESS, QUEUED, Task
 
 
 def in_the_way(fleet, run, device, besides=None):
@@ -42,6 +42,19 @@ def conflict(fleet, run, device, besides=None):
     return "conflict"
 
 
+def make_way(fleet, run, device):
+    """§3: what a batch that has not started would keep a trial from waits behind it, when that lets the trial in."""
+    way = in_the_way(fleet, run, device)
+    if run.type == "Verify" and all(_yields(task) for task in way):
+        for task in way:
+            task.status, task.hold = QUEUED, "behind"
+
+
+def _yields(task):
+    not_started = task.run.started_at is None and task.run.type != "Verify"
+    return not_started and task.status in (CONFIRM, QUEUED) and task.hold is None
+
+
 def place(fleet, task, verdict):
     """Gives a task that may come to its device its place there."""
     if verdict == "behind":
@@ -57,6 +70,8 @@ def place(fleet, task, verdict):
 def admit(fleet, run, device, match_no=1):
     """A new task, by the rows `(new)` of §5; a conflict failure is made once per reported version."""
     version = device.versions.get(run.package.module)
+    if not drains_behind(fleet, run, device):
+        make_way(fleet, run, device)
     verdict = conflict(fleet, run, device)
     earlier = [task for task in fleet.tasks_of(device) if task.run is run]
     if verdict == "conflict" and any((task.reason, task.source) == ("conflict", version) for task in earlier):
@@ -70,9 +85,12 @@ def admit(fleet, run, device, match_no=1):
 
 
 def promote(fleet, device):
-    """Row `hold behind | the device is free`: oldest first, each held against the present version again (A4)."""
-    for task in fleet.tasks_of(device):
-        if task.hold != "behind" or in_the_way(fleet, task.run, device):
+    """Row `hold behind | the device is free`: trials first, then the oldest, by their present version (A4)."""
+    for task in sorted(fleet.tasks_of(device), key=lambda task: task.run.type != "Verify"):
+        if task.hold != "behind":
+            continue
+        make_way(fleet, task.run, device)
+        if in_the_way(fleet, task.run, device):
             continue
         present = device.versions.get(task.module)
         if moves.refiltered(task, judgement.judge(task.run, present)):

@@ -173,6 +173,16 @@ def test_a_trial_waits_for_a_busy_device(many):
     assert many.task("new", "aaaa") == ("QUEUED", "behind", None)
 
 
+def test_a_batch_that_has_not_started_makes_way_for_a_trial_and_comes_back(many):
+    many.batch("b", start=HOUR, confirm=True)
+    trial(many, devices=("aaaa",))
+    assert (many.task("b", "aaaa"), many.task("new", "aaaa")) == (
+        ("QUEUED", "behind", None), ("QUEUED", None, None),
+    )  # fmt: skip
+    many.progress(-1, "aaaa")
+    assert many.task("b", "aaaa") == ("CONFIRM", None, None)
+
+
 def test_a_trial_that_is_not_answered_fails_after_its_timeout(many):
     trial(many, devices=("aaaa",), timeout=HOUR)
     many.push("aaaa")

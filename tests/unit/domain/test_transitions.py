@@ -25,6 +25,7 @@ CONFIRM
   reported-downgrade would-downgrade: CANCELED downgrade
   schedule-ended: CANCELED schedule-ended
   overwritten: CANCELED overwritten
+  yielded: QUEUED behind, is not due
   canceled: CANCELED canceled
   freed claimed fetched progress step-failed no-response timeout again: nothing
 
@@ -40,6 +41,7 @@ QUEUED
   unfit: FAILED unexpected-version
   schedule-ended: CANCELED schedule-ended
   overwritten: CANCELED overwritten
+  yielded: QUEUED behind, is not due
   canceled: CANCELED canceled
   confirmed freed no-response timeout again: nothing
 
@@ -54,7 +56,7 @@ QUEUED retry
   schedule-ended: CANCELED schedule-ended
   overwritten: CANCELED overwritten
   canceled: CANCELED canceled
-  confirmed freed progress step-failed no-response again: nothing
+  confirmed freed progress step-failed no-response again yielded: nothing
 
 QUEUED behind
   freed: QUEUED, learns its source
@@ -64,7 +66,7 @@ QUEUED behind
   schedule-ended: CANCELED schedule-ended
   canceled: CANCELED canceled
   confirmed claimed fetched progress step-failed no-response timeout again: nothing
-  reported-source reported-other reported-excluded reported-downgrade overwritten: nothing
+  reported-source reported-other reported-excluded reported-downgrade overwritten yielded: nothing
 
 NOTIFIED
   claimed: NOTIFIED
@@ -80,7 +82,7 @@ NOTIFIED
   timeout: FAILED timeout
   overwritten: CANCELED overwritten
   canceled: CANCELED canceled
-  confirmed freed would-downgrade schedule-ended again: nothing
+  confirmed freed would-downgrade schedule-ended again yielded: nothing
 
 NOTIFIED retry
   claimed: NOTIFIED
@@ -93,7 +95,7 @@ NOTIFIED retry
   timeout: FAILED timeout
   overwritten: CANCELED overwritten
   canceled: CANCELED canceled
-  confirmed freed progress step-failed would-downgrade schedule-ended again: nothing
+  confirmed freed progress step-failed would-downgrade schedule-ended again yielded: nothing
 
 IN_PROGRESS
   claimed: IN_PROGRESS
@@ -106,7 +108,7 @@ IN_PROGRESS
   reported-downgrade unfit: FAILED unexpected-version
   timeout: FAILED timeout
   canceled: CANCELED canceled
-  confirmed freed would-downgrade no-response schedule-ended overwritten again: nothing
+  confirmed freed would-downgrade no-response schedule-ended overwritten again yielded: nothing
 
 IN_PROGRESS retry
   claimed: IN_PROGRESS
@@ -117,25 +119,25 @@ IN_PROGRESS retry
   unfit: FAILED unexpected-version
   timeout: FAILED timeout
   canceled: CANCELED canceled
-  confirmed freed progress step-failed would-downgrade no-response schedule-ended overwritten again: nothing
+  confirmed freed progress step-failed would-downgrade no-response schedule-ended overwritten again yielded: nothing
 
 SUCCEEDED
   step-failed reported-source reported-other reported-excluded reported-downgrade: SUCCEEDED, late
   confirmed freed claimed fetched progress reported-target unfit would-downgrade: nothing
-  no-response timeout schedule-ended overwritten canceled again: nothing
+  no-response timeout schedule-ended overwritten canceled again yielded: nothing
 
 FAILED
   progress step-failed: FAILED, late
   reported-target: FAILED, late success
   again: QUEUED, afresh
   confirmed freed claimed fetched reported-source reported-other reported-excluded reported-downgrade: nothing
-  unfit would-downgrade no-response timeout schedule-ended overwritten canceled: nothing
+  unfit would-downgrade no-response timeout schedule-ended overwritten canceled yielded: nothing
 
 CANCELED
   progress step-failed reported-target: CANCELED, late
   again: QUEUED, afresh
   confirmed freed claimed fetched reported-source reported-other reported-excluded reported-downgrade: nothing
-  unfit would-downgrade no-response timeout schedule-ended overwritten canceled: nothing
+  unfit would-downgrade no-response timeout schedule-ended overwritten canceled yielded: nothing
 """
 
 
@@ -247,6 +249,7 @@ def _besides(task: Task, happened: Event, besides: list[str]) -> dict[str, objec
     words: dict[str, dict[str, object]] = {
         "learns its source": {"source_version": REPORTED},
         "is pushed again": {"push_due_at": NOW},
+        "is not due": {"push_due_at": None},
         "starts the clock": {"started_at": NOW, "deadline_at": NOW + HOUR},
         "keeps the step": {"step": happened.step, "step_description": happened.description},
         "has its package": {

@@ -299,3 +299,54 @@ def test_a_package_that_needs_no_trial_any_more_lets_its_batches_start(fleet, st
     unverified(fleet, state)
     fleet.work()
     assert fleet.run(run_id).phase == "IN_PROGRESS"
+
+
+@pytest.mark.parametrize("conflict", ["Keep", "Overwrite", "Wait"])
+def test_the_batch_that_waits_for_a_trial_makes_way_for_it_and_comes_back(fleet, conflict):
+    unverified(fleet, "failed")
+    waits = fleet.batch(confirm=True, conflict=conflict, names=FLEET[:2])
+    tried = trial(fleet, ["dev-0"])
+    assert (fleet.tasks(waits), fleet.tasks(tried)) == (
+        {"dev-0": ("QUEUED", "behind"), "dev-1": "CONFIRM"}, {"dev-0": "QUEUED"},
+    )  # fmt: skip
+    fleet.check()
+    fleet.end("dev-0", lifecycle.Trigger.TIMEOUT, batch="trial")
+    fleet.move("dev-0", Status.NOTIFIED, batch="trial")
+    fleet.end("dev-0", lifecycle.Trigger.NO_RESPONSE, batch="trial")
+    assert fleet.tasks(waits) == dict.fromkeys(FLEET[:2], "CONFIRM")
+
+
+def test_what_makes_way_says_so(fleet):
+    unverified(fleet, "failed")
+    fleet.batch(names=["dev-0"])
+    trial(fleet, ["dev-0"])
+    with fleet.database.reading() as connection:
+        lines = connection.execute(select(tables.event).where(tables.event.c.task_id.is_not(None))).all()
+    assert [(line.from_status, line.to_status, line.message) for line in lines] == [
+        ("QUEUED", "QUEUED", "makes way for a trial")
+    ]
+
+
+def test_a_batch_that_has_started_keeps_its_device_and_a_trial_waits(fleet):
+    started = fleet.batch(names=["dev-0"])
+    tried = trial(fleet, ["dev-0"])
+    assert (fleet.tasks(started), fleet.tasks(tried)) == (
+        {"dev-0": "QUEUED"},
+        {"dev-0": ("QUEUED", "behind")},
+    )
+
+
+def test_a_trial_goes_before_what_waits_longer_and_who_has_not_started_makes_way_when_its_turn_comes(fleet):
+    first = fleet.batch("first", names=["dev-0"], multi_module=True, module="mcu")
+    older = fleet.batch("older", names=["dev-0"], conflict=WAIT)
+    tried = trial(fleet, ["dev-0"])
+    planned = fleet.batch("planned", names=["dev-0"], multi_module=True, start_at=NOW + HOUR)
+    assert [fleet.tasks(run_id)["dev-0"] for run_id in (first, older, tried, planned)] == [
+        "QUEUED", ("QUEUED", "behind"), ("QUEUED", "behind"), "QUEUED",
+    ]  # fmt: skip
+    fleet.end("dev-0", batch="first")
+    assert [fleet.tasks(run_id)["dev-0"] for run_id in (older, tried, planned)] == [
+        ("QUEUED", "behind"), "QUEUED", ("QUEUED", "behind"),
+    ]  # fmt: skip
+    fleet.end("dev-0", batch="trial")
+    assert [fleet.tasks(run_id)["dev-0"] for run_id in (older, planned)] == ["QUEUED", ("QUEUED", "behind")]
