@@ -218,13 +218,16 @@ def test_a_canceled_batch_with_nothing_left_never_starts(fleet):
     assert fleet.run(run_id).started_at is None
 
 
-def test_cancellations_come_before_creations(fleet):
-    older = fleet.batch("older")
+def test_cancellations_come_before_creations_also_of_older_batches(fleet):
+    older = fleet.batch("older", work=False)
     with fleet.database.writing() as connection:
-        newer = seed.batch(connection, "newer")
-        runs.cancel(connection, older, runs.Cancellation("git", lifecycle.UNFINISHED), NOW)
+        joblist.drop(connection, older, (joblist.Type.CREATE,))
+    newer = fleet.batch("newer")
+    with fleet.database.writing() as connection:
+        joblist.add(connection, older, joblist.Type.CREATE)
+        runs.cancel(connection, newer, runs.Cancellation("git", lifecycle.UNFINISHED), NOW)
     fleet.work()
-    assert fleet.tasks(newer) == dict.fromkeys(FLEET, "QUEUED")
+    assert fleet.tasks(older) == dict.fromkeys(FLEET, "QUEUED")
 
 
 def test_work_that_is_given_twice_starts_anew(fleet):
@@ -350,3 +353,45 @@ def test_a_trial_goes_before_what_waits_longer_and_who_has_not_started_makes_way
     ]  # fmt: skip
     fleet.end("dev-0", batch="trial")
     assert [fleet.tasks(run_id)["dev-0"] for run_id in (older, planned)] == ["QUEUED", ("QUEUED", "behind")]
+
+
+def said_of(fleet, run_id):
+    """What the log says of a trial as a whole."""
+    with fleet.database.reading() as connection:
+        mine = select(tables.event).where(tables.event.c.run_id == run_id, tables.event.c.task_id.is_(None))
+        found = connection.execute(mine.order_by(tables.event.c.id)).all()
+    assert {line.kind for line in found} == {"Package"}
+    return found[-1].message
+
+
+def test_a_test_device_that_is_left_out_as_a_downgrade_fails_the_trial(fleet):
+    fleet.says({"dev-0": "1.4.0", "dev-1": "9.0.0"})
+    run_id = trial(fleet, ["dev-0", "dev-1"])
+    assert verification(fleet) == "failed"
+    assert said_of(fleet, run_id) == "verification failed: 1 device left out (downgrade)"
+
+
+def test_a_trial_that_passes_says_with_how_many_devices(fleet):
+    fleet.says({"dev-0": "1.4.0"})
+    run_id = trial(fleet, ["dev-0", "dev-1"])
+    fleet.end("dev-1", lifecycle.Trigger.REPORTED_TARGET)
+    assert said_of(fleet, run_id) == "verified: 2 of 2 devices"
+
+
+def test_a_trial_that_fails_says_why(fleet):
+    run_id = trial(fleet, FLEET[:3])
+    fleet.end("dev-0", lifecycle.Trigger.REPORTED_TARGET)
+    fleet.end("dev-1", lifecycle.Trigger.UNFIT)
+    fleet.end("dev-2")
+    assert said_of(fleet, run_id) == "verification failed: 1 device canceled, 1 device unexpected-version"
+
+
+def test_a_trial_that_nobody_fits_says_so(fleet):
+    run_id = trial(fleet, ["dev-0"], source_versions=["1.3.0"])
+    assert said_of(fleet, run_id) == "verification failed: none of its devices fits"
+
+
+def test_who_cancels_a_trial_fails_it(fleet):
+    run_id = trial(fleet, ["dev-0"])
+    fleet.cancel(run_id, *lifecycle.UNFINISHED)
+    assert said_of(fleet, run_id) == "by git, 1 task ends: why; verification failed"
