@@ -168,12 +168,11 @@ def change(connection: Connection, run_id: int, changes: Changes, now: datetime)
 
 
 def scan(connection: Connection, run_ids: Iterable[int]) -> None:
-    """Those of some dynamic runs that have started look at the fleet; who waits for new reports doesn't."""
+    """Those of some dynamic runs that have started look at the fleet; for new reports, at whom they heard."""
     looking = select(_run.c.id).where(
         _run.c.id.in_(dialects.members(run_ids)),
         _run.c.phase == actual.Phase.IN_PROGRESS,
         _run.c.type == actual.RunType.DYNAMIC,
-        ~_run.c.new_reports_only,
     )
     for run_id in connection.execute(looking).scalars().all():
         joblist.add(connection, run_id, joblist.Type.SCAN)
@@ -240,7 +239,9 @@ def start_due(connection: Connection, now: datetime) -> bool:
     """
     verified = exists().where(_package.c.id == _run.c.package_id, _package.c.verification.in_(_OPENS))
     due = connection.execute(
-        select(_run.c.id, _run.c.batch, _run.c.revision_id, _run.c.type, _run.c.phase)
+        select(
+            _run.c.id, _run.c.batch, _run.c.revision_id, _run.c.type, _run.c.phase, _run.c.new_reports_only
+        )
         .where(_run.c.started_at.is_(None), or_(_planned(), _left_over()))
         .where(or_(_run.c.start_at.is_(None), _run.c.start_at <= now))
         .where(or_(_run.c.end_at.is_(None), _run.c.end_at > now), ~_run.c.schedule_ended)
@@ -257,7 +258,7 @@ def start_due(connection: Connection, now: datetime) -> bool:
     for run in due:
         if run.type != actual.RunType.DYNAMIC:
             joblist.add(connection, run.id, joblist.Type.START)
-    scan(connection, ids)
+    scan(connection, [run.id for run in due if not run.new_reports_only])
     events.append(connection, now, [_event(run, events.Type.STARTED, "its batch starts") for run in due])
     return True
 
