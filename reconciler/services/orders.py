@@ -183,11 +183,13 @@ def _confirmable(order: Order) -> operations.Run:
         UserError: it has not started, or its schedule has ended.
     """
     run = order.run()
-    if run.started_at is None:
-        raise errors.UserError(f"{order.subject} has not started: {_start(run, order.now)}")
     if run.schedule_ended or (run.end_at is not None and run.end_at <= order.now):
         ended = waiting.moment(run.end_at) if run.end_at is not None else "already"
-        raise errors.UserError(f"the schedule of {order.subject} ended {ended}")
+        raise errors.UserError(f"the schedule of {order.subject} ended {ended}: write a new Batch")
+    if run.phase is actual.Phase.COMPLETED and run.started_at is None:
+        raise errors.UserError(f"{order.subject} was over before it started: write a new Batch")
+    if run.started_at is None:
+        raise errors.UserError(f"{order.subject} has not started: {_start(run, order.now)}")
     return run
 
 

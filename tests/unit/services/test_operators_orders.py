@@ -182,6 +182,11 @@ def test_confirming_leaves_other_batches_and_other_tasks_alone(desk):
         ({"phase": "PLANNED", "started_at": None}, "it is starting"),
         ({"end_at": NOW}, "the schedule of batch eu-to-1.4.0 ended 2026-11-01 12:00:00Z"),
         ({"schedule_ended": True}, "the schedule of batch eu-to-1.4.0 ended already"),
+        (
+            {"phase": "COMPLETED", "started_at": None, "end_at": NOW},
+            "the schedule of batch eu-to-1.4.0 ended",
+        ),
+        ({"phase": "COMPLETED", "started_at": None}, "batch eu-to-1.4.0 was over before it started"),
     ],
 )
 @pytest.mark.parametrize("which", [{"devices": ["dev-1"]}, {"tasks": True}])
