@@ -12,7 +12,7 @@ from typing import Any
 
 from reconciler.domain import downloads, resources
 from reconciler.domain.actions import Action, Look, Reason, Verb, Verdict
-from reconciler.domain.actual import Stored
+from reconciler.domain.actual import Phase, Stored
 from reconciler.domain.desired import Key
 from reconciler.domain.resources import Batch, Kind
 
@@ -122,12 +122,25 @@ def starts_at(schedule: resources.Schedule | None, now: datetime, shortest: time
 def warnings(action: Action, look: Look) -> Iterator[str]:
     """What to say of an action that is carried out all the same."""
     resource = action.declaration.resource if action.declaration is not None else None
-    if not isinstance(resource, Batch) or resource.spec.schedule is None:
+    if not isinstance(resource, Batch):
+        return
+    if action.starts_run:
+        yield from _about_members(resource.spec.target.group, look)
+    if resource.spec.schedule is None:
         return
     if action.starts_run:
         yield from _about_start(resource.spec.schedule, look)
     elif action.verb is Verb.CHANGE and "schedule.end" in action.changed:
         yield from _about_end(resource.spec.schedule, look.actual.objects[action.key], look.actual.now)
+
+
+def _about_members(group: str | None, look: Look) -> Iterator[str]:
+    """A static group may name devices that do not exist (yet): its batches go on without them."""
+    names = look.actual.unknown_devices.get(Key(Kind.DEVICE_GROUP, group or ""), ())
+    if names:
+        few = ", ".join(names[:_LISTED]) + (", …" if len(names) > _LISTED else "")
+        are = "is no device" if len(names) == 1 else "are no devices"
+        yield f"{len(names):,} of its group's names {are}, and skipped: {few}"
 
 
 def _about_start(schedule: resources.Schedule, look: Look) -> Iterator[str]:
@@ -143,7 +156,11 @@ def _about_start(schedule: resources.Schedule, look: Look) -> Iterator[str]:
 def _about_end(schedule: resources.Schedule, stored: Stored, now: datetime) -> Iterator[str]:
     was: dict[str, Any] = (stored.spec or {}).get("schedule", {})
     before = datetime.fromisoformat(was["end"]) if "end" in was else None
-    if stored.run is None or not stored.run.goes_on:
+    if stored.run is None:
+        return
+    if stored.run.phase is Phase.COMPLETED and (schedule.end is None or schedule.end > now):
+        yield "it has ended, and creates no task: write a new Batch"
+    if not stored.run.goes_on:
         return
     if before is not None and before <= now:
         yield f"its schedule had ended {_at(before)} already: what was cancelled then stays so"

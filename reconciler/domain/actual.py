@@ -68,6 +68,8 @@ class Run:
     """How many of its tasks have not ended, by status."""
     type: RunType = RunType.STATIC
     canceled_by: str | None = None
+    started: bool = True
+    """False while its start has not come, also when it was cancelled before."""
 
     @property
     def goes_on(self) -> bool:

@@ -57,22 +57,23 @@ def _mass_cancel(actions: Sequence[Action], verdicts: Sequence[Verdict], look: L
     """
     del verdicts
     desired, actual, policy = look.desired, look.actual, look.policy
-    cancels = [action for action in actions if action.cancels_run and action.key.kind is Kind.BATCH]
-    running = sum(
-        key.kind is Kind.BATCH and stored.run is not None and stored.run.goes_on
+    running = {
+        key
         for key, stored in actual.objects.items()
-    )
+        if key.kind is Kind.BATCH and stored.run is not None and stored.run.goes_on
+    }
+    cancels = [action for action in actions if action.cancels_run and action.key in running]
     emptied = (
         not desired.declarations and not desired.broken and any(s.in_force for s in actual.objects.values())
     )
-    many = len(cancels) >= policy.mass_cancel_least and len(cancels) > policy.mass_cancel_share * running
+    many = len(cancels) >= policy.mass_cancel_least and len(cancels) > policy.mass_cancel_share * len(running)
     if not (emptied or many or actual.foreign) or actual.confirmed_cancels == len(cancels):
         return []
     removals = [action for action in actions if action.verb is Verb.REMOVE]
     affected = removals * (emptied or actual.foreign) + cancels
     message = (
         f"this commit {'is of another repository or ref: it ' * actual.foreign}"
-        f"cancels {len(cancels)} of {running} running batches"
+        f"cancels {len(cancels)} of {len(running)} running batches"
         f"{' and leaves nothing declared' * emptied}: confirm with `reconciler confirm --cancel {len(cancels)}` "
         f"or a commit trailer `Confirm-Cancel: {len(cancels)}`"
     )

@@ -46,7 +46,7 @@ def diff(desired: DesiredState, actual: ActualState, policy: Policy) -> Plan:
 def statuses_on_cancel(scopes: Iterable[str], run: Run) -> tuple[lifecycle.Status, ...]:
     """The statuses of the tasks that end when a batch's run is cancelled by its `onCancel` (platform rules §6)."""
     listed = {CancelScope(scope) for scope in scopes}
-    not_started = run.type is RunType.STATIC and run.phase is Phase.PLANNED
+    not_started = run.type is RunType.STATIC and not run.started
     if not_started and CancelScope.SCHEDULED in listed:
         return lifecycle.UNFINISHED
     return tuple(status for scope, status in _SCOPES.items() if scope in listed)
@@ -99,7 +99,8 @@ def _new(declaration: Declaration, stored: Stored | None, actual: ActualState) -
 
 def _new_batch(create: Action, batch: resources.Batch, stored: Stored | None) -> Action:
     if batch.spec.state is State.CANCELED:
-        return dataclasses.replace(create, why="new in Git, cancelled from the start")
+        stopped = dataclasses.replace(create, why="new in Git, cancelled from the start")
+        return _ends_more(stopped, batch, stored)
     if stored is not None and stored.run is not None:
         return _again(create, stored, stored.run)
     return dataclasses.replace(create, starts_run=True)
@@ -167,18 +168,35 @@ def _cancel(
 def _lives_on(change: Action, batch: resources.Batch, stored: Stored) -> Action:
     """What a change means for a batch's life: active again, or changed after it was cancelled by hand."""
     if batch.spec.state is not State.ACTIVE:
-        return change
+        return _ends_more(change, batch, stored)
     again = dataclasses.replace(change, why="active again") if "state" in change.changed else change
     if stored.run is None:
         return dataclasses.replace(again, starts_run=True)
     if stored.run.phase is Phase.CANCELED:
         by_hand = "changed in Git after it was cancelled by hand: a new run"
-        return _another_run(
+        another = _another_run(
             stored.run, again if again is not change else dataclasses.replace(change, why=by_hand)
         )
+        return _ends_more(another, batch, stored)
     if stored.run.phase is Phase.COMPLETED and again is not change:
         return dataclasses.replace(again, why="active again; its run had ended by itself and stays ended")
     return change
+
+
+def _ends_more(action: Action, batch: resources.Batch, stored: Stored | None) -> Action:
+    """Tasks of a cancelled run that are still on their way end, too, where `onCancel` lists them only now."""
+    run = stored.run if stored is not None else None
+    if stored is None or run is None or run.phase is not Phase.CANCELED:
+        return action
+    before = statuses_on_cancel((stored.spec or {}).get("onCancel", resources.DEFAULT_ON_CANCEL), run)
+    listed = statuses_on_cancel(batch.spec.on_cancel, run)
+    more = tuple(status for status in listed if status not in before and run.unfinished.get(status))
+    if not more:
+        return action
+    if not action.starts_run:
+        why = f"onCancel lists more: {action.why}"
+        action = dataclasses.replace(action, verb=Verb.CANCEL, why=why)
+    return dataclasses.replace(action, cancels_run=True, statuses=more)
 
 
 def _broken(look: Look) -> Iterable[Verdict]:

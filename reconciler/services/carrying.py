@@ -157,7 +157,7 @@ class Carrier:
             new = beginning.batch(resource, fitting, where, whom)
             new = beginning.scheduled(new, spec.schedule, self._limits, self._now)
             runs.create(self._connection, new, self._now)
-        elif action.verb is Verb.CHANGE and action.key in self._runs:
+        elif action.changed and action.key in self._runs:
             changes = beginning.changes(spec, fitting)
             runs.change(self._connection, self._runs[action.key].id, changes, self._now)
 

@@ -43,7 +43,7 @@ def read(
 
 
 Unknown = Mapping[Key, tuple[str, ...]]
-"""By batch or package: names in its list that no device has."""
+"""By batch or package, and by static group that a batch starts for: names in its list that no device has."""
 
 
 def state(connection: Connection, commit: Commit, unknown: Unknown, now: datetime) -> actual.ActualState:
@@ -81,12 +81,16 @@ def make_plan(connection: Connection, commit: Commit, policy: plan.Policy, now: 
 def _unknown_devices(
     connection: Connection, commit: Commit, known: Mapping[Key, actual.Stored], allowed: limits.Limits
 ) -> Iterator[tuple[Key, tuple[str, ...]]]:
-    """Compares the device lists of batches and trials that may start a run, and that mind."""
+    """Compares the device lists of batches and trials that may start a run, where that matters to anybody."""
     for key, declaration in commit.desired.declarations.items():
-        if _minds(declaration) and _may_start(declaration, known.get(key)):
-            missing = _unknown(connection, commit, declaration, allowed)
+        if not _may_start(declaration, known.get(key)):
+            continue
+        listing = declaration if _minds(declaration) else _group_of(commit, declaration)
+        if listing is not None:
+            product = product_of(commit, declaration)
+            missing = _unknown(connection, commit, listing, product, allowed)
             if missing:
-                yield key, tuple(_placed(commit, declaration, missing, allowed))
+                yield listing.key, tuple(_placed(commit, listing, missing, allowed))
 
 
 def _minds(declaration: Declaration) -> bool:
@@ -98,6 +102,15 @@ def _minds(declaration: Declaration) -> bool:
     return isinstance(resource, resources.Package) and lists.are_in(declaration)
 
 
+def _group_of(commit: Commit, declaration: Declaration) -> Declaration | None:
+    """The static group that a batch is for; it doesn't mind, and says so."""
+    resource = declaration.resource
+    if not isinstance(resource, resources.Batch) or resource.spec.target.group is None:
+        return None
+    group = commit.desired.declarations.get(Key(Kind.DEVICE_GROUP, resource.spec.target.group))
+    return group if group is not None and lists.are_in(group) else None
+
+
 def _may_start(declaration: Declaration, stored: actual.Stored | None) -> bool:
     if stored is None or not stored.in_force:
         return True
@@ -107,10 +120,13 @@ def _may_start(declaration: Declaration, stored: actual.Stored | None) -> bool:
 
 
 def _unknown(
-    connection: Connection, commit: Commit, declaration: Declaration, allowed: limits.Limits
+    connection: Connection,
+    commit: Commit,
+    declaration: Declaration,
+    product_name: str,
+    allowed: limits.Limits,
 ) -> Mapping[str, None]:
-    """Names that neither a device has nor an inventory of the same commit declares."""
-    product_name = product_of(commit, declaration)
+    """Names that neither a device of the product has nor an inventory of the same commit declares."""
     product_id = products.product_id(connection, product_name)
     missing = dict.fromkeys(
         lists.absent(connection, product_id, lists.names(commit.files, declaration, allowed))

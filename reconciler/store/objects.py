@@ -130,6 +130,7 @@ def _of(row: Row[Any], counted: Mapping[lifecycle.Status, int]) -> actual.Run:
         unfinished=counts.unfinished(counted),
         type=actual.RunType(row.type),
         canceled_by=row.canceled_by,
+        started=row.started_at is not None,
     )
 
 

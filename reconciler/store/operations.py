@@ -79,7 +79,10 @@ class Run:
     @property
     def life(self) -> actual.Run:
         """The same, as plans see it."""
-        return actual.Run(self.id, self.number, self.phase, self.package, self.product, type=self.type)
+        started = self.started_at is not None
+        return actual.Run(
+            self.id, self.number, self.phase, self.package, self.product, type=self.type, started=started
+        )
 
 
 def find(connection: Connection, kind: resources.Kind, name: str) -> Run | None:

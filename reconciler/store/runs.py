@@ -190,16 +190,19 @@ class Cancellation:
 def cancel(connection: Connection, run_id: int, cancellation: Cancellation, now: datetime) -> int:
     """Cancels a run: it makes no more tasks, those in the given statuses end, the others go on.
 
-    A job ends them, and until it has, the run pushes nothing. Returns the number of tasks that are to end.
+    A job ends them, and until it has, the run pushes nothing. Of one that was cancelled before, more tasks end; by whom
+    it was stays. Returns the number of tasks that are to end.
     """
     run = connection.execute(
-        update(_run)
-        .where(_run.c.id == run_id, _run.c.phase.in_(_UNENDED))
-        .values(phase=actual.Phase.CANCELED, canceled_by=cancellation.by, ended_at=now)
-        .returning(_run.c.id, _run.c.batch, _run.c.revision_id, _run.c.type, _run.c.package_id)
+        select(
+            _run.c.id, _run.c.batch, _run.c.revision_id, _run.c.type, _run.c.package_id, _run.c.phase
+        ).where(_run.c.id == run_id, _run.c.phase != actual.Phase.COMPLETED)
     ).first()
     if run is None:
         return 0
+    if run.phase != actual.Phase.CANCELED:
+        values = {"phase": actual.Phase.CANCELED, "canceled_by": cancellation.by, "ended_at": now}
+        connection.execute(update(_run).where(_run.c.id == run_id).values(**values))
     joblist.drop(connection, run_id, (joblist.Type.CREATE, joblist.Type.SCAN))
     unfinished = counts.read(connection, [run_id]).get(run_id, {})
     total = sum(unfinished.get(status, 0) for status in cancellation.statuses)

@@ -80,7 +80,8 @@ def desired(*declarations, broken=(), broken_paths=()):
 def run(phase=Phase.IN_PROGRESS, *, by_git=True, kind=RunType.STATIC, package="lamp-2", **unfinished):
     counts = {Status(status): count for status, count in unfinished.items()}
     canceled_by = ("git" if by_git else "ann") if phase is Phase.CANCELED else None
-    return Run(7, 1, phase, package, "lamp", counts, type=kind, canceled_by=canceled_by)
+    started = phase is not Phase.PLANNED
+    return Run(7, 1, phase, package, "lamp", counts, type=kind, canceled_by=canceled_by, started=started)
 
 
 def trial(phase=Phase.IN_PROGRESS, verdict=Verification.VERIFYING, **more):

@@ -138,12 +138,19 @@ def test_the_end_of_a_schedule_can_move_and_what_that_can_not_undo_is_said(befor
     assert not warning or action.warnings[0].startswith(warning)
 
 
-@pytest.mark.parametrize("life", [None, run(Phase.COMPLETED)])
+@pytest.mark.parametrize("life", [None, run(Phase.CANCELED)])
 def test_the_end_of_a_batch_that_does_not_run_is_its_own_matter(life):
-    state = "Active" if life else "Canceled"
-    old, new = (batch(schedule=at(-3 * HOUR, end), state=state) for end in (-HOUR, 2 * HOUR))
+    old, new = (batch(schedule=at(-3 * HOUR, end), state="Canceled") for end in (-HOUR, 2 * HOUR))
     (action,) = diff(desired(*fleet(new)), actual(*fleet(old), state={BATCH: {"run": life}})).actions
     assert action.warnings == ()
+
+
+@pytest.mark.parametrize(("after", "warned"), [(2 * HOUR, True), (None, True), (-MINUTE, False)])
+def test_an_end_that_is_put_off_does_not_bring_back_a_batch_that_is_over(after, warned):
+    old, new = (batch(schedule=at(-3 * HOUR, end)) for end in (-HOUR, after))
+    over = {BATCH: {"run": run(Phase.COMPLETED)}}
+    (action,) = diff(desired(*fleet(new)), actual(*fleet(old), state=over)).actions
+    assert action.warnings == ("it has ended, and creates no task: write a new Batch",) * warned
 
 
 # --- what is planned, and cancelled ---
@@ -179,6 +186,40 @@ def test_batches_that_are_planned_count_as_running_for_the_guard():
     assert set(said(diff(desired(*base()), actual(*fleet(*many), state=state)))[1].values()) == {
         Reason.MASS_CANCEL
     }
+
+
+def test_tasks_of_a_cancelled_batch_end_where_on_cancel_lists_them_only_now():
+    old = batch(state="Canceled", onCancel=["Queued"])
+    new = batch(state="Canceled", onCancel=["Queued", "Notified", "InProgress"])
+    have = actual(*fleet(old), state={BATCH: {"run": run(Phase.CANCELED, QUEUED=1, NOTIFIED=2)}})
+    (action,) = diff(desired(*fleet(new)), have).actions
+    assert (action.verb, action.cancels_run, action.statuses) == ("cancel", True, (Status.NOTIFIED,))
+    assert (action.why, action.changed) == ("onCancel lists more: changed in Git", ("onCancel",))
+    assert diff(desired(*fleet(new)), actual(*fleet(new), state={BATCH: {"run": run()}})) == plan.Plan()
+    drained = actual(*fleet(old), state={BATCH: {"run": run(Phase.CANCELED)}})
+    assert said(diff(desired(*fleet(new)), drained)) == (["change all"], {})
+
+
+def test_the_old_tasks_end_too_when_a_batch_is_asked_for_again_with_a_wider_on_cancel():
+    old, new = batch(onCancel=["Queued"]), batch(onCancel=["Notified"])
+    have = actual(*fleet(old), state={BATCH: {"run": run(Phase.CANCELED, by_git=False, NOTIFIED=2)}})
+    (action,) = diff(desired(*fleet(new)), have).actions
+    assert (action.verb, action.starts_run) == ("change", True)
+    assert (action.cancels_run, action.statuses) == (True, (Status.NOTIFIED,))
+
+
+def test_a_deleted_batch_comes_back_to_end_what_was_left_of_it():
+    new = batch(state="Canceled", onCancel=["Notified"])
+    gone = {"removed": True, "run": run(Phase.CANCELED, NOTIFIED=2)}
+    (action,) = diff(desired(*fleet(new)), actual(*fleet(batch()), state={BATCH: gone})).actions
+    assert (action.verb, action.statuses) == ("cancel", (Status.NOTIFIED,))
+
+
+def test_what_is_left_of_a_batch_that_never_started_is_scheduled_still():
+    old, new = (batch(state="Canceled", onCancel=scopes) for scopes in ([], ["Scheduled"]))
+    left = dataclasses.replace(run(Phase.CANCELED, CONFIRM=1, QUEUED=2), started=False)
+    (action,) = diff(desired(*fleet(new)), actual(*fleet(old), state={BATCH: {"run": left}})).actions
+    assert action.statuses == (Status.CONFIRM, Status.QUEUED)
 
 
 # --- ways to download ---
@@ -264,6 +305,28 @@ def test_no_batch_begins_for_a_group_that_git_does_not_hold(state):
     assert "create all" not in said(planned)[0]
     stopped = batch(target={"group": "beta"}, state="Canceled")
     assert "create all" in said(diff(desired(*fleet(stopped)), have))[0]
+
+
+@pytest.mark.parametrize(
+    ("count", "warning"),
+    [
+        (0, None),
+        (1, "1 of its group's names is no device, and skipped: x0"),
+        (2, "2 of its group's names are no devices, and skipped: x0, x1"),
+        (
+            1200,
+            "1,200 of its group's names are no devices, and skipped: x0, x1, x2, x3, x4, x5, x6, x7, x8, x9, …",
+        ),
+    ],
+)
+def test_a_batch_that_begins_for_a_group_says_which_of_its_names_are_no_devices(count, warning):
+    one = batch(target={"group": "beta"})
+    have = actual(*base(), group(), unknown_devices={GROUP: tuple(f"x{number}" for number in range(count))})
+    (action,) = diff(desired(*fleet(one), group()), have).actions
+    assert action.warnings == ((warning,) if warning else ())
+    goes_on = dataclasses.replace(actual(*fleet(one), group()), unknown_devices={GROUP: ("x0",)})
+    changed = batch(target={"group": "beta"}, timeout="5m")
+    assert diff(desired(*fleet(changed), group()), goes_on).actions[0].warnings == ()
 
 
 def test_no_batch_begins_for_a_group_that_is_not_as_git_says():

@@ -243,6 +243,25 @@ async def test_a_batch_that_has_not_started_ends_whole_when_it_is_cancelled(rig)
     assert [rig.status(name) for name in (ONE, TWO)] == ["CANCELED canceled"] * 2
 
 
+async def test_a_wider_on_cancel_ends_what_is_left_of_a_cancelled_batch(rig):
+    await rig.commit(base(ONE, TWO), batch(onCancel=[]))
+    await rig.commit(base(ONE, TWO), batch(onCancel=[], state="Canceled"))
+    assert rig.status(ONE) == "QUEUED"
+    wider = base(ONE, TWO), batch(onCancel=["Queued"], state="Canceled", timeout="7m")
+    applied = await rig.commit(*wider)
+    assert [action.verb for action in applied.plan.actions] == ["cancel"]
+    assert [rig.status(name) for name in (ONE, TWO)] == ["CANCELED canceled"] * 2
+    assert (rig.run().phase, rig.run().canceled_by, rig.run().timeout) == ("CANCELED", "git", 7 * MINUTE)
+    assert plan_of(rig, *wider).actions == ()
+
+
+async def test_who_cancelled_a_batch_stays_when_git_ends_more_of_it(rig):
+    await rig.commit(base(ONE), batch(onCancel=[]))
+    assert (await rig.order("cancel", batch="all")).ok
+    await rig.commit(base(ONE), batch(onCancel=["Queued"], state="Canceled"))
+    assert (rig.status(ONE), rig.run().canceled_by) == ("CANCELED canceled", "alice")
+
+
 async def test_a_new_life_begins_while_the_last_one_drains_and_its_package_stays(rig):
     await rig.commit(base(ONE, TWO), batch(onCancel=[]))
     await rig.commit(base(ONE, TWO))
@@ -276,6 +295,18 @@ async def test_a_static_group_s_list_is_the_batch_s_own_from_its_acceptance_on(r
         batch(target={"group": "beta"}),
     )
     assert (rig.status(THREE, "next"), rig.run("next").roster_id != kept) == ("QUEUED", True)
+
+
+async def test_names_of_a_static_group_that_are_no_devices_are_told_with_their_lines(rig):
+    listed = group(devicesFrom={"file": "beta.csv"}) | {"beta.csv": b"name\ndev-1\nnobody\n"}
+    planned = plan_of(rig, base(ONE), listed, batch(target={"group": "beta"}))
+    assert planned.actions[-1].warnings == (
+        "1 of its group's names is no device, and skipped: nobody (beta.csv:3)",
+    )
+    await rig.commit(base(ONE), listed, batch(target={"group": "beta"}))
+    assert rig.status(ONE) == "QUEUED"
+    inline = plan_of(rig, base(ONE), group(devices=[ONE]), batch("next", target={"group": "beta"}))
+    assert inline.actions[-1].warnings == ()
 
 
 async def test_a_group_and_a_batch_share_a_list_and_an_inventory_has_its_own(rig):

@@ -193,6 +193,8 @@ def test_a_cancellation_ends_the_statuses_that_it_names_and_says_how_many(fleet)
         "dev-0": canceled, "dev-1": "NOTIFIED", "dev-2": canceled, "dev-3": canceled,
     }  # fmt: skip
     assert fleet.run(run_id).phase == "CANCELED"
+    assert fleet.cancel(run_id, Status.NOTIFIED) == 1
+    assert fleet.tasks(run_id)["dev-1"] == canceled
     assert fleet.cancel(run_id, Status.NOTIFIED) == 0
 
 
