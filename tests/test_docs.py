@@ -9,6 +9,8 @@ import types
 
 import pytest
 
+from reconciler.domain import actions, conditions
+
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = sorted(
     [ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*/README.md")]
@@ -48,12 +50,22 @@ def test_every_example_explains_itself() -> None:
     assert [folder.name for folder in folders if not (folder / "README.md").exists()] == []
 
 
-def test_every_reason_of_a_condition_is_documented() -> None:
+def _condition_reasons() -> set[str]:
     source = (ROOT / "reconciler" / "domain" / "conditions.py").read_text(encoding="utf-8")
+    words = r'(?:, |= |else |return |\(|^ {8,12})"([A-Z][A-Za-z]+)"(?=[,) ]|$)'
+    return set(re.findall(words, source, re.MULTILINE))
+
+
+def test_the_operator_is_told_what_to_do_about_every_reason() -> None:
+    text = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
+    assert {reason for reason in actions.Reason if f"`{reason}`" not in text} == set()
+    well = {*conditions.Sync, *conditions.Health, "Applied", "Completed", "Canceled", "NotStalled", "NotSuspended", "NotRequired", "Verified"}
+    assert {word for word in _condition_reasons() - well if f"`{word}`" not in text} == set()
+
+
+def test_every_reason_of_a_condition_is_documented() -> None:
     text = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
-    said = set(
-        re.findall(r'(?:, |= |else |return |\(|^ {8,12})"([A-Z][A-Za-z]+)"(?=[,) ]|$)', source, re.MULTILINE)
-    )
+    said = _condition_reasons()
     assert {
         "NotStalled",
         "CanceledByOperator",
