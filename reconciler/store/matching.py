@@ -253,7 +253,7 @@ def _members(
         .join(_device, _device.c.id == _member.c.device_id)
         .outerjoin(_version, _reported)
         .where(_run.c.id.in_(dialects.members(by_group)), _run.c.product_id == _device.c.product_id)
-        .where(who, _member.c.present, ~exists().where(_mine, done))
+        .where(who, _member.c.present, _device.c.state != "removed", ~exists().where(_mine, done))
         .where(true() if which is None else which)
     )
     return [

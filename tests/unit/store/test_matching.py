@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+import seed
 from fleet import FLEET, KEEP, OVERWRITE, PRESENCE, WAIT, Fleet
 from seed import NOW
 
 from reconciler.domain import lifecycle
 from reconciler.domain.lifecycle import Status, Trigger
-from reconciler.store import devices, matching, runs
+from reconciler.store import devices, matching, products, runs, tables
 
 MINUTE = timedelta(minutes=1)
 
@@ -225,6 +226,30 @@ def test_who_left_and_comes_back_is_matched_again_only_after_a_failure(fleet, tr
     assert len(fleet.history(run_id)["dev-0"]) == 1 + again
 
 
+def test_a_group_batch_leaves_out_a_member_that_was_removed(fleet):
+    tagged(fleet, dev_0="beta", dev_1="beta")
+    group = fleet.group(matchTags={"ring": "beta"})
+    with fleet.database.writing() as connection:
+        connection.execute(
+            tables.device.update().where(tables.device.c.name == "dev-0").values(state="removed")
+        )
+    run_id = fleet.dynamic(group_id=group)
+    fleet.says({"dev-0": "1.3.0"})
+    assert fleet.tasks(run_id) == {"dev-1": "QUEUED"}
+
+
+def test_members_whose_inventory_is_back_join_again(fleet):
+    tagged(fleet, dev_0="beta")
+    group = fleet.group(matchTags={"ring": "beta"})
+    run_id = fleet.dynamic(group_id=group)
+    fleet.end("dev-0", Trigger.UNFIT)
+    with fleet.database.writing() as connection:
+        products.remove(connection, seed.declare(connection, "DeviceInventory", "all"))
+    tagged(fleet, dev_0="beta")
+    assert fleet.members(group) == {"dev-0": 2}
+    assert fleet.history(run_id) == {"dev-0": [("FAILED", "unexpected-version"), "QUEUED"]}
+
+
 def test_leaving_the_group_touches_no_task(fleet):
     tagged(fleet, dev_0="beta")
     run_id = fleet.dynamic(group_id=fleet.group(matchTags={"ring": "beta"}))
@@ -301,8 +326,6 @@ def test_a_changed_selector_makes_the_groups_batches_look_again(fleet):
 
 
 def test_a_group_over_all_products_gives_a_batch_only_devices_of_its_own(fleet):
-    import seed
-
     with fleet.database.writing() as connection:
         seed.product(connection, "other", "otherKey")
         seed.inventory(connection, ["other-1"], name="others", product_name="other")
@@ -335,8 +358,6 @@ def test_matching_rings_for_nobody_where_there_is_no_dynamic_batch(fleet):
 
 
 def test_matches_of_who_is_there_are_due_at_once(fleet):
-    import seed
-
     fleet.come(["dev-0"])
     fleet.dynamic()
     fleet.says({"dev-0": "1.3.0"})
