@@ -24,7 +24,7 @@ _job, _run, _task = tables.job, tables.run, tables.task
 CHUNK = 2_000
 """Devices or tasks a transaction: what others wait for the writer at most (engine §3)."""
 
-_FIRST = {Type.CANCEL: 0, Type.END: 1, Type.START: 2}
+_FIRST = {Type.CANCEL: 0, Type.END: 1, Type.START: 2, Type.SCAN: 4}
 """In one commit, cancellations come before creations (platform rules §4); those go by the runs' acceptance."""
 
 
@@ -52,11 +52,15 @@ def _next(connection: Connection) -> Row[*tuple[Any, ...]] | None:
     waiting = select(tables.inventory.c.product_id).where(tables.inventory.c.cursor.is_not(None))
     creates = _job.c.type == Type.CREATE
     urgency = case({str(type_): place for type_, place in _FIRST.items()}, value=_job.c.type, else_=3)
+    scans = (
+        _job.c.type == Type.SCAN
+    )  # after what was accepted with a list; the newest batch matches first (rules §4)
+    turn = case((scans, -_job.c.run_id), else_=_job.c.run_id)
     query = (
         select(_job)
         .join(_run, _run.c.id == _job.c.run_id)
         .where(or_(~creates, _run.c.product_id.not_in(waiting)))
-        .order_by(urgency, _job.c.run_id, _job.c.id)
+        .order_by(urgency, turn, _job.c.id)
         .limit(1)
     )
     return connection.execute(query).first()

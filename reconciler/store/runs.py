@@ -214,6 +214,7 @@ def cancel(connection: Connection, run_id: int, cancellation: Cancellation, now:
     if run.type == actual.RunType.VERIFY:
         _judge_package(connection, run.package_id, actual.Verification.FAILED)
     message = f"by {cancellation.by}, {total} {'task ends' if total == 1 else 'tasks end'}{why}"
+    message += "; verification failed" * (run.type == actual.RunType.VERIFY)
     events.append(connection, now, [_event(run, events.Type.CANCELED, message)])
     return total
 
@@ -322,26 +323,41 @@ def finish(connection: Connection, run_ids: Iterable[int], now: datetime) -> Non
         .values(phase=actual.Phase.COMPLETED, ended_at=now)
         .returning(_run.c.id, _run.c.batch, _run.c.revision_id, _run.c.type, _run.c.package_id)
     ).all()
-    events.append(
-        connection, now, [_event(run, events.Type.COMPLETED, "all tasks have ended") for run in completed]
-    )
     trials = [run for run in completed if run.type == actual.RunType.VERIFY]
-    for run in trials:
-        _judge_package(connection, run.package_id, _result(connection, run.id))
+    said = {run.id: _result(connection, run) for run in trials}
+    lines = [
+        _event(run, events.Type.COMPLETED, said.get(run.id, "all tasks have ended")) for run in completed
+    ]
+    events.append(connection, now, lines)
     if trials:
         start_due(connection, now)
 
 
-def _result(connection: Connection, run_id: int) -> actual.Verification:
-    """Verified when every test device got there, or was there already, and there was one at all."""
-    counted = counts.read(connection, [run_id]).get(run_id, {})
-    done = counted.get(lifecycle.Status.SUCCEEDED, 0)
-    there = select(func.count()).where(
-        tables.left_out.c.run_id == run_id, tables.left_out.c.reason == targeting.LeftOut.ALREADY
-    )
-    if sum(counted.values()) == done and done + connection.execute(there).scalar_one():
-        return actual.Verification.VERIFIED
-    return actual.Verification.FAILED
+def _result(connection: Connection, run: Row[*tuple[Any, ...]]) -> str:
+    """Judges a trial: verified when every test device got there, or was there already, and there was one at all.
+
+    Who is above the target did not get there; who is on another source version is not asked. Returns it in words.
+    """
+    left = select(tables.left_out.c.reason, func.count()).where(tables.left_out.c.run_id == run.id)
+    out: dict[str, int] = dict(connection.execute(left.group_by(tables.left_out.c.reason)).tuples().all())
+    there, above = out.get(targeting.LeftOut.ALREADY, 0), out.get(targeting.LeftOut.DOWNGRADE, 0)
+    places = select(_count.c.status, _count.c.reason, _count.c.count).where(_count.c.run_id == run.id)
+    counted = {(status, reason): count for status, reason, count in connection.execute(places) if count}
+    done = there + counted.pop((lifecycle.Status.SUCCEEDED, ""), 0)
+    bad = [
+        f"{_devices(count)} {reason}"
+        for (_, reason), count in sorted(counted.items(), key=lambda at: at[0][1])
+    ]
+    bad += [f"{_devices(above)} left out (downgrade)"] * bool(above)
+    if done and not bad:
+        _judge_package(connection, run.package_id, actual.Verification.VERIFIED)
+        return f"verified: {done} of {_devices(done)}"
+    _judge_package(connection, run.package_id, actual.Verification.FAILED)
+    return f"verification failed: {', '.join(bad) or 'none of its devices fits'}"
+
+
+def _devices(count: int) -> str:
+    return f"{count} device{'s' * (count != 1)}"
 
 
 def reopen(connection: Connection, run_id: int) -> None:

@@ -27,7 +27,7 @@ from sqlalchemy import (
     tuple_,
 )
 
-from reconciler.domain import targeting
+from reconciler.domain import actual, targeting
 from reconciler.domain.lifecycle import Entry
 from reconciler.store import creation, devices, events, joblist, packed, recheck, tables
 
@@ -225,7 +225,7 @@ def _event(run: Run, made: Mapping[Entry, int], left: int) -> events.Event:
     message += f", {made.get(Entry.CONFLICT, 0)} failed at once as conflict, {left} device{'s' * (left != 1)} left out"
     return events.Event(
         type=events.Type.MATERIALIZED,
-        kind="Batch",
+        kind="Package" if run.type == actual.RunType.VERIFY else "Batch",
         name=run.batch,
         run_id=run.id,
         revision_id=run.revision_id,

@@ -144,6 +144,8 @@ def _try_out(fleet, package):
     old = fleet.trials.pop(package.name, None)
     if old is not None and old.running:
         fleet.cancel_run(old, whole=True)
+        for device in fleet.devices.values():  # who waited longer comes before the new trial
+            queueing.promote(fleet, device)
     trial = package.verification
     if trial is None:
         return

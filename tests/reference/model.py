@@ -63,7 +63,7 @@ class Fleet:
         if run.running:
             return "verifying"
         tasks = self.tasks_in(run)
-        well = all(task.status == SUCCEEDED for task in tasks)
+        well = all(task.status == SUCCEEDED for task in tasks) and "downgrade" not in run.left_out.values()
         return "verified" if well and len(tasks) + run.already_there > 0 else "failed"
 
     def holder(self, device, module):

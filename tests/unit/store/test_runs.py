@@ -397,3 +397,21 @@ def test_who_cancels_a_trial_fails_it(fleet):
     run_id = trial(fleet, ["dev-0"])
     fleet.cancel(run_id, *lifecycle.UNFINISHED)
     assert said_of(fleet, run_id) == "by git, 1 task ends: why; verification failed"
+
+
+# ------------------------------------------------------------------------------------------------ order
+
+
+def test_of_the_looks_at_the_fleet_the_newest_batchs_is_first_and_lists_go_in_their_order(fleet):
+    older, newer = (
+        fleet.batch("a", work=False, names=["dev-0"]),
+        fleet.batch("b", work=False, names=["dev-0"]),
+    )
+    group = fleet.group()
+    assert (fleet.tasks(older), fleet.tasks(newer)) == (
+        {"dev-0": "QUEUED"},
+        {"dev-0": ("FAILED", "conflict")},
+    )
+    looks = [fleet.dynamic(name, group_id=group, work=False) for name in ("c", "d")]
+    fleet.work()
+    assert [fleet.tasks(run_id)["dev-1"] for run_id in looks] == [("FAILED", "conflict"), "QUEUED"]
