@@ -72,7 +72,7 @@ def put(connection: Connection, new: NewGroup, presence: devices.Presence | None
     connection.execute(statement.on_conflict_do_update(index_elements=["object_id"], set_=values))
     group = connection.execute(select(_group).where(_group.c.object_id == new.object_id)).one()
     if before is None or any(getattr(before, name) != value for name, value in values.items()):
-        _refresh(connection, group, true())
+        _refresh(connection, group)
         concerned = select(tables.run.c.id).where(tables.run.c.group_id == group.id)
         runs.scan(connection, connection.execute(concerned).scalars().all())
     return int(group.id)
@@ -96,11 +96,11 @@ def leave(connection: Connection, gone: Select[tuple[int]]) -> None:
 
 def arrived(connection: Connection, device_ids: Iterable[int]) -> None:
     """Devices are new, or their tags changed: which groups they are in."""
-    ids = dialects.members(device_ids)
-    products = select(_device.c.product_id).where(_device.c.id.in_(ids))
+    ids = list(device_ids)
+    products = select(_device.c.product_id).where(_device.c.id.in_(dialects.members(ids)))
     concerned = or_(_group.c.product_id.is_(None), _group.c.product_id.in_(products))
     for group in _dynamic(connection, concerned):
-        _refresh(connection, group, _device.c.id.in_(ids))
+        _refresh(connection, group, ids)
 
 
 def reported(connection: Connection, said: Mapping[tuple[str, str], list[int]]) -> None:
@@ -119,7 +119,7 @@ def reported(connection: Connection, said: Mapping[tuple[str, str], list[int]]) 
     left = and_(_member.c.device_id.in_(ids), _member.c.present, elsewhere)
     connection.execute(update(_member).where(left).values(present=False))
     for group in _dynamic(connection, tuple_(_group.c.module, _group.c.version).in_(list(said))):
-        _refresh(connection, group, _device.c.id.in_(dialects.members(said[group.module, group.version])))
+        _refresh(connection, group, said[group.module, group.version])
 
 
 def _dynamic(connection: Connection, concerned: ColumnElement[bool]) -> list[Group]:
@@ -127,17 +127,23 @@ def _dynamic(connection: Connection, concerned: ColumnElement[bool]) -> list[Gro
     return list(connection.execute(query.order_by(_group.c.id)))
 
 
-def _refresh(connection: Connection, group: Group, scope: ColumnElement[bool]) -> None:
-    """Who of some devices is in a group, and who is not any more. A row stays, and counts how often a device came."""
-    belongs = and_(scope, selected(group))
-    still = exists().where(_device.c.id == _member.c.device_id, belongs)
-    concerned = exists().where(_device.c.id == _member.c.device_id, scope)
+def _refresh(connection: Connection, group: Group, ids: list[int] | None = None) -> None:
+    """Who of some devices (None: of all) is in a group, and who is not any more.
+
+    A row stays, and counts how often a device came. Devices that are listed are looked up one by one, whatever the
+    size of the group and of the fleet.
+    """
+    some = None if ids is None else dialects.members(ids)
+    still = exists().where(_device.c.id == _member.c.device_id, selected(group))
+    concerned = true() if some is None else _member.c.device_id.in_(some)
     connection.execute(
         update(_member)
         .where(_member.c.group_id == group.id, _member.c.present, concerned, ~still)
         .values(present=False)
     )
-    joining = select(literal(group.id), _device.c.id, literal(1), literal(1)).where(belongs)
+    joining = select(literal(group.id), _device.c.id, literal(1), literal(1)).where(selected(group))
+    if some is not None:
+        joining = joining.where(_device.c.id.in_(some))
     statement = insert(_member).from_select(["group_id", "device_id", "present", "joins"], joining)
     connection.execute(
         statement.on_conflict_do_update(
@@ -154,7 +160,8 @@ def selected(group: Group) -> ColumnElement[bool]:
         return literal(False)  # noqa: FBT003 - a SQL literal
     belongs = [_device.c.state != "removed", compiled(group.selector)]
     if group.product_id is not None:
-        belongs.append(_device.c.product_id == group.product_id)
+        # no index of the product's: devices are found by id, or all are looked at
+        belongs.append(_device.c.product_id + 0 == group.product_id)
     return and_(*belongs)
 
 

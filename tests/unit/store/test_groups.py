@@ -8,7 +8,7 @@ from fleet import FLEET, Fleet
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from seed import NOW
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from reconciler.domain import targeting
 from reconciler.store import groups, products, tables
@@ -89,6 +89,29 @@ def test_a_report_moves_a_device_from_one_group_to_another(fleet):
     assert (fleet.members(old), fleet.members(new)) == ({"dev-0": 1}, {"dev-1": 1})
     fleet.says({"dev-0": "1.4.0"})
     assert (fleet.members(old), fleet.members(new)) == ({}, {"dev-0": 1, "dev-1": 1})
+
+
+def test_what_one_device_costs_a_group_grows_neither_with_the_group_nor_with_the_fleet(fleet):
+    fleet.group(matchTags={"ring": "beta"})
+    said = []
+
+    def listen(connection, cursor, statement, parameters, *rest):
+        if statement.startswith(("UPDATE membership", "INSERT INTO membership")):
+            said.append((statement, parameters))
+
+    with fleet.database.writing() as connection:
+        event.listen(connection, "before_cursor_execute", listen)
+        groups.arrived(connection, [1])
+        event.remove(connection, "before_cursor_execute", listen)
+        plans = [
+            [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+            for statement, parameters in said
+        ]
+    update, insert = plans
+    assert "SEARCH membership USING PRIMARY KEY (group_id=? AND device_id=?)" in update
+    assert "SEARCH device USING INTEGER PRIMARY KEY (rowid=?)" in insert
+    assert not [line for line in update + insert if line.startswith(("SCAN device", "SCAN membership"))]
+    assert not [line for line in insert if line.startswith("SEARCH device USING INDEX")]
 
 
 # --------------------------------------------------------------------------------------- two readings
