@@ -235,7 +235,7 @@ class Daemon:
         claimant = pushes.Claimant(epoch, presence_epoch, settle)
         intake = Intake()
         dispatch = Dispatch(base.database, self.transport, clock, claimant, offers=offers, intake=intake)
-        presence, applied = devices.Presence(presence_epoch, settle), Bell()
+        presence, applied = devices.Presence(presence_epoch, settle, base.settings.limits), Bell()
         self._sweep = Sweep(
             base.database,
             self.transport,

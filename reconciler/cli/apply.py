@@ -50,7 +50,8 @@ async def _apply(base: bootstrap.Base) -> int:
     repository = bootstrap.repository_of(base.settings)
     await base.database.write(_prepare)
     try:
-        nobody = devices.Presence(devices.NO_EPOCH, bootstrap.settle_of(base.settings))
+        settle = bootstrap.settle_of(base.settings)
+        nobody = devices.Presence(devices.NO_EPOCH, settle, base.settings.limits)
         while await base.database.write(operate.carry_out_all, nobody, clock.now()):
             pass  # one that is too large for a transaction takes several
         service = bootstrap.reconcile_of(base, repository, clock)

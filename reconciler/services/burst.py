@@ -72,7 +72,7 @@ class Host:
     @property
     def presence(self) -> devices.Presence:
         """What makes the pushes of new tasks due at once."""
-        return devices.Presence(self.presence_epoch, self.settle)
+        return devices.Presence(self.presence_epoch, self.settle, self.limits)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.types import TypeEngine
 
 from reconciler.domain import targeting
+from reconciler.domain.limits import DEFAULT, Limits
 from reconciler.protocol.topics import Address
 from reconciler.store import dialects, packed, tables
 
@@ -192,10 +193,14 @@ def touch(connection: Connection, device_ids: Iterable[int], now: datetime) -> N
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Presence:
-    """What must be known to make a push due at once: the epoch of who is there, and the settle time after a connect."""
+    """What must be known to make a push due at once: the epoch of who is there, and the settle time after a connect.
+
+    With the operator's numbers, which say how often a device is matched.
+    """
 
     epoch: int
     settle: timedelta
+    limits: Limits = DEFAULT
 
 
 _versions = select(packed.rows(_version.c.device_id, _version.c.module, _version.c.version)).where(

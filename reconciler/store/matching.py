@@ -37,9 +37,6 @@ from reconciler.store import creation, devices, dialects, events, groups, joblis
 _run, _task, _device, _version = tables.run, tables.task, tables.device, tables.device_version
 _member = tables.membership
 
-MATCHES = 10
-"""How often a dynamic batch that goes by version matches a device at most."""
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Reported:
@@ -82,7 +79,7 @@ def match(
     changed = {each.device_id for each in reported if each.changed}
     heard = {each.device_id for each in reported}
     by_group = _members(connection, open_runs, _member.c.device_id.in_(dialects.members(heard)))
-    found = _by_version(connection, wanted)
+    found = _by_version(connection, wanted, presence)
     found += [item for item, run in by_group if item[1] in changed or run.new_reports_only]
     return _create(connection, open_runs, found, presence, now)
 
@@ -109,7 +106,7 @@ def arrived(
         run = newest.of(product_id, module, version)
         if run is not None:
             wanted.append((run.id, device_id, True))
-    found = _by_version(connection, wanted, _unreported())
+    found = _by_version(connection, wanted, presence, _unreported())
     by_group = _members(connection, open_runs, _member.c.device_id.in_(here), _heard_since())
     return _create(connection, open_runs, found + [item for item, _ in by_group], presence, now)
 
@@ -152,7 +149,7 @@ def _scan_versions(turn: joblist.Turn) -> str | None:
     if not listed or chosen is None or chosen.id != turn.run.id:
         return f"{int(place) + 1}:0"
     wanted = [(turn.run.id, device_id, True) for (device_id,) in listed]
-    found = _by_version(turn.connection, wanted, _unreported())
+    found = _by_version(turn.connection, wanted, turn.presence, _unreported())
     _create(turn.connection, [turn.run], found, turn.presence, turn.now)
     return f"{place}:{max(device_id for (device_id,) in listed)}"
 
@@ -216,6 +213,7 @@ def _heard_since() -> ColumnElement[bool]:
 def _by_version(
     connection: Connection,
     wanted: Sequence[tuple[int, int, bool]],
+    presence: devices.Presence,
     which: ColumnElement[bool] | None = None,
 ) -> list[Match]:
     """Of devices that a run's versions fit, those that it may match once more, and that it has no open task on."""
@@ -228,7 +226,7 @@ def _by_version(
         .join(_run, _run.c.id == _WANTED.c.run)
         .join(_device, _device.c.id == _WANTED.c.device)
         .outerjoin(_version, _reported)
-        .where(_device.c.state != "removed", _matches < MATCHES, ~open_task)
+        .where(_device.c.state != "removed", _matches < presence.limits.matches_per_device, ~open_task)
         .where(or_(_WANTED.c.changed, _matches == 0), true() if which is None else which)
     )
     found = packed.read(connection, query, {"wanted": packed.pack(list(wanted))})

@@ -28,8 +28,9 @@ KEEP, OVERWRITE, WAIT = "Keep", "Overwrite", "Wait"
 class Fleet:
     """A database whose product has devices; every call is a transaction, and leaves no job open."""
 
-    def __init__(self, database, names=FLEET, *, modules=("mcu",)):
+    def __init__(self, database, names=FLEET, *, modules=("mcu",), presence=PRESENCE):
         self.database = database
+        self.presence = presence
         with database.writing() as connection:
             objects.start_daemon(connection, NOW)
             seed.product(connection)
@@ -72,7 +73,7 @@ class Fleet:
             reported = [
                 matching.Reported(ids[name], product, module, v, changed) for name, v in versions.items()
             ]
-            return matching.match(connection, reported, PRESENCE, now)
+            return matching.match(connection, reported, self.presence, now)
 
     def come(self, names, now=NOW):
         with self.database.writing() as connection:

@@ -11,6 +11,7 @@ from seed import NOW
 
 from reconciler.domain import lifecycle
 from reconciler.domain.lifecycle import Status, Trigger
+from reconciler.domain.limits import Limits
 from reconciler.store import devices, matching, products, runs, tables
 
 MINUTE = timedelta(minutes=1)
@@ -106,6 +107,17 @@ def test_a_device_is_matched_ten_times_at_most_and_the_older_batch_gets_no_turn(
         fleet.says({"dev-0": "1.4.0"})
     assert fleet.history(run_id) == {"dev-0": ["SUCCEEDED"] * 10}
     assert fleet.tasks(older) == {}
+
+
+@pytest.mark.parametrize("most", [9, 10, 11])
+def test_how_often_a_device_is_matched_is_the_operators_to_say(database, most):
+    fleet = Fleet(database, presence=devices.Presence(1, MINUTE, Limits(matches_per_device=most)))
+    run_id = fleet.dynamic()
+    for _ in range(12):
+        fleet.says({"dev-0": "1.3.0"})
+        fleet.end("dev-0", Trigger.REPORTED_TARGET)
+        fleet.says({"dev-0": "1.4.0"})
+    assert fleet.history(run_id) == {"dev-0": ["SUCCEEDED"] * most}
 
 
 def test_a_device_whose_task_in_the_batch_goes_on_is_not_matched_by_it_again(fleet):
