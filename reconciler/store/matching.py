@@ -76,12 +76,19 @@ def match(
         run = newest.of(each.product_id, each.module, each.version)
         if run is not None and (each.changed or run.new_reports_only):
             wanted.append((run.id, each.device_id, each.changed))
-    changed = {each.device_id for each in reported if each.changed}
-    heard = {each.device_id for each in reported}
-    by_group = _members(connection, open_runs, _member.c.device_id.in_(dialects.members(heard)))
-    found = _by_version(connection, wanted, presence)
-    found += [item for item, run in by_group if item[1] in changed or run.new_reports_only]
+    found = _by_version(connection, wanted, presence) + _by_group(connection, open_runs, reported)
     return _create(connection, open_runs, found, presence, now)
+
+
+def _by_group(connection: Connection, open_runs: Sequence[Run], reported: Sequence[Reported]) -> list[Match]:
+    """Members of dynamic groups: who says something new; for a run for new reports, who says its module's version."""
+    changed = {each.device_id for each in reported if each.changed}
+    said = {(each.device_id, each.module) for each in reported}
+    here = _member.c.device_id.in_(dialects.members({each.device_id for each in reported}))
+    found = [item for item, _ in _members(connection, open_runs, here, _heard_since()) if item[1] in changed]
+    fresh = [run for run in open_runs if run.new_reports_only]
+    found += [item for item, run in _members(connection, fresh, here) if (item[1], run.module) in said]
+    return list(dict.fromkeys(found))
 
 
 def arrived(
