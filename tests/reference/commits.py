@@ -161,6 +161,7 @@ def _try_out(fleet, package):
     number = 1 + sum(1 for run in fleet.runs if run.type == "Verify" and run.owner == package.name)
     run = fleet.add_run(package.name, number, "Verify", spec, package)
     fleet.trials[package.name] = run
+    fleet.start(run)
     _choose(fleet, run)
 
 
@@ -203,6 +204,9 @@ def _change(fleet, batch, spec):
     rescan = set(spec.sources) != set(run.spec.sources)
     batch.spec, run.spec = spec, bounds.changed(run.spec, spec)
     batch.in_git = True
+    for earlier in batch.runs[:-1]:
+        if fleet.draining(earlier):
+            earlier.spec = replace(earlier.spec, suspend=spec.suspend)
     if spec.end is None or spec.end > fleet.now:
         run.schedule_ended = False
     if rescan:
@@ -231,7 +235,9 @@ def _accept(fleet, name, spec):
             True,
             COMPLETED,
         )  # §4: a new batch whose end has passed creates no task
-    elif spec.strategy == "Static":
+        return []
+    fleet.start(run)
+    if spec.strategy == "Static":
         _choose(fleet, run)
     return []
 

@@ -217,12 +217,16 @@ class Fleet:
 
     def suspend(self, name, *, resume=False):
         """An operator's suspension, or its end. Of what has ended nothing can be suspended."""
-        run = self.batches[name].run
-        if run.suspended_by_operator != resume:
-            return "not suspended by an operator" if resume else "suspended already"
-        if not resume and not run.running and not self.draining(run):
+        runs, run = self.batches[name].runs, self.batches[name].run
+        if resume and not any(one.suspended_by_operator for one in runs):
+            return "not suspended by an operator"
+        if not resume and run.suspended_by_operator:
+            return "suspended already"
+        if not resume and not run.running and not any(self.draining(one) for one in runs):
             return "the batch has ended"
-        run.suspended_by_operator = not resume
+        for one in runs:  # every life that has unfinished tasks
+            if resume or one is run or self.draining(one):
+                one.suspended_by_operator = not resume
         self.settle()
         return None
 
@@ -359,9 +363,7 @@ class Fleet:
         self._triggers.setdefault(device.key, set()).add(why)
 
     def scan(self, run):
-        """A dynamic run looks at the whole fleet; who waits for new reports doesn't."""
-        if run.spec.new_reports_only:
-            return
+        """A dynamic run looks at the whole fleet."""
         for device in self.devices.values():
             self.trigger(device, ("scan", run))
 
@@ -374,7 +376,7 @@ class Fleet:
             for run in self.runs:
                 self._complete(run)
             for run in self.runs:
-                self._start(run)
+                self.start(run)
             self._drop_stale_deltas()
             pending, self._triggers = self._triggers, {}
             for key in sorted(pending):
@@ -395,7 +397,7 @@ class Fleet:
         if run.type != "Dynamic" and run.running and over and not self.draining(run):
             run.phase = COMPLETED
 
-    def _start(self, run):
+    def start(self, run):
         """Runs start when their time has come and their package is verified; what is left of a cancelled one too."""
         waits = run.type != "Verify" and self.verification(run.package.name) not in (
             "not-required",
@@ -410,7 +412,7 @@ class Fleet:
         for task in self.tasks_in(run):
             if task.status in (CONFIRM, QUEUED) and task.hold is None:  # A8: filtered again at the start
                 moves.refiltered(task, judgement.judge(run, task.device.versions.get(task.module)))
-        if run.type == "Dynamic" and run.phase == IN_PROGRESS:
+        if run.type == "Dynamic" and run.phase == IN_PROGRESS and not run.spec.new_reports_only:
             self.scan(run)
 
     def _drop_stale_deltas(self):
