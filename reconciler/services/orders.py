@@ -81,7 +81,15 @@ def cancel(order: Order) -> str:
     ended = runs.cancel(order.connection, run.id, cancellation, order.now)
     left = total - ended
     ends = "1 task ends" if ended == 1 else f"{ended} tasks end"
-    return f"cancelled: {ends}, {left} {'goes' if left == 1 else 'go'} on"
+    earlier = _unfinished(order, run) - total
+    more = f"; {earlier} of earlier runs {'goes' if earlier == 1 else 'go'} on" if earlier else ""
+    return f"cancelled: {ends}, {left} {'goes' if left == 1 else 'go'} on{more}"
+
+
+def _unfinished(order: Order, run: operations.Run) -> int:
+    """How many tasks of all lives of the batch have not ended."""
+    ids = operations.lives(order.connection, run)
+    return sum(operations.draining(order.connection, run_id) for run_id in ids)
 
 
 def _statuses(run: operations.Run) -> tuple[lifecycle.Status, ...]:
@@ -292,7 +300,7 @@ def _conflict(
 def suspend(order: Order) -> str:
     """Nothing of the batch is pushed or offered until it is resumed. What devices have begun goes on."""
     run = order.run()
-    left = operations.draining(order.connection, run.id)
+    left = _unfinished(order, run)
     if run.phase not in actual.UNENDED and not left:
         raise errors.UserError(f"{order.subject} is {run.phase} already: there is nothing to suspend")
     if run.suspended_by is not None:
@@ -306,7 +314,8 @@ def resume(order: Order) -> str:
     """The operator's suspension is over. Git's is not."""
     run = order.run()
     in_git = f"Git suspends it: set `suspend: false` in {run.path}"
-    if run.suspended_by is None:
+    by = operations.suspender(order.connection, run)
+    if by is None:
         raise errors.UserError(in_git if run.suspended else f"{order.subject} is not suspended")
     operations.resume(order.connection, run, order.author, order.now)
-    return f"the suspension by {run.suspended_by} is over, but {in_git}" if run.suspended else "resumed"
+    return f"the suspension by {by} is over, but {in_git}" if run.suspended else "resumed"

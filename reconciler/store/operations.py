@@ -382,16 +382,34 @@ def draining(connection: Connection, run_id: int) -> int:
     return sum(counts.unfinished(counts.read(connection, [run_id]).get(run_id, {})).values())
 
 
+def lives(connection: Connection, run: Run) -> list[int]:
+    """The runs of a batch that an order about the whole of it is for: the newest, and earlier ones that still drain."""
+    mine = connection.execute(select(_run.c.id).where(_run.c.object_id == run.object_id)).scalars().all()
+    counted = counts.read(connection, mine)
+    return [id_ for id_ in mine if id_ == run.id or counts.unfinished(counted.get(id_, {}))]
+
+
 def suspend(connection: Connection, run: Run, author: Author, now: datetime) -> None:
-    """An operator suspends a run: nothing of it is pushed or offered. Its deadlines go on."""
+    """An operator suspends a batch: nothing of its lives is pushed or offered. Their deadlines go on."""
     values = {"suspended_by": author.who, "suspended_at": now}
-    connection.execute(update(_run).where(_run.c.id == run.id).values(**values))
+    connection.execute(
+        update(_run).where(_run.c.id.in_(dialects.members(lives(connection, run)))).values(**values)
+    )
     _log(connection, run, events.Type.SUSPENDED, author, now)
 
 
+def suspender(connection: Connection, run: Run) -> str | None:
+    """Who suspended a batch: the newest of its lives that an operator suspended; None: none is."""
+    held = select(_run.c.suspended_by).where(
+        _run.c.object_id == run.object_id, _run.c.suspended_by.is_not(None)
+    )
+    return connection.execute(held.order_by(_run.c.id.desc()).limit(1)).scalar()
+
+
 def resume(connection: Connection, run: Run, author: Author, now: datetime) -> None:
-    """The operator's suspension is over."""
-    connection.execute(update(_run).where(_run.c.id == run.id).values(suspended_by=None, suspended_at=None))
+    """The operator's suspension is over, of every life of the batch."""
+    held = and_(_run.c.object_id == run.object_id, _run.c.suspended_by.is_not(None))
+    connection.execute(update(_run).where(held).values(suspended_by=None, suspended_at=None))
     _log(connection, run, events.Type.RESUMED, author, now)
 
 

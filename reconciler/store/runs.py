@@ -21,6 +21,7 @@ from sqlalchemy import (
     exists,
     func,
     insert,
+    literal,
     null,
     or_,
     select,
@@ -161,6 +162,17 @@ def change(connection: Connection, run_id: int, changes: Changes, now: datetime)
             suspended_at=(run.suspended_at if was_suspended else now) if is_suspended else None,
             source_versions=list(changes.source_versions),
             **_retry(changes.retry),
+        )
+    )
+    earlier = and_(_run.c.object_id == run.object_id, _run.c.id < run_id, _unfinished())
+    others = _run.c.suspended_by.is_not(None)
+    since = case((others, _run.c.suspended_at), else_=literal(now, tables.Moment()))
+    connection.execute(
+        update(_run)
+        .where(earlier, _run.c.suspended != changes.suspended)
+        .values(
+            suspended=changes.suspended,
+            suspended_at=since if changes.suspended else case((others, _run.c.suspended_at), else_=null()),
         )
     )
     if run.type == actual.RunType.DYNAMIC and set(changes.source_versions) != set(run.source_versions):

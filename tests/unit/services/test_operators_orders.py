@@ -568,6 +568,22 @@ def test_what_is_over_is_not_suspended_and_what_is_not_suspended_not_resumed(des
     assert desk.run(run_id).suspended_by is None
 
 
+def test_a_suspension_is_of_every_life_that_has_unfinished_tasks_and_a_cancellation_says_what_they_have(desk):
+    def make(made):
+        done, earlier = made.run(phase="COMPLETED"), made.run(number=2, phase="CANCELED")
+        for name in ("dev-1", "dev-2"):
+            made.task(earlier, made.device(name, "1.3.0"), "NOTIFIED")
+        return done, earlier, made.run(number=3)
+
+    lives = desk.set(make)
+    assert desk.done("suspend", batch=BATCH) == "suspended; 2 unfinished tasks"
+    assert [desk.run(life).suspended_by for life in lives] == [None, "alice", "alice"]
+    assert desk.done("resume", batch=BATCH) == "resumed"
+    assert [desk.run(life).suspended_by for life in lives] == [None, None, None]
+    said = desk.done("cancel", batch=BATCH)
+    assert said == "cancelled: 0 tasks end, 0 go on; 2 of earlier runs go on"
+
+
 def test_a_cancelled_batch_can_be_suspended_while_tasks_drain(desk):
     def make(made):
         run_id = made.run(phase="CANCELED", canceled_by="git", ended_at=NOW)

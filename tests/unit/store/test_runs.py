@@ -415,3 +415,14 @@ def test_of_the_looks_at_the_fleet_the_newest_batchs_is_first_and_lists_go_in_th
     looks = [fleet.dynamic(name, group_id=group, work=False) for name in ("c", "d")]
     fleet.work()
     assert [fleet.tasks(run_id)["dev-1"] for run_id in looks] == [("FAILED", "conflict"), "QUEUED"]
+
+
+def test_git_suspends_what_earlier_runs_of_the_batch_have_left_too(fleet):
+    earlier = fleet.batch(names=["dev-0"])
+    fleet.move("dev-0", Status.NOTIFIED)
+    fleet.cancel(earlier, Status.QUEUED)
+    run_id = fleet.batch(names=["dev-1"])
+    for suspended, since in ((True, NOW), (False, None)):
+        change(fleet, run_id, suspended=suspended)
+        found = [fleet.run(one) for one in (earlier, run_id)]
+        assert [(run.suspended, run.suspended_at) for run in found] == [(suspended, since)] * 2
