@@ -41,10 +41,14 @@ async def run(
 def carry_out_all(connection: Connection, presence: devices.Presence, now: datetime) -> int:
     """Every waiting command, in order, in one transaction; the number of them.
 
-    One that is too large for a transaction stays, with how far it is, and so do those after it: call again.
+    One that is too large for a transaction stays, with how far it is: call again. Those after it do not wait for it,
+    but for confirmations of whole batches, which are as large.
     """
     waiting = commands.waiting(connection)
-    for number, command in enumerate(waiting, 1):
+    is_full = False
+    for command in waiting:
+        if is_full and command.arguments.get("tasks"):
+            continue
         order = orders.Order(connection, command, presence, now)
         try:
             result, ok = _carry_out(order), True
@@ -52,7 +56,8 @@ def carry_out_all(connection: Connection, presence: devices.Presence, now: datet
             result, ok = error.message, False
         if isinstance(result, orders.Unfinished):
             commands.went_on(connection, command.id, result.arguments)
-            return number
+            is_full = True
+            continue
         commands.done(connection, command.id, ok=ok, result=result, now=now)
         _note(order, result)
     return len(waiting)
@@ -76,7 +81,13 @@ def _carry_out(order: orders.Order) -> str | orders.Unfinished:
         raise errors.UserError(
             f"this daemon knows no command {order.command.type}: it is older than the program that sent it"
         )
-    return known(order)
+    try:
+        return known(order)
+    except (KeyError, TypeError) as error:
+        raise errors.UserError(
+            f"this daemon does not understand the arguments of {order.command.type} ({error!r}):"
+            " the program that sent it is of another version"
+        ) from error
 
 
 _CARRY_OUT: Mapping[str, Callable[[orders.Order], str | orders.Unfinished]] = {
