@@ -59,6 +59,8 @@ def _object(connection: Connection, thing: Thing, name: str, now: datetime) -> I
             "Declared": item.declared_digest if item.declared_digest != item.digest else "",
         }
     )
+    for title in ("labels", "annotations"):
+        yield from _section(title.capitalize(), _nested(item.metadata.get(title, {})))
     yield from _section("Conditions", (_condition(given, now) for given in conditions.conditions(facts)))
     yield from _section("Spec", _nested(item.spec or {}))
     yield from _MORE[thing](connection, item, now)

@@ -43,7 +43,7 @@ def of_object(found: status.Object) -> Document:
             **said,
             **_run(found.run),
         }
-    metadata = {"name": found.name, "path": found.path, "createdAt": time(found.created_at)}
+    metadata = {"name": found.name, "path": found.path, "createdAt": time(found.created_at), **found.metadata}
     return {"kind": found.kind, "metadata": metadata, "spec": dict(found.spec or {}), "status": said}
 
 

@@ -108,6 +108,8 @@ class Stored:
     declared_digest: str = ""
     removed: bool = False
     held: Held | None = None
+    metadata: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
+    """Labels and annotations; they decide nothing."""
     synced: bool = True
     reason: str = ""
     message: str = ""

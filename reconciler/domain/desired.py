@@ -67,6 +67,13 @@ class Declaration:
         """What the object is."""
         return Key(self.kind, self.name)
 
+    @property
+    def metadata(self) -> dict[str, dict[str, str]]:
+        """Its labels and annotations, where it has any. They are not part of the digest."""
+        given = self.resource.metadata
+        said = {"labels": dict(given.labels), "annotations": dict(given.annotations)}
+        return {name: values for name, values in said.items() if values}
+
 
 def declare(
     resource: Resource, path: str, line: int, file: FileFact | None = None, roster: RosterRef | None = None

@@ -151,16 +151,17 @@ def _note(
     declaration: Declaration | None, stored: actual.Stored | None, key: Key, verdict: plan.Verdict | None
 ) -> objects.Note:
     if declaration is not None:
-        return objects.Note(key, declaration.path, declaration.digest, verdict)
+        return objects.Note(key, declaration.path, declaration.digest, verdict, declaration.metadata)
     if stored is None:
         return objects.Note(key, "", "", verdict)
     unknown = verdict is not None and verdict.holds and stored.held is None  # it is held, whatever it says
-    return objects.Note(key, stored.path, "" if unknown else stored.declared_digest, verdict)
+    digest = "" if unknown else stored.declared_digest
+    return objects.Note(key, stored.path, digest, verdict, stored.metadata)
 
 
 def _differs(stored: actual.Stored, note: objects.Note) -> bool:
     verdict = note.verdict
     reason, message = (str(verdict.reason), verdict.message) if verdict else ("", "")
     is_new_hold = verdict is not None and verdict.holds and stored.held is None
-    have = stored.path, stored.declared_digest, stored.reason, stored.message
-    return is_new_hold or have != (note.path, note.declared_digest, reason, message)
+    have = stored.path, stored.declared_digest, stored.reason, stored.message, stored.metadata
+    return is_new_hold or have != (note.path, note.declared_digest, reason, message, note.metadata)

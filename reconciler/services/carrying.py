@@ -84,7 +84,12 @@ class Carrier:
     def _accept(self, declaration: Declaration) -> int:
         spec = desires.content(declaration.resource, declaration.file, declaration.roster)
         acceptance = objects.Acceptance(
-            declaration.key, declaration.path, declaration.digest, spec, self._revision_id
+            key=declaration.key,
+            path=declaration.path,
+            digest=declaration.digest,
+            spec=spec,
+            revision_id=self._revision_id,
+            metadata=declaration.metadata,
         )
         return objects.accept(self._connection, acceptance, self._now)
 

@@ -87,6 +87,7 @@ def _stored(row: Row[Any], runs: list[actual.Run], trial: str | None) -> actual.
         digest=row.digest,
         spec=row.spec,
         declared_digest=row.declared_digest,
+        metadata=row.metadata,
         removed=row.removed,
         held=held,
         synced=row.sync == "Synced",
@@ -143,6 +144,7 @@ class Acceptance:
     digest: str
     spec: Mapping[str, Any]
     revision_id: int
+    metadata: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
 
 
 def accept(connection: Connection, accepted: Acceptance, now: datetime) -> int:
@@ -151,6 +153,7 @@ def accept(connection: Connection, accepted: Acceptance, now: datetime) -> int:
         "path": accepted.path,
         "digest": accepted.digest,
         "spec": dict(accepted.spec),
+        "metadata": dict(accepted.metadata),
         "revision_id": accepted.revision_id,
         "declared_digest": accepted.digest,
         "removed": False,
@@ -192,6 +195,7 @@ class Note:
     path: str
     declared_digest: str
     verdict: plan.Verdict | None
+    metadata: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
 
 
 _UNREAD = frozenset({plan.Reason.INVALID, plan.Reason.UNREADABLE})
@@ -206,6 +210,7 @@ def note(
         verdict = noted.verdict
         values: dict[str, Any] = {
             "path": noted.path,
+            "metadata": dict(noted.metadata),
             "declared_digest": noted.declared_digest,
             "sync": "OutOfSync" if verdict else "Synced",
             "reason": verdict.reason if verdict else "",

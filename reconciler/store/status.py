@@ -77,6 +77,8 @@ class Object:
     revision: str
     created_at: datetime
     updated_at: datetime
+    metadata: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
+    """Labels and annotations."""
     materializing: bool = False
     """An inventory whose names are not all devices yet."""
     verification: actual.Verification | None = None
@@ -141,6 +143,7 @@ def _of(
         revision=revisions.text(row.sha, row.ref),
         created_at=row.created_at,
         updated_at=row.updated_at,
+        metadata=row.metadata,
         materializing=materializing,
         verification=verification,
         run=run,

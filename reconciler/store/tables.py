@@ -87,6 +87,8 @@ object_ = Table(
     # What is in force. NULL: declared, but never accepted.
     Column("digest", String(64)),
     Column("spec", JSON(none_as_null=True)),
+    # Labels and annotations, as declared.
+    Column("metadata", JSON, nullable=False, server_default="{}"),
     Column("revision_id", _Id, ForeignKey("revision.id"), nullable=False),
     # What Git says now, which differs while a change is refused or held.
     Column("declared_digest", String(64), nullable=False, server_default=""),

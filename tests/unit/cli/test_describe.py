@@ -46,6 +46,16 @@ def squeezed(ran):
     return " ".join(ran.out.split())
 
 
+def test_labels_and_annotations_are_shown(fleet, reconciler):
+    said = {"labels": {"team": "eu"}, "annotations": {"note": "a long text"}}
+    with fleet.writing() as connection:
+        connection.execute(tables.object_.update().values(metadata=said))
+    out = squeezed(reconciler("describe", "batch", BATCH))
+    assert "Labels: team: eu Annotations: note: a long text Conditions:" in out
+    (found,) = reconciler("get", "batches", "-o", "json").json
+    assert {name: found["metadata"][name] for name in said} == said
+
+
 def test_a_batch_in_full(fleet, reconciler):
     out = squeezed(reconciler("describe", "batch", BATCH))
     for said in (

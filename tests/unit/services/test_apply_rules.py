@@ -277,6 +277,24 @@ def document_only_product():
     return {"fan.yaml": document("Product", "fan")}
 
 
+async def test_labels_are_kept_and_a_change_of_them_alone_changes_nothing_else(rig):
+    def labelled(**metadata):
+        data = json.loads(batch()["all.yaml"])
+        data["metadata"] |= metadata
+        return {"all.yaml": json.dumps(data).encode()}
+
+    await rig.commit(base(ONE), labelled(labels={"team": "eu"}))
+    assert rig.object("all").metadata == {"labels": {"team": "eu"}}
+    before = rig.run()
+    said = {"labels": {"team": "us"}, "annotations": {"note": "moved"}}
+    applied = await rig.commit(base(ONE), labelled(**said))
+    assert (applied.plan.actions, applied.changed) == ((), True)
+    assert (rig.object("all").metadata, rig.run()) == (said, before)
+    await rig.commit(base(ONE), labelled(labels={"team": "us"}) | {"broken.yaml": b"kind: ["})
+    await rig.commit(base(ONE), {"all.yaml": b"kind: ["})
+    assert rig.object("all").metadata == {"labels": {"team": "us"}}
+
+
 # --- groups ---
 
 

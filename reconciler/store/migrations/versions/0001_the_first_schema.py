@@ -100,6 +100,7 @@ def upgrade() -> None:
     sa.Column('path', sa.Text(), nullable=False),
     sa.Column('digest', sa.String(length=64), nullable=True),
     sa.Column('spec', sa.JSON(none_as_null=True), nullable=True),
+    sa.Column('metadata', sa.JSON(), server_default='{}', nullable=False),
     sa.Column('revision_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
     sa.Column('declared_digest', sa.String(length=64), server_default='', nullable=False),
     sa.Column('removed', sa.Boolean(), server_default=sa.text('0'), nullable=False),
