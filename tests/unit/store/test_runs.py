@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-import seed
 from fleet import FLEET, WAIT, Fleet
 from seed import NOW
 from sqlalchemy import select
