@@ -17,6 +17,7 @@ from sqlalchemy import (
     func,
     or_,
     select,
+    type_coerce,
     update,
 )
 
@@ -36,6 +37,14 @@ _kept_out = or_(
     exists().where(_other.c.device_id == _task.c.device_id, dialects.holds(_other), same_slot),
     exists().where(_other.c.device_id == _task.c.device_id, _older, same_slot),
 )
+
+
+_pushed = type_coerce(_task.c.last_pushed_at, tables.Number) + lifecycle.PUSH_INTERVAL // tables.MILLISECOND
+_PUSH = type_coerce(
+    dialects.later_of(type_coerce(entry.FIRST_PUSH, tables.Number), func.coalesce(_pushed, 0)),
+    tables.Moment(),
+)
+"""As any first push; but one that is upgraded again may have been pushed a moment ago. NULL stays NULL."""
 
 
 def promote(
@@ -85,7 +94,7 @@ def _enter(
             hold=_FREED.to.hold,
             holds=True,
             source_version=recheck.reported,
-            push_due_at=entry.FIRST_PUSH,
+            push_due_at=_PUSH,
         ),
         entry.parameters(presence, now),
     )

@@ -108,9 +108,12 @@ def _declare(fleet, desired):
         device = fleet.devices.get(key)
         if device is None:
             device = fleet.devices[key] = Device(*key.split("/"))
+        registered = key in desired.devices and not device.declared
         device.declared = key in desired.devices
         device.tags = dict(desired.devices.get(key, {}))
         matching.refresh(fleet, device)
+        if registered:
+            fleet.trigger(device, ("registered", None))
 
 
 def _packages(fleet, packages, refused):

@@ -1,7 +1,8 @@
 """What a dynamic batch matches, and when: platform-rules.md §4 `Dynamic batches`, §7.
 
 A trigger is what happened to a device: ("changed", module) a report that changed a version, ("heard", run) any report
-while a run for new reports goes on, ("joined", group), or ("scan", run) when a run looks at the whole fleet.
+while a run for new reports goes on, ("joined", group), ("registered", None) when it is declared, also again, or
+("scan", run) when a run looks at the whole fleet.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ def _by_versions(fleet, device, triggers):
             continue
         first = ("heard", newest) in triggers and not earlier
         seen = any(task.source == device.versions[module] for task in earlier)
-        if ("changed", module) in triggers or first or (("scan", newest) in triggers and not seen):
+        looks = not triggers.isdisjoint({("scan", newest), ("registered", None)})
+        if ("changed", module) in triggers or first or (looks and not seen):
             yield newest, len(earlier) + 1
 
 
