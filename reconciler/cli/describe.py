@@ -312,7 +312,8 @@ def _nested(value: object, depth: int = 0) -> Iterator[str]:
             yield f"{pad}{tables.printable(str(name))}:"
             yield from _listed(inner, depth + 1)
         else:
-            yield tables.printable(f"{pad}{name}: {inner}")
+            said = str(inner).lower() if isinstance(inner, bool) else inner
+            yield tables.printable(f"{pad}{name}: {said}")
 
 
 def _listed(values: list[object], depth: int) -> Iterator[str]:

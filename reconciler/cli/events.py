@@ -77,7 +77,8 @@ def read(connection: Connection, wanted: events.Filter, limit: int) -> list[even
 
 def row(line: events.Line) -> tuple[str, ...]:
     """A line of the log as cells."""
-    thing = f"{line.kind}/{line.name}" if line.name else f"Batch/{line.batch}" if line.batch else ""
+    kind, name = (line.kind, line.name) if line.name else ("Package" if line.trial else "Batch", line.batch)
+    thing = f"{kind}/{name}" if name else ""
     moved = " → ".join(dict.fromkeys(s for s in (line.from_status, line.to_status) if s))
     said = ": ".join(part for part in (line.reason, line.message) if part)
     name, _, sha = (line.revision or "").rpartition(":")

@@ -109,6 +109,8 @@ class Line:
     reason: str | None
     message: str
     revision: str | None
+    trial: bool = False
+    """It is about a package's verification, whose run has the package's name."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +136,7 @@ def _named() -> Select[Any]:
             event.c.kind,
             event.c.name,
             run.c.batch,
+            (run.c.type == "Verify").label("trial"),
             device.c.name.label("device"),
             event.c.from_status,
             event.c.to_status,
@@ -196,4 +199,5 @@ def of_task(connection: Connection, device_id: int, task_id: int, limit: int) ->
 def _line(row: Row[*tuple[Any, ...]]) -> Line:
     values = row._asdict()
     sha, ref = values.pop("sha"), values.pop("ref")
-    return Line(**values, revision=revisions.text(sha, ref) if sha else None)
+    trial = bool(values.pop("trial"))
+    return Line(**values, trial=trial, revision=revisions.text(sha, ref) if sha else None)

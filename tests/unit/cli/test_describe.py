@@ -260,6 +260,7 @@ def test_a_batch_and_a_verification_of_one_name_are_told_apart(situation, reconc
     assert "about lab-1" not in reconciler("describe", "batch", PACKAGE).out
     assert "about dev-1" in reconciler("events", "--batch", PACKAGE).out
     package = reconciler("describe", "package", PACKAGE).out
+    assert f"Package/{PACKAGE}" in package
     assert "about lab-1" in package
     assert "about dev-1" not in package
 
