@@ -226,7 +226,8 @@ class Daemon:
         base, clock = self.base, self._clock
         exact = self.transport.presence is PresenceKind.EXACT
         settle, now = settle_of(base.settings), clock.now()
-        epoch = await base.database.write(sweep.take_over, now, None if exact else now + settle)
+        push_at, interval = None if exact else now + settle, base.settings.limits.push_repeat_interval
+        epoch = await base.database.write(sweep.take_over, now, push_at, interval)
         presence_epoch = epoch if exact else devices.ASSUMED_EPOCH
         offers = Offers(base.url_key, self._public_urls)
         host = burst.Host(presence_epoch, settle, assumed_presence=not exact, limits=base.settings.limits)

@@ -9,7 +9,7 @@ import dataclasses
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from reconciler.domain import targeting
+from reconciler.domain import limits, targeting
 from reconciler.domain.transitions import (
     BEHIND,
     ENDED,
@@ -29,7 +29,7 @@ from reconciler.domain.transitions import (
 )
 
 __all__ = [
-    "BEHIND", "ENDED", "ENTRIES", "PUSH_INTERVAL", "STEP_REASONS", "TABLE", "UNFINISHED", "Effect", "Entry", "Event",
+    "BEHIND", "ENDED", "ENTRIES", "STEP_REASONS", "TABLE", "UNFINISHED", "Effect", "Entry", "Event",
     "Hold", "Reason", "Retry", "Rule", "State", "Status", "Step", "Task", "Trigger", "again", "next_push",
     "progressed", "reported", "states", "step",
 ]  # fmt: skip
@@ -69,6 +69,8 @@ class Task(NamedTuple):
     """Its package fits devices on its source version only."""
     push_delivery: bool = True
     """False for delivery Pull: never pushed, only fetched."""
+    push_interval: timedelta = limits.DEFAULT.push_repeat_interval
+    """It is pushed at most once in this time (platform rules §5)."""
     started_at: datetime | None = None
     deadline_at: datetime | None = None
     """Until it has started: when it fails for no response; then: when it times out."""
@@ -119,10 +121,6 @@ class Step:
 
     task: Task
     note: str | None = None
-
-
-PUSH_INTERVAL = timedelta(minutes=1)
-"""A task is pushed at most once in this time (platform rules §5)."""
 
 
 def reported(task: Task, version: str, mark: bytes | None = None) -> Event:
@@ -195,9 +193,9 @@ def _changes(task: Task, event: Event, rule: Rule, now: datetime) -> dict[str, o
     if Effect.LEARN_SOURCE in rule.effects:
         changes["source_version"] = event.version
     if Effect.PUSH_AGAIN in rule.effects and task.push_delivery:
-        changes["push_due_at"] = task.push_due_at or next_push(
-            task.last_pushed_at, now
-        )  # the device may settle
+        # one that is due already waits for its device to settle, and goes out no sooner
+        due = next_push(task.last_pushed_at, now, task.push_interval)
+        changes["push_due_at"] = task.push_due_at or due
     if Effect.OFFERED in rule.effects:
         changes |= _offered(task, now)
     if rule.to.hold is not Hold.RETRY:
@@ -236,7 +234,7 @@ def _tried_again(task: Task, event: Event, rule: Rule, retry: Retry, now: dateti
 
     What it reports becomes its source, so that it is not unexpected a second time.
     """
-    at = next_push(task.last_pushed_at, now + retry.interval)
+    at = next_push(task.last_pushed_at, now + retry.interval, task.push_interval)
     if task.push_due_at is not None:
         at = max(at, task.push_due_at)  # the device may settle: more of its reports may follow
     changes: dict[str, object] = {
@@ -285,9 +283,13 @@ def _reason(rule: Rule, event: Event) -> Reason | None:
     return STEP_REASONS[event.step]
 
 
-def next_push(last_pushed_at: datetime | None, earliest: datetime) -> datetime:
+def next_push(
+    last_pushed_at: datetime | None,
+    earliest: datetime,
+    interval: timedelta = limits.DEFAULT.push_repeat_interval,
+) -> datetime:
     """When a task may be pushed: not before `earliest`, and a minute after its last push (platform rules §5)."""
-    return earliest if last_pushed_at is None else max(earliest, last_pushed_at + PUSH_INTERVAL)
+    return earliest if last_pushed_at is None else max(earliest, last_pushed_at + interval)
 
 
 def _late(task: Task, event: Event, rule: Rule, now: datetime) -> Step:

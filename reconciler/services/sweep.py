@@ -11,6 +11,7 @@ import logging
 from datetime import UTC, datetime, timedelta
 
 from reconciler import errors
+from reconciler.domain import limits
 from reconciler.services import backoff
 from reconciler.services.bell import Bell
 from reconciler.services.clock import Clock
@@ -164,15 +165,21 @@ def _note_jump(connection: Connection, jump: timedelta, now: datetime) -> None:
     events.append(connection, now, [events.Event(type=events.Type.CLOCK_JUMP, message=message)])
 
 
-def take_over(connection: Connection, now: datetime, push_at: datetime | None) -> int:
+def take_over(
+    connection: Connection,
+    now: datetime,
+    push_at: datetime | None,
+    push_interval: timedelta = limits.DEFAULT.push_repeat_interval,
+) -> int:
     """A daemon starts: its epoch. What an earlier one left half done is made due, and its absence is given back.
 
     Args:
         connection: a writing transaction.
         now: this moment.
         push_at: for a transport that can't tell who comes back, when unconfirmed pushes are due; else None.
+        push_interval: how often a task may be pushed, at most.
     """
-    epoch, heartbeat_at = objects.start_daemon(connection, now)
+    epoch, heartbeat_at = objects.start_daemon(connection, now, push_interval)
     pushes.recover_claims(connection, epoch, push_at)
     if push_at is not None:
         tasks.due_for_present(connection, devices.ASSUMED_EPOCH, push_at)

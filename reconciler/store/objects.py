@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, exists, func, or_, select, update
@@ -279,12 +279,16 @@ def ensure_daemon(connection: Connection) -> None:
     connection.execute(row.on_conflict_do_nothing(index_elements=["id"]))
 
 
-def start_daemon(connection: Connection, now: datetime) -> tuple[int, datetime | None]:
-    """A new daemon takes over: its epoch, and when the last one was known to live."""
+def start_daemon(
+    connection: Connection, now: datetime, push_interval: timedelta | None = None
+) -> tuple[int, datetime | None]:
+    """A new daemon takes over, with its operator's push interval: its epoch, and when the last one lived."""
     daemon = tables.daemon
     ensure_daemon(connection)
     before = connection.execute(select(daemon.c.heartbeat_at)).scalar_one()
-    connection.execute(update(daemon).values(epoch=daemon.c.epoch + 1, heartbeat_at=now))
+    connection.execute(
+        update(daemon).values(epoch=daemon.c.epoch + 1, heartbeat_at=now, push_interval=push_interval)
+    )
     return connection.execute(select(daemon.c.epoch)).scalar_one(), before
 
 

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 
 from reconciler.domain import actual, lifecycle, resources, targeting
-from reconciler.store import counts, devices, dialects, events, queue, tables, tasks
+from reconciler.store import counts, devices, dialects, events, pace, queue, tables, tasks
 
 _run, _task, _device, _object = tables.run, tables.task, tables.device, tables.object_
 
@@ -286,12 +286,12 @@ def _make_due(
     connection: Connection, which: ColumnElement[bool], presence: devices.Presence, now: datetime
 ) -> None:
     """QUEUED tasks whose device is there are pushed: when its own report could be heard, and once a minute at most."""
-    moment, interval = tables.milliseconds(now), lifecycle.PUSH_INTERVAL // tables.MILLISECOND
+    moment = tables.milliseconds(now)
     since = dialects.earlier_of(
         func.coalesce(type_coerce(_device.c.online_since, tables.Number), 0), literal(moment)
     )
     settled = since + presence.settle // tables.MILLISECOND
-    allowed = func.coalesce(type_coerce(_task.c.last_pushed_at, tables.Number) + interval, 0)
+    allowed = func.coalesce(type_coerce(_task.c.last_pushed_at, tables.Number) + pace.INTERVAL, 0)
     due = (
         select(dialects.later_of(dialects.later_of(settled, allowed), literal(moment)))
         .where(_device.c.id == _task.c.device_id, _device.c.online_epoch == presence.epoch)

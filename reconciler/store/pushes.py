@@ -42,6 +42,7 @@ from reconciler.store import (
     dialects,
     endings,
     events,
+    pace,
     packed,
     rates,
     tables,
@@ -296,7 +297,7 @@ def _no_later_than(moment: ColumnElement[Any]) -> ColumnElement[Any]:
 
 
 _in_a_minute = type_coerce(
-    type_coerce(_task.c.last_pushed_at, tables.Number) + lifecycle.PUSH_INTERVAL // tables.MILLISECOND,
+    type_coerce(_task.c.last_pushed_at, tables.Number) + pace.INTERVAL,
     tables.Moment(),
 )
 _SETTLE = {
@@ -362,7 +363,7 @@ def forget_future(connection: Connection, now: datetime) -> None:
             retry_at=type_coerce(latest, tables.Moment())
         )
     )
-    soon = literal(tables.milliseconds(now + lifecycle.PUSH_INTERVAL))
+    soon = literal(tables.milliseconds(now)) + pace.INTERVAL
     at = dialects.later_of(soon, func.coalesce(retry_at, 0))
     due = type_coerce(_task.c.push_due_at, tables.Number)
     connection.execute(

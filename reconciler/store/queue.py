@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 from reconciler.domain import lifecycle
-from reconciler.store import bulk, counts, devices, dialects, entry, recheck, runs, tables, yielding
+from reconciler.store import bulk, counts, devices, dialects, entry, pace, recheck, runs, tables, yielding
 
 _task, _run, _device = tables.task, tables.run, tables.device
 _other = tables.task.alias("other")
@@ -39,7 +39,7 @@ _kept_out = or_(
 )
 
 
-_pushed = type_coerce(_task.c.last_pushed_at, tables.Number) + lifecycle.PUSH_INTERVAL // tables.MILLISECOND
+_pushed = type_coerce(_task.c.last_pushed_at, tables.Number) + pace.INTERVAL
 _PUSH = type_coerce(
     dialects.later_of(type_coerce(entry.FIRST_PUSH, tables.Number), func.coalesce(_pushed, 0)),
     tables.Moment(),

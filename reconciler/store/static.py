@@ -27,9 +27,20 @@ from sqlalchemy import (
     tuple_,
 )
 
-from reconciler.domain import actual, targeting
+from reconciler.domain import actual, resources, targeting
 from reconciler.domain.lifecycle import Entry
-from reconciler.store import creation, devices, events, joblist, packed, recheck, tables
+from reconciler.store import (
+    creation,
+    devices,
+    dialects,
+    events,
+    joblist,
+    packed,
+    queue,
+    recheck,
+    tables,
+    yielding,
+)
 
 _device, _version, _listed = tables.device, tables.device_version, tables.roster_entry
 
@@ -145,8 +156,19 @@ def chunk(turn: joblist.Turn) -> str | None:
     left = _leave_out(connection, run, verdicts, given)
     query = _candidates(is_listed=is_listed, is_gray=is_gray)
     made = creation.create(connection, creation.Candidates(query, given, [run.id]), turn.presence, turn.now)
+    if run.started_at is None and run.conflict == resources.Conflict.OVERWRITE:
+        _let_trials_in(turn)
     events.append(connection, turn.now, [_event(run, made.get(run.id, {}), left)])
     return last
+
+
+def _let_trials_in(turn: joblist.Turn) -> None:
+    """A trial may wait behind what was overwritten, and what took its place may wait for that very trial."""
+    trials = select(tables.task.c.device_id).where(
+        tables.task.c.run_id.in_(yielding.TRIALS), dialects.waits(tables.task)
+    )
+    devices_of_trials = turn.connection.execute(trials).scalars().all()
+    queue.promote(turn.connection, devices_of_trials, turn.presence, turn.now)
 
 
 def _names(*, is_listed: bool) -> ColumnElement[str]:

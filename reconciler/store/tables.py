@@ -58,6 +58,8 @@ daemon = Table(
     # Raised at each start of a daemon. Claims and presence carry it, so what an earlier life knew can be told.
     Column("epoch", BigInteger, nullable=False),
     Column("heartbeat_at", Moment),
+    # How often its operator lets a task be pushed, at most.
+    Column("push_interval", Span),
     # The repository and ref that were taken over: one of their commits was applied and nothing of it was unknown.
     # Until then, what Git holds is seen for the first time.
     Column("origin", Text),

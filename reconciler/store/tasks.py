@@ -39,7 +39,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 from reconciler.domain import lifecycle
-from reconciler.store import counts, dialects, events, packed, runs, tables
+from reconciler.store import counts, dialects, events, pace, packed, runs, tables
 
 _run, _task, _device, _job = tables.run, tables.task, tables.device, tables.job
 
@@ -144,9 +144,9 @@ def one(connection: Connection, task_id: int) -> lifecycle.Task:
     return _read(connection, _one, {"task": task_id}, None)[0].task()
 
 
-_runs = select(_run, type_coerce(CLOSED, Integer).label("closed")).where(
-    _run.c.id.in_(packed.members("runs"))
-)
+_runs = select(
+    _run, type_coerce(CLOSED, Integer).label("closed"), pace.INTERVAL.label("push_interval")
+).where(_run.c.id.in_(packed.members("runs")))
 
 
 def _read(
@@ -232,6 +232,7 @@ class _Rules:
     confirm: bool
     delta: bool
     push_delivery: bool
+    push_interval: timedelta
     closed: bool
     over: bool
     """Its schedule has ended."""
@@ -250,6 +251,7 @@ class _Rules:
             confirm=run.confirm,
             delta=run.delta,
             push_delivery=run.push_delivery,
+            push_interval=run.push_interval * tables.MILLISECOND,
             closed=bool(run.closed),
             over=now is not None and run.end_at is not None and run.end_at <= now,
         )
@@ -264,8 +266,8 @@ class _Rules:
         return lifecycle.Task(
             id_, run_id, device_id, module, _STATUS[status], self.target_version, _HOLD[hold], source_version,
             self.source_versions, self.allow_downgrade, self.timeout, self.no_response, self.retry, self.confirm,
-            self.delta, self.push_delivery, _moment(started_at), _moment(deadline_at), _moment(first_pushed_at),
-            _moment(last_pushed_at), _moment(push_due_at), attempt, _moment(retry_at),
+            self.delta, self.push_delivery, self.push_interval, _moment(started_at), _moment(deadline_at),
+            _moment(first_pushed_at), _moment(last_pushed_at), _moment(push_due_at), attempt, _moment(retry_at),
             bytes.fromhex(mark) if mark else None, _moment(ended_at), _REASON[reason], step, step_description,
             _moment(late_at), bool(late_success), self.closed or (self.over and status == lifecycle.Status.QUEUED),
         )  # fmt: skip
@@ -363,9 +365,8 @@ _PUSHABLE = in_states(lifecycle.states(lifecycle.Trigger.CLAIMED))
 
 
 def _at(earliest: ColumnElement[Any]) -> ColumnElement[Any]:
-    """When a task may be pushed: a minute after its last push, and not before its next attempt's time."""
-    interval = lifecycle.PUSH_INTERVAL // tables.MILLISECOND
-    allowed = func.coalesce(type_coerce(_task.c.last_pushed_at, tables.Number) + interval, 0)
+    """When a task may be pushed: an interval after its last push, and not before its next attempt's time."""
+    allowed = func.coalesce(type_coerce(_task.c.last_pushed_at, tables.Number) + pace.INTERVAL, 0)
     attempt = func.coalesce(type_coerce(_task.c.retry_at, tables.Number), 0)
     latest = dialects.later_of(dialects.later_of(allowed, attempt), earliest)
     return type_coerce(latest, tables.Moment())

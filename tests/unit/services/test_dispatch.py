@@ -7,14 +7,16 @@ import contextlib
 import pathlib
 import shutil
 import tempfile
+from datetime import timedelta
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rig import SETTLE, SOURCE, TARGET, BrokerWire, Rig, address, base, batch, document, turn
+from rig import SETTLE, SOURCE, START, TARGET, BrokerWire, Rig, address, base, batch, document, turn
 from sqlalchemy import func, select, text, update
 
 from reconciler import errors
+from reconciler.services import sweep
 from reconciler.services.dispatch import MOST_UNCONFIRMED
 from reconciler.store import devices, tables
 from reconciler.store.database import Database
@@ -532,3 +534,24 @@ async def test_the_daemon_s_loop_pushes_when_it_is_rung(ready):
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
+
+
+async def test_how_often_a_task_is_pushed_is_the_operators_to_say(rig):
+    with rig.database.writing() as connection:
+        connection.execute(update(tables.daemon).values(push_interval=timedelta(minutes=5)))
+    await rig.commit(base("dev-1"))
+    await rig.arrive("dev-1")
+    await rig.commit(base("dev-1"), batch())
+    await rig.wait(3)
+    before = len(rig.pushed("dev-1"))
+    rig.inform("dev-1", SOURCE)
+    await rig.wait(290, each=10)
+    assert len(rig.pushed("dev-1")) == before == 1
+    await rig.wait(30, each=10)
+    assert len(rig.pushed("dev-1")) == before + 1
+
+
+def test_a_daemon_that_starts_says_how_often_a_task_may_be_pushed(database):
+    with database.writing() as connection:
+        sweep.take_over(connection, START, None, timedelta(minutes=5))
+        assert connection.execute(select(tables.daemon.c.push_interval)).scalar_one() == timedelta(minutes=5)

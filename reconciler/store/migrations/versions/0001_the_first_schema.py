@@ -48,6 +48,7 @@ def upgrade() -> None:
     sa.Column('id', sa.Integer(), nullable=False),
     sa.Column('epoch', sa.BigInteger(), nullable=False),
     sa.Column('heartbeat_at', sa.BigInteger(), nullable=True),
+    sa.Column('push_interval', sa.BigInteger(), nullable=True),
     sa.Column('origin', sa.Text(), nullable=True),
     sa.CheckConstraint('id = 1', name=op.f('ck_daemon_single')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_daemon'))
