@@ -351,7 +351,8 @@ def _result(connection: Connection, run: Row[*tuple[Any, ...]]) -> str:
     Who is above the target did not get there; who is on another source version is not asked. Returns it in words.
     """
     left = select(tables.left_out.c.reason, func.count()).where(tables.left_out.c.run_id == run.id)
-    out: dict[str, int] = dict(connection.execute(left.group_by(tables.left_out.c.reason)).tuples().all())
+    reasons = connection.execute(left.group_by(tables.left_out.c.reason))
+    out: dict[str, int] = {reason: count for reason, count in reasons}  # noqa: C416 - rows are no pairs to mypy
     there, above = out.get(targeting.LeftOut.ALREADY, 0), out.get(targeting.LeftOut.DOWNGRADE, 0)
     places = select(_count.c.status, _count.c.reason, _count.c.count).where(_count.c.run_id == run.id)
     counted = {(status, reason): count for status, reason, count in connection.execute(places) if count}
