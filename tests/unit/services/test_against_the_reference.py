@@ -17,13 +17,12 @@ import pytest
 from hypothesis import HealthCheck, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from reference import model
 from side_by_side import SideBySide
 from vocabulary import VOCABULARIES, Author
 
-import reconciler
-
 TIMES = int(os.environ.get("RECONCILER_REFERENCE", "1"))
-RECORDED = Path(reconciler.__file__).parents[1] / "tests" / "reference" / "recorded.json"
+RECORDED = Path(model.__file__).parent / "recorded.json"
 
 
 class Histories(RuleBasedStateMachine):
@@ -60,7 +59,7 @@ def test_the_engine_does_what_the_reference_does(empty_database, words):
     run_state_machine_as_test(
         Histories,
         settings=settings(
-            max_examples=2 * TIMES,
+            max_examples=3 * TIMES,
             stateful_step_count=25,
             deadline=None,
             suppress_health_check=list(HealthCheck),
