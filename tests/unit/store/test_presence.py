@@ -99,12 +99,12 @@ def test_hearing_a_device_moves_its_last_seen(rows):
     devices.touch(rows.connection, [1], NOW + SECOND)
     devices.touch(rows.connection, [], NOW)
     assert device(rows).last_seen_at == NOW + SECOND
-    assert find(rows, ["dev-1"])["dev-1"].last_seen_at == NOW + SECOND
+    assert find(rows, ["dev-1"])["dev-1"].last_seen == tables.milliseconds(NOW + SECOND)
 
 
 def test_a_device_that_was_never_seen_has_no_last_seen(rows):
     rows.device("dev-2", last_seen_at=None)
-    assert find(rows, ["dev-2"])["dev-2"].last_seen_at is None
+    assert find(rows, ["dev-2"])["dev-2"].last_seen is None
 
 
 # --- who exists ---
