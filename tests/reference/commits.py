@@ -92,7 +92,18 @@ def _canceled(fleet, name, batch, spec, refused):
             refused[name] = problems
             return
         batch.run.spec = bounds.changed(batch.run.spec, spec)
+    _end_more(fleet, batch, spec)
     batch.spec, batch.in_git = spec, True
+
+
+def _end_more(fleet, batch, spec):
+    """What is left of a cancelled life ends, too, where `onCancel` lists it only now."""
+    if batch.run.phase == CANCELED:
+        listed, before = (
+            fleet.ending(batch.run, spec.on_cancel),
+            fleet.ending(batch.run, batch.spec.on_cancel),
+        )
+        fleet.end_of(batch.run, listed - before)
 
 
 def _fixed(old, new):
@@ -229,6 +240,8 @@ def _accept(fleet, name, spec):
     if problems:
         return problems
     batch = fleet.batches.setdefault(name, Batch(spec, []))
+    if batch.runs and batch.in_git:
+        _end_more(fleet, batch, spec)
     run = fleet.add_run(name, len(batch.runs) + 1, spec.strategy, spec, package)
     run.start_at = bounds.effective_start(spec, fleet.now)
     batch.spec, batch.in_git = spec, True

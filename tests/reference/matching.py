@@ -41,11 +41,8 @@ def match(fleet, device, triggers):
         queueing.admit(fleet, run, device, match_no)
 
 
-def _live(fleet, device, triggers, *, by_group):
-    """The started, running dynamic runs of the device's product, of one kind, whose conditions it meets.
-
-    Of those for new reports, the ones that hear it now, or heard a new version since they began.
-    """
+def _live(fleet, device, *, by_group):
+    """The started, running dynamic runs of the device's product, of one kind, whose conditions it meets."""
     return [
         run
         for run in fleet.runs
@@ -54,21 +51,24 @@ def _live(fleet, device, triggers, *, by_group):
         and run.package.product == device.product
         and (run.spec.target[0] == "group") == by_group
         and judgement.judge(run, device.versions.get(run.package.module)) is None
-        and (not run.spec.new_reports_only or device.key in run.heard or ("heard", run) in triggers)
     ]
+
+
+def _hears(run, device, triggers):
+    """A run for new reports hears the device now, or heard a new version from it since it began."""
+    return not run.spec.new_reports_only or device.key in run.heard or ("heard", run) in triggers
 
 
 def _by_versions(fleet, device, triggers):
     """Per module only the newest run whose conditions fit matches; its limit used up lets no older one through."""
     for module in device.versions:
-        fitting = [
-            run for run in _live(fleet, device, triggers, by_group=False) if run.package.module == module
-        ]
+        fitting = [run for run in _live(fleet, device, by_group=False) if run.package.module == module]
         if not fitting:
             continue
         newest = max(fitting, key=lambda run: run.id)
         earlier = [task for task in fleet.tasks_of(device) if task.run is newest]
-        if any(task.unfinished for task in earlier) or len(earlier) >= MATCHES:
+        used_up = any(task.unfinished for task in earlier) or len(earlier) >= MATCHES
+        if used_up or not _hears(newest, device, triggers):
             continue
         first = ("heard", newest) in triggers and not earlier
         seen = any(task.source == device.versions[module] for task in earlier)
@@ -79,9 +79,9 @@ def _by_versions(fleet, device, triggers):
 
 def _by_group(fleet, device, triggers):
     """A coming-in triggers each run once, and again after leaving only when the run's earlier tasks all FAILED."""
-    for run in _live(fleet, device, triggers, by_group=True):
+    for run in _live(fleet, device, by_group=True):
         membership = fleet.members.get((run.spec.target[1], device.key))
-        if membership is None or not membership.present:
+        if membership is None or not membership.present or not _hears(run, device, triggers):
             continue
         mine = (
             ("scan", run),

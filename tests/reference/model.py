@@ -19,6 +19,7 @@ from reference.words import (
     REPEAT,
     SETTLE,
     SUCCEEDED,
+    UNFINISHED,
     Run,
 )
 
@@ -85,13 +86,19 @@ class Fleet:
 
     def cancel_run(self, run, scopes=(), *, whole=False):
         """§6: what happens to unfinished tasks is declared; a dynamic batch stops matching in any case."""
-        not_started = run.type == "Static" and run.started_at is None
-        statuses = {SCOPES[scope] for scope in scopes if scope in SCOPES}
-        for task in self.tasks_in(run):
-            everything = whole or (not_started and "Scheduled" in scopes)
-            if task.unfinished and (everything or task.status in statuses):
-                moves.end(task, CANCELED, "cancelled")
+        self.end_of(run, UNFINISHED if whole else self.ending(run, scopes))
         run.phase = CANCELED
+
+    def ending(self, run, scopes):
+        """The statuses of the tasks that `onCancel` ends."""
+        if run.type == "Static" and run.started_at is None and "Scheduled" in scopes:
+            return set(UNFINISHED)
+        return {SCOPES[scope] for scope in scopes if scope in SCOPES}
+
+    def end_of(self, run, statuses):
+        for task in self.tasks_in(run):
+            if task.unfinished and task.status in statuses:
+                moves.end(task, CANCELED, "cancelled")
 
     # ---- devices ----
 
