@@ -128,8 +128,8 @@ class Deployment:
                 f"127.0.0.1:{self._http}",
                 "--settle-time",
                 "0.5",
-                "--max-push-rate",
-                "1000000",
+                "--limits",
+                "push-rate-highest=1000000",
             ),
             *(("--mqtt", broker) if broker else ("--mqtt-bind", f"127.0.0.1:{mqtt}")),
         ]

@@ -6,7 +6,7 @@
 Measured from the commit of the batch to the moment when the daemon knows that every device runs the new version:
 each device was pushed, downloaded 64 KiB over HTTP, reported progress three times, rebooted, logged in again and
 reported its version. All of it costs the daemon a dozen messages, a download and two database rows a device. The
-push rate is not what is measured: the batch asks for 1,000,000 a minute, which --max-push-rate allows. Devices
+push rate is not what is measured: the batch asks for 1,000,000 a minute, which --limits allows. Devices
 are in a process of their own, and take no time for what real ones take minutes for; still, a second of the wall
 time is the settle time after a commit and after a reboot.
 """

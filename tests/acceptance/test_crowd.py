@@ -9,7 +9,7 @@ import pytest
 from stage import VERSIONS, quick
 
 CROWD = 5000
-RATE = 30_000  # 500 a second; what a site may ask for is raised with --max-push-rate
+RATE = 30_000  # 500 a second; what a site may ask for is raised with --limits
 MEMORY = 400e6
 
 
@@ -17,7 +17,7 @@ MEMORY = 400e6
 async def test_of_five_thousand_devices_that_reconnect_at_once_those_of_the_batch_are_upgraded_at_its_rate(
     make_stage,
 ):
-    stage = make_stage(None, "--max-push-rate", str(RATE))
+    stage = make_stage(None, "--limits", f"push-rate-highest={RATE}")
     stage.declare(CROWD)
     stage.daemon.start()
     await stage.daemon.ready()

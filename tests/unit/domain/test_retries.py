@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from datetime import timedelta
 
 import pytest
@@ -75,7 +74,7 @@ def test_a_task_that_failed_before_it_was_pushed_is_retried_where_it_is():
 def test_what_is_reported_while_a_retry_waits_pushes_nothing_early():
     waiting = after(task("IN_PROGRESS", retry=TEN_MINUTES), progressed(-1, ""))
     told = says(says(says(waiting, SOURCE), OTHER), "1.2.0")
-    assert told == dataclasses.replace(waiting, source_version="1.2.0")
+    assert told == waiting._replace(source_version="1.2.0")
 
 
 def test_the_step_of_the_attempt_that_failed_stays_until_the_next_attempt_says_something():
