@@ -15,8 +15,7 @@ import dataclasses
 import functools
 import logging
 import ssl
-import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, Concatenate, ParamSpec
 
 import paho.mqtt.client as paho
@@ -33,8 +32,6 @@ _BURST = 64  # packets read before other work on the loop gets its turn
 _CONNACK_WITHIN = 10.0  # seconds
 _FILTERS_A_SUBSCRIBE = 200  # keeps a SUBSCRIBE under the packet limits of usual brokers
 _SERVER_UNAVAILABLE = "Server unavailable"
-
-_PUBACK = struct.Struct("!BBH")  # type, length, packet id
 
 _P = ParamSpec("_P")
 
@@ -77,38 +74,6 @@ class ClosingSocket(ssl.SSLSocket):
             raise
 
 
-class _Client(paho.Client):
-    """Reads and acknowledges many packets at a time, for a third of what paho takes for each.
-
-    Paho asks the socket three times for each packet, for a byte at first, and sends each acknowledgement alone. Both
-    are mended from inside, in methods that are not promised to us: the tests of the transport hold them.
-    """
-
-    _AT_ONCE = 65536
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._ahead, self._used = b"", 0
-
-    @property
-    def holds_more(self) -> bool:
-        """There are bytes that the selector doesn't see."""
-        sock = self.socket()
-        return self._used < len(self._ahead) or (isinstance(sock, ssl.SSLSocket) and sock.pending() > 0)
-
-    def _sock_recv(self, bufsize: int) -> bytes:
-        if self._used == len(self._ahead):
-            self._ahead, self._used = super()._sock_recv(self._AT_ONCE), 0
-        piece = self._ahead[self._used : self._used + bufsize]
-        self._used += len(piece)
-        return piece
-
-    def acknowledge(self, mids: Sequence[int]) -> None:
-        """Acknowledges QoS 1 messages, in this order, in one write."""
-        packets = b"".join(_PUBACK.pack(paho.PUBACK, 2, mid) for mid in mids)
-        self._packet_queue(paho.PUBACK, packets, mids[-1], 1)
-
-
 class Link:
     """A connection to a broker, used once.
 
@@ -143,7 +108,6 @@ class Link:
         self._slots = asyncio.Semaphore(options.max_inflight)
         self._queued = 0
         self._unacknowledged: dict[int, asyncio.Future[Delivery]] = {}
-        self._heard: list[int] = []
         self._subscribing: dict[int, list[str]] = {}
         self._kept: str | None = None
         self._paused = False
@@ -156,8 +120,8 @@ class Link:
         """The broker's address, without the password."""
         return str(self._url)
 
-    def _make_client(self, tls: ssl.SSLContext | None) -> _Client:
-        client = _Client(
+    def _make_client(self, tls: ssl.SSLContext | None) -> paho.Client:
+        client = paho.Client(
             CallbackAPIVersion.VERSION2,
             client_id=self._options.client_id,
             clean_session=False,
@@ -240,7 +204,6 @@ class Link:
 
     def close(self) -> None:
         """Says goodbye and ends the link; whatever is unfinished ends as OFFLINE. May be called again."""
-        self._acknowledge()
         self._client.on_disconnect = None
         self._client.disconnect()
         self._client.loop_write()
@@ -266,16 +229,20 @@ class Link:
     # Reading, writing and time, called by the event loop
 
     def _readable(self) -> None:
-        """Reads what is there, up to a burst."""
+        """Reads what is there, up to a burst. The selector doesn't see what TLS has already decrypted."""
         for _ in range(_BURST):
             if self._paused or self._ended.done():
                 return
             before = self._packets
             self._step(self._client.loop_read)
-            if self._packets == before and not self._client.holds_more:
+            if self._packets == before and not self._decrypted():
                 return
-        if self._client.holds_more:
+        if self._decrypted():
             self._loop.call_soon(self._readable)
+
+    def _decrypted(self) -> bool:
+        sock = self._client.socket()
+        return isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
 
     def _writable(self) -> None:
         self._step(self._client.loop_write)
@@ -334,18 +301,9 @@ class Link:
             self._client.unsubscribe(unwanted)
 
     def acknowledge(self, mid: int) -> None:
-        """Acknowledges a received message, with all others of this turn of the loop.
-
-        Does nothing when the link has ended: it will be sent again.
-        """
-        if not self._heard:
-            self._loop.call_soon(self._acknowledge)
-        self._heard.append(mid)
-
-    def _acknowledge(self) -> None:
-        heard, self._heard = self._heard, []
-        if heard and not self._ended.done():
-            self._step(lambda: self._client.acknowledge(heard))
+        """Acknowledges a received message; does nothing when the link has ended: it will be sent again."""
+        if not self._ended.done():
+            self._client.ack(mid, 1)
 
     async def publish(self, topic: str, payload: bytes) -> Delivery:
         """Sends at QoS 1, when fewer than `max_inflight` are on their way, and waits for the PUBACK."""
