@@ -74,6 +74,10 @@ class Desk:
     def order(self, type_: str, **arguments: object) -> None:
         self.orders.append((type_, arguments))
 
+    def rate(self, of_ten_thousand: int) -> int:
+        """A push rate that fits the fleet: a small one is kept waiting, too."""
+        return max(10, of_ten_thousand * len(self.names) // 10_000)
+
     def some(self, share: float, skip: int = 0) -> list[str]:
         """Every so many-th device."""
         step = max(1, round(1 / share))
@@ -125,14 +129,14 @@ def _gray(desk: Desk) -> None:
     retry = {"interval": "10m", "limit": 2}
     desk.git.batch(
         "gray-2", "lamp-2", target={"gray": {"percent": 7.5}}, retry=retry, timeout="2h",
-        noResponseTimeout="6h", pushRatePerMinute=600,
+        noResponseTimeout="6h", pushRatePerMinute=desk.rate(1000),
     )  # fmt: skip
 
 
 def _everybody(desk: Desk) -> None:
     desk.git.batch(
         "all-2", "lamp-2", target={"all": {}, "sourceVersions": ["1.0.0", "1.1.0"]}, timeout="3h",
-        retry={"interval": "30m", "limit": 1}, noResponseTimeout="12h", pushRatePerMinute=2000,
+        retry={"interval": "30m", "limit": 1}, noResponseTimeout="12h", pushRatePerMinute=desk.rate(2500),
         onCancel=["Queued", "Unconfirmed", "Notified"],
     )  # fmt: skip
 
@@ -150,19 +154,29 @@ def _modules(desk: Desk) -> None:
 
 
 def _slower(desk: Desk) -> None:
-    desk.git.edit("Batch", "all-2", pushRatePerMinute=60)
+    desk.git.edit("Batch", "all-2", pushRatePerMinute=desk.rate(240))
 
 
 def _faster(desk: Desk) -> None:
     desk.git.edit(
-        "Batch", "all-2", pushRatePerMinute=900, timeout="90m", retry={"interval": "10m", "limit": 2}
+        "Batch",
+        "all-2",
+        pushRatePerMinute=desk.rate(2500),
+        timeout="90m",
+        retry={"interval": "10m", "limit": 2},
     )
 
 
 def _dynamic(desk: Desk) -> None:
     target = {"all": {}, "sourceVersions": ["1.0.0"]}
     desk.git.batch(
-        "dyn-2", "lamp-2", strategy="Dynamic", target=target, timeout="5h", noResponseTimeout="20h"
+        "dyn-2",
+        "lamp-2",
+        pushRatePerMinute=desk.rate(2000),
+        strategy="Dynamic",
+        target=target,
+        timeout="5h",
+        noResponseTimeout="20h",
     )
 
 
@@ -171,21 +185,22 @@ def _verified(desk: Desk) -> None:
     trial = {"devices": desk.some(0.01, 7)[:6], "timeout": "8h"}
     desk.git.package("lamp-3v", "3.1.0", verification=trial, customInfo="tried")
     desk.git.batch(
-        "planned-3", "lamp-3v", target={"all": {}, "sourceVersions": ["2.0.0"]}, schedule=desk.schedule(0.5, 30),
-        retry={"interval": "1h", "limit": 1}, timeout="5h", noResponseTimeout="16h", pushRatePerMinute=1200,
+        "planned-3", "lamp-3v", target={"gray": {"percent": 25}, "sourceVersions": ["2.0.0"]},
+        schedule=desk.schedule(0.5, 30),
+        retry={"interval": "1h", "limit": 1}, timeout="5h", noResponseTimeout="16h", pushRatePerMinute=desk.rate(2500),
     )  # fmt: skip
     desk.git.batch("tried-3", "lamp-3v", target={"devices": desk.some(0.02, 11)[:100]}, conflict="Wait")
 
 
 def _try_again(desk: Desk) -> None:
-    trial = {"devices": desk.some(0.01, 8)[:4], "timeout": "6h", "attempt": 2}
+    trial = {"devices": desk.some(0.01, 8)[:2], "timeout": "6h", "attempt": 2}
     desk.git.package("lamp-3v", "3.1.0", verification=trial, customInfo="tried")
 
 
 def _overwrite(desk: Desk) -> None:
     desk.git.batch(
         "over-3", "lamp-3", target={"gray": {"percent": 15}}, conflict="Overwrite", timeout="2h",
-        retry={"interval": "0s", "limit": 5}, noResponseTimeout="10h", pushRatePerMinute=600,
+        retry={"interval": "0s", "limit": 5}, noResponseTimeout="10h", pushRatePerMinute=desk.rate(1000),
     )  # fmt: skip
 
 
@@ -218,7 +233,8 @@ def _confirm_rest(desk: Desk) -> None:
 
 def _group(desk: Desk) -> None:
     desk.git.batch(
-        "europe-3", "lamp-3", strategy="Dynamic", target={"group": "europe"}, conflict="Keep", timeout="6h",
+        "europe-3", "lamp-3", pushRatePerMinute=desk.rate(2000),
+        strategy="Dynamic", target={"group": "europe"}, conflict="Keep", timeout="6h",
         noResponseTimeout="20h",
     )  # fmt: skip
     desk.git.batch(
@@ -248,7 +264,8 @@ def _delete_more(desk: Desk) -> None:
 
 def _delta(desk: Desk) -> None:
     desk.git.batch(
-        "delta-4", "lamp-3-to-4", retry={"interval": "30m", "limit": 2}, timeout="3h", conflict="Wait",
+        "delta-4", "lamp-3-to-4", pushRatePerMinute=desk.rate(2000),
+        retry={"interval": "30m", "limit": 2}, timeout="3h", conflict="Wait",
         noResponseTimeout="12h", target={"gray": {"percent": 40}, "sourceVersions": ["3.0.0"]},
     )  # fmt: skip
     desk.git.batch("pull-radio", "radio-2", delivery="Pull", target={"gray": {"percent": 5}}, conflict="Wait")
@@ -270,8 +287,8 @@ def _groups_change(desk: Desk) -> None:
 
 def _last(desk: Desk) -> None:
     desk.git.batch(
-        "all-4", "lamp-4", target={"gray": {"percent": 60}}, conflict="Wait", timeout="4h",
-        retry={"interval": "10m", "limit": 1}, noResponseTimeout="12h", pushRatePerMinute=1500,
+        "all-4", "lamp-4", target={"gray": {"percent": 35}}, conflict="Wait", timeout="4h",
+        retry={"interval": "10m", "limit": 1}, noResponseTimeout="12h", pushRatePerMinute=desk.rate(2500),
     )  # fmt: skip
 
 
@@ -280,6 +297,10 @@ def _early_cancel(desk: Desk) -> None:
     desk.git.batch(
         "never-4", "lamp-4", target={"devices": desk.some(0.02, 17)[:60]}, schedule=desk.schedule(1.0),
         conflict="Wait", onCancel=["Unconfirmed"],
+    )  # fmt: skip
+    desk.git.batch(  # nobody confirms it before it is over
+        "unasked-4", "lamp-4", target={"devices": desk.some(0.02, 19)[:40]}, schedule=desk.schedule(0.2, 20),
+        conflict="Wait", confirm=True,
     )  # fmt: skip
 
 
@@ -313,8 +334,8 @@ STEPS: Sequence[Step] = (
     Step(1.0, _everybody),
     Step(1.1, _behind),
     Step(1.4, _modules),
-    Step(1.02, _slower),
-    Step(1.2, _faster),
+    Step(1.002, _slower),
+    Step(1.006, _faster),
     Step(2.6, _dynamic),
     Step(3.2, _verified),
     Step(3.6, _try_again),

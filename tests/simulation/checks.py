@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import json
+import math
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -60,6 +61,13 @@ HOURLY = {
           LEFT JOIN task_count ON task_count.run_id = run.id AND task_count.status IN {_UNFINISHED}
           WHERE NOT EXISTS (SELECT 1 FROM job WHERE job.run_id = run.id) GROUP BY run.id)
         WHERE (phase = 'COMPLETED' AND n > 0) OR (phase = 'IN_PROGRESS' AND type <> 'Dynamic' AND n = 0)""",
+    "of a cancelled run only goes on what its `onCancel` leaves": f"""
+        SELECT task.id, task.status FROM {_OPEN} AS task JOIN run ON run.id = task.run_id AND run.phase = 'CANCELED'
+        JOIN object ON object.id = run.object_id WHERE NOT EXISTS (SELECT 1 FROM job WHERE job.run_id = run.id)
+        AND (run.type = 'Verify' OR EXISTS (
+          SELECT 1 FROM json_each(coalesce(object.spec -> '$.onCancel', '["Scheduled", "Unconfirmed", "Queued"]'))
+          WHERE value = CASE task.status WHEN 'CONFIRM' THEN 'Unconfirmed' WHEN 'QUEUED' THEN 'Queued'
+            WHEN 'NOTIFIED' THEN 'Notified' ELSE 'InProgress' END))""",
     "nothing is due for who can't be pushed": """
         SELECT task.id FROM task JOIN run ON run.id = task.run_id
         WHERE task.push_due_at IS NOT NULL AND NOT run.push_delivery""",
@@ -133,13 +141,17 @@ class Checks:
     # ----------------------------------------------------------------------------------------------- pushes
 
     def _judge(self, connection: Connection, pushed: list[Pushed]) -> None:
-        """Never above the rate in any minute, nor twice a minute for one task."""
+        """Never above the rate in any minute, spread over it, nor twice a minute for one task; only of who may push."""
         ids = json.dumps([push.task_id for push in pushed])
-        query = """SELECT task.id, run.id, run.push_rate FROM task JOIN run ON run.id = task.run_id
+        query = """SELECT task.id, run.id, run.push_rate, run.push_delivery AND run.started_at IS NOT NULL
+                   AND NOT run.suspended AND run.suspended_by IS NULL FROM task JOIN run ON run.id = task.run_id
                    WHERE task.id IN (SELECT value FROM json_each(?))"""
-        of = {task: (run, rate) for task, run, rate in connection.exec_driver_sql(query, (ids,))}
+        of = {task: (run, rate, may) for task, run, rate, may in connection.exec_driver_sql(query, (ids,))}
+        second = collections.Counter(of[push.task_id][:2] for push in pushed if not push.asked)
+        for (run, rate), count in second.items():
+            assert count <= math.ceil(rate / 60), f"run {run} pushes {count} in a second, its rate is {rate}"
         for push in pushed:
-            run, rate = of[push.task_id]
+            run, rate, may = of[push.task_id]
             minute = self._minute[run]
             while minute and minute[0] <= push.at - MINUTE:
                 minute.popleft()
@@ -147,6 +159,7 @@ class Checks:
             if push.asked:  # it takes a slot, even when none is left
                 self._last[push.task_id] = push
                 continue
+            assert may, f"run {run} is suspended, or not started, or for Pull: {push}"
             assert len(minute) <= rate, f"run {run} pushes {len(minute)} in a minute, its rate is {rate}"
             last = self._last.get(push.task_id)
             soon = last is not None and last.settled and push.at - last.at < MINUTE

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import pathlib
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -86,6 +87,9 @@ class MortalDatabase(Database):
         with self.writing() as connection:
             return statement(connection, *args, **kwargs)
 
+    async def write_first(self, statement: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return await self.write(statement, *args, **kwargs)  # nobody else waits
+
     @contextlib.contextmanager
     def from_outside(self) -> Iterator[Connection]:
         """A transaction of another process, which does not die: the command line's."""
@@ -99,6 +103,14 @@ class MortalDatabase(Database):
 
 def _hurry(connection: Any, _record: object) -> None:
     connection.execute("PRAGMA synchronous=OFF")
+
+
+class Branch(tree.FolderTree):
+    """A tree whose files have names for their content, as in Git: what did not change is not read again."""
+
+    def oid(self, path: str) -> str | None:
+        found = self._texts.get(path)
+        return None if found is None else hashlib.sha256(found).hexdigest()
 
 
 class Engine:
@@ -124,6 +136,7 @@ class Engine:
         self._files = files
         self._offers = Offers(KEY, urls.check_bases("http://download.example"))
         self._root = root
+        self._cache = validate.Cache()
         self._commit: observe.Commit | None = None
         self._commits = 0
         self._is_asked = False
@@ -180,11 +193,11 @@ class Engine:
             self._is_asked = False
         if self.look(_is_open):  # else the idle look of every ten seconds finds nothing
             await self._work()
-        pushes = await self._dispatch.round()
-        if pushes:
-            await _idle()
-            await self._dispatch.round()
-        self.wire.settled()
+        before = self.wire.fresh
+        self.wire.fresh = []
+        pushes = await self._dispatch.round()  # how these end is written down by the next
+        self.wire.settled(before)
+        await _idle()
         return pushes
 
     async def _work(self) -> None:
@@ -195,8 +208,8 @@ class Engine:
         """Something is merged: a pass over it, and everything that follows."""
         self._commits += 1
         revision = objects.Revision(f"{self._commits:040d}", "main", f"commit {self._commits}")
-        found = tree.FolderTree(self._root / "nothing", texts=files)
-        checked = validate.check(found, limits.DEFAULT)
+        found = Branch(self._root / "nothing", texts=files)
+        checked = validate.check(found, limits.DEFAULT, self._cache)
         wrong = [str(each) for each in checked.diagnostics if each.severity == "error"]
         assert not wrong, wrong
         self._commit = observe.Commit(revision, found, checked.desired, tuple(checked.diagnostics))

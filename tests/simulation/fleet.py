@@ -38,7 +38,7 @@ ENDINGS = {
     "well": 82, "fails": 7, "silent": 3, "falls back": 3, "reboots": 3, "goes elsewhere": 1, "unsaid": 1,
 }  # fmt: skip
 """How upgrades go, in percent."""
-_PERCENTS = ((100,), (), (40, 100), (50,), (0,), (10, 60, 100))
+_PERCENTS = ((100,), (), (40, 100), (50,), (), (0,))
 _OUTAGES = 10 * DAY
 """Between two outages of a device, on average."""
 
@@ -257,7 +257,7 @@ class Fleet:
             device.versions[job.module] = self._dice.choice(("1.0.0", "2.5.0", "beta"))
             self._inform(device, job.module, device.versions[job.module])
         elif job.ending == "falls back":
-            self._inform(device, job.module, device.versions.get(job.module, "1.0.0"))
+            self._inform(device, job.module, device.versions.setdefault(job.module, "1.0.0"))
         elif job.ending == "reboots":
             self._off(device, self._dice.uniform(1, 20) * MINUTE)
         elif job.ending != "silent":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 import pathlib
 import tempfile
 import time
@@ -46,11 +47,16 @@ def simulate(seed: int, size: Size) -> Report:
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         world = World(pathlib.Path(folder), seed, size)
+        usual = gc.get_threshold()
+        gc.freeze()  # what is there stays: it need not be looked through again and again
+        gc.set_threshold(50_000, *usual[1:])
         try:
             asyncio.run(world.run())
             tasks = tuple(world.engine.look(checks.summary))
             found = world.engine.look(digest.of, world.fleet)
         finally:
+            gc.set_threshold(*usual)
+            gc.unfreeze()
             world.engine.close()
         counts = {
             "moments": world.moments,

@@ -10,7 +10,7 @@ import asyncio
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from reconciler.protocol import urls
@@ -118,11 +118,10 @@ class Wire:
         self._sessions.clear()
         self.fresh = []
 
-    def settled(self) -> None:
-        """The engine wrote down what became of every push."""
-        for push in self.fresh:
+    def settled(self, pushes: Sequence[Pushed]) -> None:
+        """The engine wrote down what became of these."""
+        for push in pushes:
             push.settled = True
-        self.fresh = []
 
     # The port
 

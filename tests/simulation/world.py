@@ -63,7 +63,7 @@ class Size:
     days: float = 14.0
     busy: int = 300
     """Seconds between two pulses of the fleet in the hours after something was merged."""
-    quiet: int = 1800
+    quiet: int = 3600
     """The same at other times."""
     odds: Odds = dataclasses.field(default_factory=Odds)
 
@@ -180,7 +180,7 @@ class World:
     def _plan(self) -> None:
         for step in campaign.STEPS:
             at = round(step.day * self._day)
-            self._busy.append((at, at + 2 * HOUR))
+            self._busy.append((at, at + 1.5 * HOUR))
             self.at(at, self._take, step)
         self._errands.insert(0, self._boot)
         self.fleet.begin()
@@ -209,7 +209,7 @@ class World:
         """Now and then an operator looks at some task, and cancels it or has it upgraded again."""
         if self.fleet.is_calm:
             return
-        self.later(self._dice.uniform(0, self._day / 12), self._meddle)
+        self.later(self._dice.uniform(0, self._day / 7), self._meddle)
         newest = self.engine.look(lambda connection: connection.execute(_NEWEST).scalar()) or 0
         start = self._dice.randint(0, newest)
         found = self.engine.look(lambda connection: connection.execute(_SOME_TASK, {"start": start}).first())
