@@ -59,7 +59,17 @@ def _condition_reasons() -> set[str]:
 def test_the_operator_is_told_what_to_do_about_every_reason() -> None:
     text = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
     assert {reason for reason in actions.Reason if f"`{reason}`" not in text} == set()
-    well = {*conditions.Sync, *conditions.Health, "Applied", "Completed", "Canceled", "NotStalled", "NotSuspended", "NotRequired", "Verified"}
+    well = {
+        *conditions.Sync,
+        *conditions.Health,
+        "Applied",
+        "Completed",
+        "Canceled",
+        "NotStalled",
+        "NotSuspended",
+        "NotRequired",
+        "Verified",
+    }
     assert {word for word in _condition_reasons() - well if f"`{word}`" not in text} == set()
 
 
