@@ -176,7 +176,7 @@ async def test_unknown_devices_and_foreign_products_are_counted_and_have_no_effe
     mouth = await connected(stage, "anybody")
     report = b'{"id":"1","params":{"version":"9.9.9"}}'
     await mouth.say(f"/ota/device/inform/{PRODUCT_KEY}/nobody-knows", report)
-    await mouth.say(f"/ota/device/inform/{PRODUCT_KEY}/no", report)
+    await mouth.say(f"/ota/device/inform/{PRODUCT_KEY}/n!o", report)
     await mouth.say(f"/ota/device/inform/another/{stage.names[0]}", report)
     await mouth.say(f"/ota/device/inform/{PRODUCT_KEY}/{stage.names[0]}", report)
     await stage.until(stage.reported)

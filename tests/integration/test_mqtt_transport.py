@@ -173,7 +173,7 @@ async def test_retained_oversized_and_misnamed_messages_are_counted_and_kept_out
     async with serving(transport) as intake:
         await eventually(lambda: transport.stats.retained == 1)
         peer.send(topics.inform(ONE), b"x" * 101)
-        peer.send("/ota/device/inform/pk/no", b"{}")
+        peer.send("/ota/device/inform/pk/n!o", b"{}")
         peer.send(topics.inform(ONE), b"{}")
         (message,) = await intake.take(1)
         assert message.payload == b"{}"
