@@ -79,3 +79,12 @@ def test_a_state_can_be_sent_to_another_process():
     one = desired.declare(batch("a.csv"), "b.yaml", 1)
     state = DesiredState({one.key: one}, {Key(Kind.PACKAGE, "x"): ("why",)}, frozenset({"p.yaml"}))
     assert pickle.loads(pickle.dumps(state)) == state
+
+
+def test_labels_and_annotations_are_kept_beside_the_digest():
+    found = package()
+    named = found.metadata.model_copy(update={"labels": {"team": "fw"}})
+    plain = desired.declare(found, "a.yaml", 1)
+    labelled = desired.declare(found.model_copy(update={"metadata": named}), "a.yaml", 1)
+    assert (plain.metadata, labelled.metadata) == ({}, {"labels": {"team": "fw"}})
+    assert labelled.digest == plain.digest

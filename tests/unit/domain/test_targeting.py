@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.domain.targeting import Conditions, LeftOut, is_downgrade, judge
+from reconciler.domain.targeting import (
+    MODULUS,
+    Conditions,
+    LeftOut,
+    gray_count,
+    gray_key,
+    gray_parameters,
+    hash31,
+    is_downgrade,
+    judge,
+    selects,
+)
 
 TARGET = "1.4.0"
 
@@ -71,3 +84,65 @@ DOTTED = st.lists(st.integers(0, 99), min_size=1, max_size=4).map(lambda parts: 
 def test_of_two_dotted_versions_at_most_one_way_is_down(one, other):
     assert not (is_downgrade(one, other) and is_downgrade(other, one))
     assert not is_downgrade(one, one)
+
+
+# --- shares ---
+
+
+def test_a_devices_place_on_the_ring_is_known_and_never_moves():
+    digest = hashlib.sha256(b"pk/dn").digest()
+    assert hash31("pk", "dn") == int.from_bytes(digest[:4], "big") & 0x7FFFFFFF
+    assert hash31("pk", "dn") != hash31("pk", "dn2")
+
+
+def test_each_batch_orders_devices_in_its_own_way_and_always_in_the_same():
+    names = [f"dev-{number}" for number in range(200)]
+
+    def order(batch):
+        a, b = gray_parameters(batch)
+        assert 0 < a < MODULUS > b >= 0
+        return sorted(names, key=lambda name: gray_key(hash31("pk", name), a, b))
+
+    assert order("eu") == order("eu")
+    assert order("eu") != order("us")
+
+
+@pytest.mark.parametrize(
+    ("base", "thousandths", "count"),
+    [
+        (0, 50_000, 0),
+        (1, 1, 1),
+        (100, 29_000, 29),
+        (3, 50_000, 1),
+        (1999, 100, 1),
+        (2000, 100, 2),
+        (7, 100_000, 7),
+    ],
+)
+def test_a_share_is_rounded_down_but_is_at_least_one(base, thousandths, count):
+    assert gray_count(base, thousandths) == count
+
+
+# --- groups ---
+
+
+@pytest.mark.parametrize(
+    ("selector", "member"),
+    [
+        ({"product": "lamp", "matchTags": {"region": "eu"}}, True),
+        ({"product": "fan", "matchTags": {"region": "eu"}}, False),
+        ({"matchTags": {"region": "us"}}, False),
+        ({"module": {"name": "mcu", "version": "2"}}, True),
+        ({"module": {"name": "mcu", "version": "3"}}, False),
+        ({"matchExpressions": [{"key": "region", "operator": "In", "values": ["eu", "us"]}]}, True),
+        ({"matchExpressions": [{"key": "floor", "operator": "In", "values": ["1"]}]}, False),
+        ({"matchExpressions": [{"key": "region", "operator": "NotIn", "values": ["eu"]}]}, False),
+        ({"matchExpressions": [{"key": "floor", "operator": "NotIn", "values": ["1"]}]}, True),
+        ({"matchExpressions": [{"key": "region", "operator": "Exists"}]}, True),
+        ({"matchExpressions": [{"key": "floor", "operator": "Exists"}]}, False),
+        ({"matchExpressions": [{"key": "floor", "operator": "DoesNotExist"}]}, True),
+        ({"matchExpressions": [{"key": "region", "operator": "DoesNotExist"}]}, False),
+    ],
+)
+def test_a_device_is_a_member_when_every_condition_holds(selector, member):
+    assert selects(selector, "lamp", {"region": "eu"}, {"mcu": "2"}) is member
