@@ -256,7 +256,7 @@ async def test_a_fleet_connects_no_faster_than_it_should(mosquitto):
 
 @pytest.mark.parametrize(
     ("broker", "name", "ca_file"),
-    [("http://x", "dev-1", None), ("mqtt://x", "no", None), ("mqtts://x", "dev-1", "/no/such.pem")],
+    [("http://x", "dev-1", None), ("mqtt://x", "n!o", None), ("mqtts://x", "dev-1", "/no/such.pem")],
 )
 async def test_a_fleet_that_cannot_be_is_refused(broker, name, ca_file):
     with pytest.raises(errors.UserError):
