@@ -257,7 +257,9 @@ class Stage:
             await asyncio.sleep(0.05)
 
     async def until_ended(self, batch: str = "upgrade", within: float = 60.0) -> None:
-        await self.until(lambda: self.phase(batch) in {"COMPLETED", "CANCELED"}, within)
+        """The batch has ended, and so has the work that its end gives."""
+        ended = {"COMPLETED", "CANCELED"}
+        await self.until(lambda: self.phase(batch) in ended and not self.ask("SELECT id FROM job"), within)
 
     def story(self) -> str:
         """What a failing test should show."""
