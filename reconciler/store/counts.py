@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 from collections.abc import Iterable, Mapping
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import ColumnElement, Connection, FromClause, bindparam, exists, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from reconciler.domain import lifecycle
@@ -84,6 +84,13 @@ def failures(connection: Connection, run_id: int) -> Mapping[str, int]:
         _count.c.run_id == run_id, _count.c.status == lifecycle.Status.FAILED, _count.c.count > 0
     )
     return {row.reason: row[1] for row in connection.execute(query)}
+
+
+def goes_on(run: FromClause = tables.run) -> ColumnElement[bool]:
+    """A run has tasks that have not ended."""
+    return exists().where(
+        _count.c.run_id == run.c.id, _count.c.status.in_(lifecycle.UNFINISHED), _count.c.count > 0
+    )
 
 
 def unfinished(counted: Mapping[lifecycle.Status, int]) -> dict[lifecycle.Status, int]:

@@ -92,12 +92,9 @@ _LAST = select(func.coalesce(func.max(_task.c.id), 0))
 # ------------------------------------------------------------------------------------- the conflict rule
 
 
-_DRAINING = exists().where(
-    tables.task_count.c.run_id == _before.c.id,
-    tables.task_count.c.status.in_([str(status) for status in lifecycle.UNFINISHED]),
-    tables.task_count.c.count > 0,
+_EARLIER = exists().where(
+    _before.c.object_id == _run.c.object_id, _before.c.id < _run.c.id, counts.goes_on(_before)
 )
-_EARLIER = exists().where(_before.c.object_id == _run.c.object_id, _before.c.id < _run.c.id, _DRAINING)
 _SUCCEEDING = select(_run.c.id).where(_run.c.id.in_(packed.members("runs")), _EARLIER)
 """Those of some runs whose batch has an earlier run that still drains."""
 _INTRUDING = (

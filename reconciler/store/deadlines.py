@@ -13,7 +13,6 @@ from sqlalchemy import (
     Select,
     and_,
     bindparam,
-    exists,
     func,
     literal_column,
     or_,
@@ -23,7 +22,7 @@ from sqlalchemy import (
 )
 
 from reconciler.domain import actual, lifecycle
-from reconciler.store import devices, endings, tables, tasks
+from reconciler.store import counts, devices, endings, tables, tasks
 
 _run, _task, _version = tables.run, tables.task, tables.device_version
 
@@ -79,11 +78,8 @@ def any_due(connection: Connection, until: datetime) -> bool:
 
 def _starting_or_ending() -> Select[tuple[int]]:
     """Made once: it is asked each second, and its making takes longer than its answer."""
-    count, package, now = tables.task_count, tables.package, bindparam("now", type_=tables.Moment())
-    unfinished = exists().where(
-        count.c.run_id == _run.c.id, count.c.status.in_(lifecycle.UNFINISHED), count.c.count > 0
-    )
-    live = or_(_run.c.phase.in_(actual.UNENDED), unfinished)
+    package, now = tables.package, bindparam("now", type_=tables.Moment())
+    live = or_(_run.c.phase.in_(actual.UNENDED), counts.goes_on())
     opened = package.c.verification.in_([state for state in actual.Verification if state.opens])
     starts = and_(
         _run.c.started_at.is_(None),

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, exists, func, or_, select, update
+from sqlalchemy import Connection, Row, and_, func, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from reconciler.domain import actual, lifecycle, plan
@@ -102,15 +102,11 @@ def _stored(row: Row[Any], runs: list[actual.Run], trial: str | None) -> actual.
 def _runs(connection: Connection) -> dict[int, list[actual.Run]]:
     """By object: its newest run, last; before it those that still have tasks on their way."""
     newest = select(func.max(_run.c.id)).group_by(_run.c.object_id)
-    count = tables.task_count
-    drains = exists().where(
-        count.c.run_id == _run.c.id, count.c.status.in_(lifecycle.UNFINISHED), count.c.count > 0
-    )
     query = (
         select(_run, tables.package.c.name.label("package"), tables.product.c.name.label("product"))
         .join(tables.package, tables.package.c.id == _run.c.package_id)
         .join(tables.product, tables.product.c.id == _run.c.product_id)
-        .where(or_(_run.c.id.in_(newest), drains))
+        .where(or_(_run.c.id.in_(newest), counts.goes_on()))
         .order_by(_run.c.id)
     )
     rows = connection.execute(query).all()

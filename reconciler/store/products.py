@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from datetime import datetime
 
-from sqlalchemy import Connection, exists, or_, select, update
+from sqlalchemy import Connection, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
-from reconciler.domain import actual, lifecycle
+from reconciler.domain import actual
 from reconciler.protocol.topics import Address
-from reconciler.store import devices, groups, tables
+from reconciler.store import counts, devices, groups, tables
 
 _product, _package, _blob = tables.product, tables.package, tables.blob
 
@@ -201,11 +201,6 @@ def file_of_task(connection: Connection, address: Address, task_id: int) -> tupl
 
 def downloads(connection: Connection) -> list[tuple[str, str]]:
     """Each batch that has unfinished tasks, or may get some, and how its devices download."""
-    run, count = tables.run, tables.task_count
-    unfinished = exists().where(
-        count.c.run_id == run.c.id, count.c.status.in_(lifecycle.UNFINISHED), count.c.count > 0
-    )
-    query = select(run.c.batch, run.c.download).where(
-        or_(run.c.phase.in_([actual.Phase.PLANNED, actual.Phase.IN_PROGRESS]), unfinished)
-    )
+    run = tables.run
+    query = select(run.c.batch, run.c.download).where(or_(run.c.phase.in_(actual.UNENDED), counts.goes_on()))
     return [(row.batch, row.download) for row in connection.execute(query.order_by(run.c.id))]

@@ -164,7 +164,7 @@ def change(connection: Connection, run_id: int, changes: Changes, now: datetime)
             **_retry(changes.retry),
         )
     )
-    earlier = and_(_run.c.object_id == run.object_id, _run.c.id < run_id, _unfinished())
+    earlier = and_(_run.c.object_id == run.object_id, _run.c.id < run_id, counts.goes_on())
     others = _run.c.suspended_by.is_not(None)
     since = case((others, _run.c.suspended_at), else_=literal(now, tables.Moment()))
     connection.execute(
@@ -283,17 +283,9 @@ def _planned() -> ColumnElement[bool]:
     return _run.c.phase == actual.Phase.PLANNED
 
 
-def _unfinished() -> ColumnElement[bool]:
-    return exists().where(
-        _count.c.run_id == _run.c.id,
-        _count.c.status.in_([str(status) for status in lifecycle.UNFINISHED]),
-        _count.c.count > 0,
-    )
-
-
 def _left_over() -> ColumnElement[bool]:
     """Cancelled before it started, with tasks that go on."""
-    return and_(_run.c.phase == actual.Phase.CANCELED, _unfinished())
+    return and_(_run.c.phase == actual.Phase.CANCELED, counts.goes_on())
 
 
 def end_due(connection: Connection, now: datetime) -> bool:
@@ -331,7 +323,7 @@ def finish(connection: Connection, run_ids: Iterable[int], now: datetime) -> Non
     completed = connection.execute(
         update(_run)
         .where(_run.c.id.in_(dialects.members(listed)), _run.c.type != actual.RunType.DYNAMIC)
-        .where(or_(_run.c.phase == actual.Phase.IN_PROGRESS, over), ~working, ~_unfinished())
+        .where(or_(_run.c.phase == actual.Phase.IN_PROGRESS, over), ~working, ~counts.goes_on())
         .values(phase=actual.Phase.COMPLETED, ended_at=now)
         .returning(_run.c.id, _run.c.batch, _run.c.revision_id, _run.c.type, _run.c.package_id)
     ).all()
