@@ -13,7 +13,7 @@ from typing import Any
 from reconciler import errors
 from reconciler.domain import actual, lifecycle, plan, resources, targeting, waiting
 from reconciler.domain.resources import Kind
-from reconciler.store import devices, objects, operations, runs
+from reconciler.store import devices, jobs, objects, operations, runs
 from reconciler.store.commands import Command
 from reconciler.store.database import Connection
 
@@ -174,7 +174,7 @@ def _confirm_tasks(order: Order) -> str | Unfinished:
     count, last = operations.confirm_chunk(
         order.connection, run.id, after, order.author, order.presence, now=order.now
     )
-    if last is not None and count == operations.CHUNK:
+    if last is not None and count == jobs.CHUNK:
         return Unfinished({**order.command.arguments, "confirmed": so_far + count, "after": last})
     more = "; its tasks are still being made: confirm again for the others" if run.materializing else ""
     return _confirmed(so_far + count) + more

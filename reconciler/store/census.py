@@ -99,7 +99,7 @@ def count(connection: Connection, wanted: Wanted, around: Around) -> Census:
     base = _fitting(connection, wanted) if wanted.gray is not None else 0
     found: collections.Counter[str] = collections.Counter()
     left_out: collections.Counter[targeting.LeftOut] = collections.Counter()
-    for version, state, online, number in connection.execute(_query(connection, wanted, around)):
+    for version, state, online, number in connection.execute(_query(connection, wanted, around, base)):
         verdict = targeting.judge(wanted.conditions, version)
         if verdict is not None:
             left_out[verdict] += number
@@ -109,14 +109,14 @@ def count(connection: Connection, wanted: Wanted, around: Around) -> Census:
     return Census(**found, left_out=left_out, base=base)
 
 
-def _query(connection: Connection, wanted: Wanted, around: Around) -> Select[Any]:
+def _query(connection: Connection, wanted: Wanted, around: Around, base: int) -> Select[Any]:
     present = [select(tables.daemon.c.epoch).scalar_subquery(), literal(devices.ASSUMED_EPOCH)]
     online = func.coalesce(_device.c.online_epoch.in_(present), false()).label("online")
     state = _state(connection, wanted, around).label("occupation")
     query = select(_version.c.version, state, online, func.count()).select_from(_source(wanted))
     query = query.where(_targeted(wanted))
     if wanted.gray is not None:
-        query = query.where(or_(~_fits(connection, wanted), _share(connection, wanted)))
+        query = query.where(or_(~_fits(connection, wanted), _share(connection, wanted, base)))
     return query.group_by(_version.c.version, "occupation", "online")
 
 
@@ -174,7 +174,7 @@ def _taken(connection: Connection, wanted: Wanted, before: Wanted) -> ColumnElem
         return false()
     taken = [_targeted(before), _fits(connection, before, wanted.conditions.module)]
     if before.gray is not None:
-        taken.append(_share(connection, before))
+        taken.append(_share(connection, before, _fitting(connection, before)))
     return and_(*taken)
 
 
@@ -214,15 +214,14 @@ def _fitting(connection: Connection, wanted: Wanted) -> int:
     return int(connection.execute(query.where(_targeted(wanted), _fits(connection, wanted))).scalar_one())
 
 
-def _share(connection: Connection, wanted: Wanted) -> ColumnElement[bool]:
-    """`tables.device` is one of those that a share takes, if it fits: the first ones in the order of the batch."""
+def _share(connection: Connection, wanted: Wanted, base: int) -> ColumnElement[bool]:
+    """`tables.device` is one of those that a share of `base` takes, if it fits: the first in the batch's order."""
     assert wanted.gray is not None, "it is a share"
-    taken = targeting.gray_count(_fitting(connection, wanted), wanted.gray)
+    taken = targeting.gray_count(base, wanted.gray)
     if not taken:
         return false()
     a, b = targeting.gray_parameters(wanted.batch)
-    key_of = (_device.c.hash31 * literal(a, BigInteger()) + literal(b, BigInteger())) % targeting.MODULUS
-    place = key_of, _device.c.name  # targeting.gray_key
+    place = devices.gray_key(literal(a, BigInteger()), literal(b, BigInteger())), _device.c.name
     query = select(*place).select_from(_source(wanted))
     query = query.where(_targeted(wanted), _fits(connection, wanted)).order_by(*place)
     key, name = connection.execute(query.limit(1).offset(taken - 1)).one()

@@ -36,7 +36,7 @@ from sqlalchemy import (
 
 from reconciler.domain import actual, lifecycle, resources
 from reconciler.domain.lifecycle import ENTRIES, Entry
-from reconciler.store import bulk, counts, devices, dialects, entry, packed, runs, tables, yielding
+from reconciler.store import bulk, counts, devices, dialects, entry, packed, runs, tables, tasks, yielding
 
 _task, _run, _device = tables.task, tables.run, tables.device
 _other = tables.task.alias("other")
@@ -147,8 +147,7 @@ def _overwrite(
 ) -> None:
     """Ends the tasks in the way of a run that overwrites, on devices where all of them can be ended."""
     candidate = candidates.query.params(candidates.parameters).subquery("candidate")
-    states = lifecycle.states(lifecycle.Trigger.OVERWRITTEN)
-    yields = or_(*(and_(_other.c.status == str(s.status), _other.c.hold == str(s.hold)) for s in states))
+    yields = tasks.in_states(lifecycle.states(lifecycle.Trigger.OVERWRITTEN), _other)
     stubborn = exists().where(_other.c.device_id == candidate.c.device_id, dialects.holds(_other), ~yields)
     wanted = select(candidate.c.device_id).join(_run, _run.c.id == candidate.c.run_id)
     wanted = wanted.where(_run.c.id == run.id, ~stubborn, ~_behind_earlier(candidate.c.device_id))

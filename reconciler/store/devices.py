@@ -11,7 +11,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, String, and_, bindparam, func, select, true, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    String,
+    and_,
+    bindparam,
+    func,
+    literal,
+    select,
+    true,
+    update,
+)
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.types import TypeEngine
 
@@ -189,6 +201,11 @@ def touch(connection: Connection, device_ids: Iterable[int], now: datetime) -> N
     ids = list(device_ids)
     if ids:
         connection.execute(_touch, {"devices": packed.pack(ids), "now": now})
+
+
+def gray_key(a: ColumnElement[int], b: ColumnElement[int]) -> ColumnElement[int]:
+    """`targeting.gray_key` of `tables.device`: its place in a gray batch."""
+    return (_device.c.hash31 * a + b) % literal(targeting.MODULUS, BigInteger())
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

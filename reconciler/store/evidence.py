@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, and_, func, select
 
 from reconciler.domain import actual, conditions, targeting, trace, waiting
 from reconciler.domain.limits import Limits
-from reconciler.store import dialects, tables, task_views
+from reconciler.store import dialects, recheck, tables, task_views
 
 _run, _device, _object = tables.run, tables.device, tables.object_
 
@@ -103,7 +103,7 @@ class _Seen:
             other
             for other in self.matching
             if other.module == row.module
-            and targeting.judge(conditions_of(other), report.version if report else None) is None
+            and targeting.judge(recheck.conditions(other), report.version if report else None) is None
         )
         newest = next(fit, None)
         return newest.batch if newest is not None and newest.id > row.id else None
@@ -131,13 +131,6 @@ def _groups(connection: Connection, device_id: int, ids: list[int]) -> dict[int,
     }
 
 
-def conditions_of(row: Row[Any]) -> targeting.Conditions:
-    """What a row of `run` asks of a device's version."""
-    return targeting.Conditions(
-        row.module, row.target_version, tuple(row.source_versions), allow_downgrade=row.allow_downgrade
-    )
-
-
 def _run_of(row: Row[Any], seen: _Seen, limits: Limits) -> Run:
     type_ = actual.RunType(row.type)
     out = seen.left_out.get(row.id)
@@ -150,7 +143,7 @@ def _run_of(row: Row[Any], seen: _Seen, limits: Limits) -> Run:
         type=type_,
         phase=actual.Phase(row.phase),
         stage=row.phase,
-        conditions=conditions_of(row),
+        conditions=recheck.conditions(row),
         delta=row.delta,
         accepted_at=row.created_at,
         started_at=row.started_at,

@@ -32,7 +32,18 @@ from sqlalchemy import (
 )
 
 from reconciler.domain import actual, lifecycle, targeting
-from reconciler.store import creation, devices, dialects, events, groups, joblist, packed, recheck, tables
+from reconciler.store import (
+    creation,
+    devices,
+    dialects,
+    events,
+    groups,
+    joblist,
+    packed,
+    recheck,
+    runs,
+    tables,
+)
 
 _run, _task, _device, _version = tables.run, tables.task, tables.device, tables.device_version
 _member = tables.membership
@@ -317,11 +328,5 @@ def _waves(found: Iterable[Match]) -> Iterator[list[Match]]:
 
 
 def _event(run: Run, count: int) -> events.Event:
-    return events.Event(
-        type=events.Type.MATERIALIZED,
-        kind="Batch",
-        name=run.batch,
-        run_id=run.id,
-        revision_id=run.revision_id,
-        message=f"{count} device{'s' * (count != 1)} matched",
-    )
+    message = f"{count} device{'s' * (count != 1)} matched"
+    return runs.line(run, events.Type.MATERIALIZED, message)

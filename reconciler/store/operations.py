@@ -16,7 +16,6 @@ from sqlalchemy import (
     Row,
     and_,
     func,
-    insert,
     literal,
     select,
     type_coerce,
@@ -24,7 +23,20 @@ from sqlalchemy import (
 )
 
 from reconciler.domain import actual, lifecycle, resources, targeting
-from reconciler.store import counts, devices, dialects, events, pace, queue, tables, tasks
+from reconciler.store import (
+    bulk,
+    counts,
+    devices,
+    dialects,
+    events,
+    jobs,
+    pace,
+    queue,
+    recheck,
+    runs,
+    tables,
+    tasks,
+)
 
 _run, _task, _device, _object = tables.run, tables.task, tables.device, tables.object_
 
@@ -122,9 +134,7 @@ def _run_of(row: Row[Any]) -> Run:
         product=row.product,
         package=row.package,
         verification=actual.Verification(row.verification),
-        conditions=targeting.Conditions(
-            row.module, row.target_version, tuple(row.source_versions), allow_downgrade=row.allow_downgrade
-        ),
+        conditions=recheck.conditions(row),
         conflict=resources.Conflict(row.conflict),
         multi_module=row.multi_module,
         start_at=row.start_at,
@@ -243,15 +253,10 @@ def upgrade_again(
     _move(connection, again.overwritten, lifecycle.Trigger.OVERWRITTEN, f"overwritten by {run.batch}", now)
     after = lifecycle.again(again.task, again.entry, again.source_version)
     line = _line(again.task, after, author.says("upgraded again"))
-    _reopen(connection, after.run_id)
+    runs.reopen(connection, after.run_id)
     tasks.save(connection, [tasks.Change(again.task, after, (line,))], now)
     _make_due(connection, _task.c.id == after.id, presence, now)
     return after
-
-
-def _reopen(connection: Connection, run_id: int) -> None:
-    done = and_(_run.c.id == run_id, _run.c.phase == str(actual.Phase.COMPLETED))
-    connection.execute(update(_run).where(done).values(phase=str(actual.Phase.IN_PROGRESS), ended_at=None))
 
 
 def _move(
@@ -291,7 +296,7 @@ def _make_due(
         func.coalesce(type_coerce(_device.c.online_since, tables.Number), 0), literal(moment)
     )
     settled = since + presence.settle // tables.MILLISECOND
-    allowed = func.coalesce(type_coerce(_task.c.last_pushed_at, tables.Number) + pace.INTERVAL, 0)
+    allowed = func.coalesce(pace.AFTER_LAST, 0)
     due = (
         select(dialects.later_of(dialects.later_of(settled, allowed), literal(moment)))
         .where(_device.c.id == _task.c.device_id, _device.c.online_epoch == presence.epoch)
@@ -311,9 +316,6 @@ def _make_due(
 
 # ------------------------------------------------------------------------------------------- whole runs
 
-CHUNK = 2_000
-"""Tasks a transaction: more would keep ingest waiting (engine §3)."""
-
 
 def confirm_chunk(
     connection: Connection,
@@ -323,7 +325,7 @@ def confirm_chunk(
     presence: devices.Presence,
     *,
     now: datetime,
-    chunk: int = CHUNK,
+    chunk: int = jobs.CHUNK,
 ) -> tuple[int, int | None]:
     """Confirms a run's tasks of the next devices; how many, and the last of those devices (None: nothing was left).
 
@@ -345,7 +347,8 @@ def confirm_chunk(
     between = and_(_task.c.run_id == run_id, _task.c.device_id > after, _task.c.device_id <= last)
     which = and_(between, _task.c.status == str(lifecycle.Status.CONFIRM))
     to = lifecycle.TABLE[lifecycle.State(lifecycle.Status.CONFIRM)][lifecycle.Trigger.CONFIRMED].to
-    _log_confirmed(connection, which, author.says("confirmed"), now)
+    line = bulk.Line(literal(str(to.status)), None, author.says("confirmed"))
+    bulk.log(connection, _task, which, line, now)
     count = connection.execute(
         update(_task).where(which).values(status=str(to.status), hold=str(to.hold))
     ).rowcount
@@ -354,22 +357,6 @@ def confirm_chunk(
     moves.move((run_id, lifecycle.Status.CONFIRM, None), (run_id, to.status, None), count)
     moves.write(connection)
     return count, last
-
-
-def _log_confirmed(connection: Connection, which: ColumnElement[bool], message: str, now: datetime) -> None:
-    values: dict[str, ColumnElement[Any]] = {
-        "at": literal(now, tables.Moment()),
-        "type": literal(str(events.Type.TASK)),
-        "run_id": _task.c.run_id,
-        "task_id": _task.c.id,
-        "device_id": _task.c.device_id,
-        "revision_id": _task.c.revision_id,
-        "from_status": _task.c.status,
-        "to_status": literal(str(lifecycle.Status.QUEUED)),
-        "message": literal(message),
-    }
-    lines = select(*values.values()).where(which)
-    connection.execute(insert(tables.event).from_select(list(values), lines))
 
 
 def asking(connection: Connection, run_id: int) -> int:

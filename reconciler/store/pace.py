@@ -16,3 +16,6 @@ INTERVAL: ColumnElement[int] = func.coalesce(
     select(type_coerce(tables.daemon.c.push_interval, tables.Number)).scalar_subquery(), _DEFAULT
 )
 """Milliseconds between two pushes of one task, at least."""
+
+AFTER_LAST: ColumnElement[int] = type_coerce(tables.task.c.last_pushed_at, tables.Number) + INTERVAL
+"""The earliest moment of a task's next push, in milliseconds; NULL for one that was never pushed."""

@@ -296,10 +296,7 @@ def _no_later_than(moment: ColumnElement[Any]) -> ColumnElement[Any]:
     return case((_task.c.push_due_at.is_(None), null()), else_=type_coerce(sooner, tables.Moment()))
 
 
-_in_a_minute = type_coerce(
-    type_coerce(_task.c.last_pushed_at, tables.Number) + pace.INTERVAL,
-    tables.Moment(),
-)
+_in_a_minute = type_coerce(pace.AFTER_LAST, tables.Moment())
 _SETTLE = {
     Outcome.CONFIRMED: _settle,
     Outcome.GONE: _settle.values(

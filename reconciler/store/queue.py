@@ -39,9 +39,8 @@ _kept_out = or_(
 )
 
 
-_pushed = type_coerce(_task.c.last_pushed_at, tables.Number) + pace.INTERVAL
 _PUSH = type_coerce(
-    dialects.later_of(type_coerce(entry.FIRST_PUSH, tables.Number), func.coalesce(_pushed, 0)),
+    dialects.later_of(type_coerce(entry.FIRST_PUSH, tables.Number), func.coalesce(pace.AFTER_LAST, 0)),
     tables.Moment(),
 )
 """As any first push; but one that is upgraded again may have been pushed a moment ago. NULL stays NULL."""

@@ -227,7 +227,7 @@ def cancel(connection: Connection, run_id: int, cancellation: Cancellation, now:
         _judge_package(connection, run.package_id, actual.Verification.FAILED)
     message = f"by {cancellation.by}, {total} {'task ends' if total == 1 else 'tasks end'}{why}"
     message += "; verification failed" * (run.type == actual.RunType.VERIFY)
-    events.append(connection, now, [_event(run, events.Type.CANCELED, message)])
+    events.append(connection, now, [line(run, events.Type.CANCELED, message)])
     return total
 
 
@@ -235,7 +235,8 @@ def _judge_package(connection: Connection, package_id: int, result: actual.Verif
     connection.execute(update(_package).where(_package.c.id == package_id).values(verification=result))
 
 
-def _event(run: Row[*tuple[Any, ...]], type_: events.Type, message: str) -> events.Event:
+def line(run: Row[*tuple[Any, ...]], type_: events.Type, message: str) -> events.Event:
+    """What the log says of a run, from its row: of a batch, or of the package that a trial is about."""
     kind = "Package" if run.type == actual.RunType.VERIFY else "Batch"
     return events.Event(
         type=type_, kind=kind, name=run.batch, run_id=run.id, revision_id=run.revision_id, message=message
@@ -275,7 +276,7 @@ def start_due(connection: Connection, now: datetime) -> bool:
         if run.type != actual.RunType.DYNAMIC:
             joblist.add(connection, run.id, joblist.Type.START)
     scan(connection, [run.id for run in due if not run.new_reports_only])
-    events.append(connection, now, [_event(run, events.Type.STARTED, "its batch starts") for run in due])
+    events.append(connection, now, [line(run, events.Type.STARTED, "its batch starts") for run in due])
     return True
 
 
@@ -329,9 +330,7 @@ def finish(connection: Connection, run_ids: Iterable[int], now: datetime) -> Non
     ).all()
     trials = [run for run in completed if run.type == actual.RunType.VERIFY]
     said = {run.id: _result(connection, run) for run in trials}
-    lines = [
-        _event(run, events.Type.COMPLETED, said.get(run.id, "all tasks have ended")) for run in completed
-    ]
+    lines = [line(run, events.Type.COMPLETED, said.get(run.id, "all tasks have ended")) for run in completed]
     events.append(connection, now, lines)
     if trials:
         start_due(connection, now)

@@ -27,7 +27,7 @@ from sqlalchemy import (
     tuple_,
 )
 
-from reconciler.domain import actual, resources, targeting
+from reconciler.domain import resources, targeting
 from reconciler.domain.lifecycle import Entry
 from reconciler.store import (
     creation,
@@ -38,6 +38,7 @@ from reconciler.store import (
     packed,
     queue,
     recheck,
+    runs,
     tables,
     yielding,
 )
@@ -92,10 +93,7 @@ def begin(connection: Connection, run: Run) -> Mapping[str, Any]:
     }
 
 
-_KEY: ColumnElement[int] = (
-    _device.c.hash31 * bindparam("gray_a", type_=BigInteger()) + bindparam("gray_b", type_=BigInteger())
-) % literal(targeting.MODULUS, BigInteger())
-"""`targeting.gray_key` of `tables.device`."""
+_KEY = devices.gray_key(bindparam("gray_a", type_=BigInteger()), bindparam("gray_b", type_=BigInteger()))
 
 
 def _order(batch: str) -> dict[str, int]:
@@ -245,11 +243,4 @@ def _event(run: Run, made: Mapping[Entry, int], left: int) -> events.Event:
     if behind:
         message += f" ({behind} wait{'s' * (behind == 1)} behind another)"
     message += f", {made.get(Entry.CONFLICT, 0)} failed at once as conflict, {left} device{'s' * (left != 1)} left out"
-    return events.Event(
-        type=events.Type.MATERIALIZED,
-        kind="Package" if run.type == actual.RunType.VERIFY else "Batch",
-        name=run.batch,
-        run_id=run.id,
-        revision_id=run.revision_id,
-        message=message,
-    )
+    return runs.line(run, events.Type.MATERIALIZED, message)

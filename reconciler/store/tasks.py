@@ -19,6 +19,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
+    FromClause,
     Integer,
     LargeBinary,
     Row,
@@ -60,10 +61,10 @@ CLOSED = or_(
 """The run pushes and offers nothing: suspended, not started, or about to end tasks that could be pushed."""
 
 
-def in_states(states: Iterable[lifecycle.State]) -> ColumnElement[bool]:
+def in_states(states: Iterable[lifecycle.State], task: FromClause = _task) -> ColumnElement[bool]:
     """The task is in one of some states of the table."""
     return or_(
-        *(and_(_task.c.status == str(state.status), _task.c.hold == str(state.hold)) for state in states)
+        *(and_(task.c.status == str(state.status), task.c.hold == str(state.hold)) for state in states)
     )
 
 
@@ -366,7 +367,7 @@ _PUSHABLE = in_states(lifecycle.states(lifecycle.Trigger.CLAIMED))
 
 def _at(earliest: ColumnElement[Any]) -> ColumnElement[Any]:
     """When a task may be pushed: an interval after its last push, and not before its next attempt's time."""
-    allowed = func.coalesce(type_coerce(_task.c.last_pushed_at, tables.Number) + pace.INTERVAL, 0)
+    allowed = func.coalesce(pace.AFTER_LAST, 0)
     attempt = func.coalesce(type_coerce(_task.c.retry_at, tables.Number), 0)
     latest = dialects.later_of(dialects.later_of(allowed, attempt), earliest)
     return type_coerce(latest, tables.Moment())

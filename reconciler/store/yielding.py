@@ -18,13 +18,12 @@ from sqlalchemy import (
     and_,
     exists,
     literal,
-    or_,
     select,
     update,
 )
 
 from reconciler.domain import actual, lifecycle
-from reconciler.store import bulk, counts, dialects, tables
+from reconciler.store import bulk, counts, dialects, tables, tasks
 
 _task, _run = tables.task, tables.run
 _other = tables.task.alias("other")
@@ -61,6 +60,5 @@ def make_way(connection: Connection, device_ids: Select[Any], now: datetime) -> 
 
 
 def _yields(task: FromClause) -> ColumnElement[bool]:
-    states = lifecycle.states(lifecycle.Trigger.YIELDED)
-    there = or_(*(and_(task.c.status == str(s.status), task.c.hold == str(s.hold)) for s in states))
+    there = tasks.in_states(lifecycle.states(lifecycle.Trigger.YIELDED), task)
     return and_(there, task.c.run_id.in_(_NOT_STARTED))

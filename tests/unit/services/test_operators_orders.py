@@ -11,7 +11,7 @@ from rows import BATCH, EPOCH, HOUR, MINUTE, NOW, PACKAGE, Rows, counted
 from sqlalchemy import select
 
 from reconciler.services import operate
-from reconciler.store import commands, devices, events, operations, tables
+from reconciler.store import commands, devices, events, jobs, operations, tables
 
 SETTLE = timedelta(seconds=10)
 PRESENCE = devices.Presence(EPOCH, SETTLE)
@@ -146,7 +146,7 @@ def test_all_tasks_of_a_batch_are_confirmed_in_as_many_transactions_as_it_takes(
     names = [f"dev-{number}" for number in range(7)]
     run_id, tasks = desk.set(lambda made: asking(made, names=names, online=["dev-3"]))
     monkeypatch.setattr(operations.confirm_chunk, "__kwdefaults__", {"chunk": 3})
-    monkeypatch.setattr(operations, "CHUNK", 3)
+    monkeypatch.setattr(jobs, "CHUNK", 3)
     first = desk.give("confirm", batch=BATCH, tasks=True)
     assert first.done_at is None
     assert [desk.task(task).status for task in tasks] == ["QUEUED"] * 3 + ["CONFIRM"] * 4
