@@ -29,7 +29,7 @@ BOUND, FLAT = 3.0, 2.0
 """The issue's bound against the bare statements; and how much the largest size may cost more than the smallest."""
 RUN = 1
 BATCHES = 50
-_CLAIMANT = pushes.Claimant(seeding.EPOCH, seeding.EPOCH, batches.PRESENCE.settle)
+_CLAIMANT = pushes.Claimant(seeding.EPOCH, batches.PRESENCE)
 _CHUNK = jobs.CHUNK
 _CHUNKS = 4
 

@@ -233,10 +233,10 @@ class Daemon:
         host = burst.Host(presence_epoch, settle, assumed_presence=not exact, limits=base.settings.limits)
         answers = Blocks(base.database, self.transport, clock, base.files.path)
         ingest = Ingest(base.database, self.transport, clock, host, offers=offers, blocks=answers)
-        claimant = pushes.Claimant(epoch, presence_epoch, settle)
-        intake = Intake()
+        presence = devices.Presence(presence_epoch, settle, base.settings.limits)
+        claimant = pushes.Claimant(epoch, presence)
+        intake, applied = Intake(), Bell()
         dispatch = Dispatch(base.database, self.transport, clock, claimant, offers=offers, intake=intake)
-        presence, applied = devices.Presence(presence_epoch, settle, base.settings.limits), Bell()
         self._sweep = Sweep(
             base.database,
             self.transport,

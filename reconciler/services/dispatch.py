@@ -104,7 +104,7 @@ class Dispatch:
 
     def _reachable(self) -> bool:
         """Devices can be pushed, and what they said before could be heard: it may make a push needless."""
-        settled = self._transport.connected_for() >= self._claimant.settle.total_seconds()
+        settled = self._transport.connected_for() >= self._claimant.presence.settle.total_seconds()
         return settled and self._intake.age() < BACKLOG_SECONDS and self._transport.health().ok
 
     def _room(self) -> int:
@@ -140,7 +140,7 @@ def _cycle(connection: Connection, this: _Round) -> tuple[list[Claim], dict[int,
     The time is that of the transaction: it may have waited for the writer, and pushes count when they go out.
     """
     now = this.clock.now()
-    pushes.settle_pushes(connection, this.claimant.epoch, this.settled, now + this.claimant.settle)
+    pushes.settle_pushes(connection, this.claimant.epoch, this.settled, now + this.claimant.presence.settle)
     claims: list[Claim] = []
     second = int(now.timestamp())
     for run in pushes.runs_due(connection, now) if this.room else []:

@@ -106,16 +106,11 @@ def runs_due(connection: Connection, now: datetime) -> list[Due]:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Claimant:
-    """Who claims: the daemon's epoch, the epoch of the presence it believes, and how long it lets a device settle."""
+    """Who claims: the daemon's epoch, and the presence that it believes."""
 
     epoch: int
-    presence_epoch: int
-    settle: timedelta
-
-    @property
-    def presence(self) -> devices.Presence:
-        """What makes other tasks' pushes due at once."""
-        return devices.Presence(self.presence_epoch, self.settle)
+    presence: devices.Presence
+    """It also makes other tasks' pushes due at once."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -178,8 +173,8 @@ def claim(connection: Connection, run_id: int, claimant: Claimant, now: datetime
         return []
     asked = {"run": run_id, "now": now, "limit": limit, "ended": run.end_at is not None and run.end_at <= now}
     picked = _picked(connection, asked)
-    if any(each.online_epoch != claimant.presence_epoch for each in picked):
-        connection.execute(_clear_stale, {"run": run_id, "now": now, "epoch": claimant.presence_epoch})
+    if any(each.online_epoch != claimant.presence.epoch for each in picked):
+        connection.execute(_clear_stale, {"run": run_id, "now": now, "epoch": claimant.presence.epoch})
         picked = _picked(connection, asked)
     if run.delta:
         while unfit := [each.id for each in picked if each.version not in run.source_versions]:

@@ -156,7 +156,7 @@ class Engine:
         blocks = Blocks(database, wire, clock, self._files.path)
         host = burst.Host(epoch, SETTLE)
         self._ingest = Ingest(database, wire, clock, host, offers=self._offers, blocks=blocks)
-        claimant = Claimant(epoch, epoch, SETTLE)
+        claimant = Claimant(epoch, self._presence)
         self._dispatch = Dispatch(database, wire, clock, claimant, offers=self._offers, intake=self._intake)
         self._sweep = Sweep(
             database,

@@ -14,7 +14,7 @@ from reconciler.cli.looking import now
 from reconciler.domain import lifecycle
 from reconciler.domain.plan import Reason
 from reconciler.domain.resources import Kind
-from reconciler.store import events, objects, pushes, tables
+from reconciler.store import devices, events, objects, pushes, tables
 
 FLEET = ["dev-1", "dev-2", "dev-3", "dev-4"]
 
@@ -34,7 +34,8 @@ def fleet(database):
     seed.materialize(database)
     with database.writing() as connection:
         seed.online(connection, ["dev-2"])
-        for claim in pushes.claim(connection, 1, pushes.Claimant(1, 1, seed.SETTLE), NOW, 9):
+        us = pushes.Claimant(1, devices.Presence(1, seed.SETTLE))
+        for claim in pushes.claim(connection, 1, us, NOW, 9):
             pushes.settle_pushes(connection, 1, [(claim, pushes.Outcome.CONFIRMED)], NOW)
         seed.send(connection, "dev-1", lifecycle.progressed(-4, "worn \x07out"))
         seed.send(connection, "dev-2", lifecycle.progressed(20, ""))

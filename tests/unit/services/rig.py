@@ -170,11 +170,11 @@ class Rig:
         host = burst.Host(presence, SETTLE, assumed_presence=not exact)
         self.blocks = Blocks(self.database, self.wire, self.clock, self.files.path)
         self.ingest = Ingest(self.database, self.wire, self.clock, host, offers=offers, blocks=self.blocks)
-        claimant = Claimant(epoch, presence, SETTLE)
+        self.presence = devices.Presence(presence, SETTLE)
+        claimant = Claimant(epoch, self.presence)
         self.dispatch = Dispatch(
             self.database, self.wire, self.clock, claimant, offers=offers, intake=self.intake
         )
-        self.presence = devices.Presence(presence, SETTLE)
         self.work = Bell()
         self.sweep = self.make_sweep(self.intake)
         self._serving = asyncio.create_task(self.wire.serve(self.intake))

@@ -12,12 +12,14 @@ from sqlalchemy import select, update
 from reconciler.domain import lifecycle
 from reconciler.domain.lifecycle import Hold, Status
 from reconciler.protocol.topics import Address
-from reconciler.store import events, pushes, rates, tables, tasks
+from reconciler.store import devices, events, pushes, rates, tables, tasks
 from reconciler.store.pushes import Claimant, Outcome
 
 SECOND = timedelta(seconds=1)
 FLEET = ["dev-1", "dev-2", "dev-3"]
-OURS = Claimant(EPOCH, EPOCH, timedelta(0))
+OURS = Claimant(EPOCH, devices.Presence(EPOCH, timedelta(0)))
+NEXT = Claimant(EPOCH + 1, devices.Presence(EPOCH + 1, timedelta(0)))
+"""The daemon after this one."""
 PUSHED = {"pushes": 1, "first_pushed_at": NOW - HOUR, "last_pushed_at": NOW - HOUR}
 
 
@@ -188,13 +190,13 @@ def test_a_later_push_moves_no_status_and_keeps_when_the_first_was(rows):
 
 
 def test_nobody_is_pushed_who_is_not_there(rows, run_id):
-    assert claim(rows, by=Claimant(EPOCH + 1, EPOCH + 1, timedelta(0))) == []
+    assert claim(rows, by=NEXT) == []
     assert due(rows) == []
 
 
 def test_stale_pushes_do_not_hide_those_of_devices_that_are_there(rows, run_id):
     change(rows, tables.device, 3, online_epoch=EPOCH + 1)
-    assert names(claim(rows, limit=1, by=Claimant(EPOCH + 1, EPOCH + 1, timedelta(0)))) == ["dev-3"]
+    assert names(claim(rows, limit=1, by=NEXT)) == ["dev-3"]
 
 
 # --- the clock of those that never answer ---

@@ -30,8 +30,8 @@ from reconciler.store import (
 from reconciler.store.database import Database
 
 FLEET = ["dev-0", "dev-1", "dev-2", "dev-3", "dev-4"]
-US = pushes.Claimant(1, 1, seed.SETTLE)
 PRESENCE = devices.Presence(1, seed.SETTLE)
+US = pushes.Claimant(1, PRESENCE)
 
 names = st.sampled_from(FLEET)
 happenings = st.sampled_from(
