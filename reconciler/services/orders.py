@@ -229,7 +229,7 @@ def retry(order: Order) -> str:
     entry, overwritten = _conflict(order, run, device, name)
     again = operations.Again(task, entry, device.version, tuple(overwritten))
     after = operations.upgrade_again(order.connection, again, order.author, order.presence, order.now)
-    behind = ", behind the task that has the device" if entry is lifecycle.Entry.BEHIND else ""
+    behind = ", behind the task that has the device" if after.hold is lifecycle.Hold.BEHIND else ""
     aside = f"; {len(overwritten)} other task{'s' * (len(overwritten) != 1)} overwritten" * bool(overwritten)
     return f"the task of {name} is {after.status} again{behind}{aside}"
 

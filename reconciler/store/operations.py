@@ -248,7 +248,10 @@ class Again:
 def upgrade_again(
     connection: Connection, again: Again, author: Author, presence: devices.Presence, now: datetime
 ) -> lifecycle.Task:
-    """A task that ended badly begins anew; a run that had completed goes on with it."""
+    """A task that ended badly begins anew, as returned; a run that had completed goes on with it.
+
+    Of what waited behind a task that it overwrites, a trial may go first: its run may wait for that very trial.
+    """
     run = connection.execute(select(_run.c.batch).where(_run.c.id == again.task.run_id)).one()
     _move(connection, again.overwritten, lifecycle.Trigger.OVERWRITTEN, f"overwritten by {run.batch}", now)
     after = lifecycle.again(again.task, again.entry, again.source_version)
@@ -256,7 +259,8 @@ def upgrade_again(
     runs.reopen(connection, after.run_id)
     tasks.save(connection, [tasks.Change(again.task, after, (line,))], now)
     _make_due(connection, _task.c.id == after.id, presence, now)
-    return after
+    queue.promote(connection, {after.device_id}, presence, now)
+    return tasks.one(connection, after.id)
 
 
 def _move(

@@ -493,6 +493,22 @@ def test_who_waits_behind_the_overwritten_task_goes_on_waiting(desk):
     assert (desk.task(third).hold, desk.task(third).holds) == ("behind", False)
 
 
+def test_a_trial_behind_the_overwritten_task_is_let_in_when_what_overwrote_waits_for_that_very_trial(desk):
+    def make(made):
+        package = made.package("firmware-1.5.0", "1.5.0", verification="verifying")
+        waits = {"package_id": package, "phase": "PLANNED", "started_at": None}
+        _, device, mine = ended(made, conflict="Overwrite", **waits)
+        made.task(made.run("other"), device, "NOTIFIED")
+        trial = made.run("firmware-1.5.0", type="Verify", conflict="Wait", package_id=package)
+        return mine, made.task(trial, device, "QUEUED", hold="behind")
+
+    mine, trial = desk.set(make)
+    said = desk.done("retry", batch=BATCH, device="dev-1")
+    assert said.endswith("is QUEUED again, behind the task that has the device; 1 other task overwritten")
+    assert (desk.task(trial).status, desk.task(trial).hold) == ("QUEUED", "none")
+    assert (desk.task(mine).hold, desk.task(mine).holds) == ("behind", False)
+
+
 @pytest.mark.parametrize("status", ["NOTIFIED", "IN_PROGRESS"])
 def test_wait_queues_behind(desk, status):
     mine, other = desk.set(lambda made: busy(made, status, conflict="Wait"))
