@@ -6,8 +6,9 @@ Called by ingest and by operators' orders. It knows neither devices nor database
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from reconciler.domain import limits, targeting
 from reconciler.domain.transitions import (
@@ -29,7 +30,7 @@ from reconciler.domain.transitions import (
 )
 
 __all__ = [
-    "BEHIND", "ENDED", "ENTRIES", "STEP_REASONS", "TABLE", "UNFINISHED", "Effect", "Entry", "Event",
+    "AFRESH", "BEHIND", "ENDED", "ENTRIES", "STEP_REASONS", "TABLE", "UNFINISHED", "Effect", "Entry", "Event",
     "Hold", "Reason", "Retry", "Rule", "State", "Status", "Step", "Task", "Trigger", "again", "next_push",
     "progressed", "reported", "states", "step",
 ]  # fmt: skip
@@ -160,7 +161,7 @@ def step(task: Task, event: Event, now: datetime) -> Step:
     if rule is None or _is_repeat(task, event, rule):
         return Step(said)
     if Effect.AFRESH in rule.effects:
-        return Step(again(task, Entry.FREE, event.version or task.source_version), _say(event))
+        return Step(_afresh(task, rule, event.version or task.source_version), _say(event))
     if task.status in ENDED:
         return _late(task, event, rule, now)
     if Effect.RETRY in rule.effects and task.retry is not None and task.attempt < task.retry.limit:
@@ -252,11 +253,12 @@ def _tried_again(task: Task, event: Event, rule: Rule, retry: Retry, now: dateti
     return task._replace(**changes)  # type: ignore[arg-type]
 
 
-_AFRESH: dict[str, object] = {
+AFRESH: Mapping[str, Any] = {
     "reason": None, "step": None, "step_description": "", "started_at": None, "deadline_at": None,
     "first_pushed_at": None, "push_due_at": None, "attempt": 0, "retry_at": None, "failure_mark": None,
     "ended_at": None, "late_at": None, "late_success": False,
 }  # fmt: skip
+"""What a task that begins anew has of its past: nothing. Also what the store writes where it lets many begin anew."""
 
 
 def again(task: Task, entry: Entry, source_version: str | None) -> Task:
@@ -269,10 +271,12 @@ def again(task: Task, entry: Entry, source_version: str | None) -> Task:
         entry: FREE or BEHIND, as the conflict rule says; a conflict is refused before.
         source_version: what its device reports now.
     """
-    rule = ENTRIES[entry]
+    return _afresh(task, ENTRIES[entry], source_version)
+
+
+def _afresh(task: Task, rule: Rule, source_version: str | None) -> Task:
     status = Status.CONFIRM if Effect.ASK_FIRST in rule.effects and task.confirm else rule.to.status
-    changes = _AFRESH | {"status": status, "hold": rule.to.hold, "source_version": source_version}
-    return task._replace(**changes)  # type: ignore[arg-type]
+    return task._replace(**AFRESH, status=status, hold=rule.to.hold, source_version=source_version)
 
 
 def _reason(rule: Rule, event: Event) -> Reason | None:

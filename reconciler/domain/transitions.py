@@ -155,7 +155,7 @@ _TIMED_OUT = _rule(_S.FAILED, reason=_R.TIMEOUT)
 _NO_RESPONSE = _rule(_S.FAILED, reason=_R.NO_RESPONSE)
 _SCHEDULE_ENDED = _rule(_S.CANCELED, reason=_R.SCHEDULE_ENDED)
 _OVERWRITTEN = _rule(_S.CANCELED, reason=_R.OVERWRITTEN)
-_YIELDED = _rule(BEHIND)
+_YIELDED = _rule(BEHIND, _E.AFRESH)
 _CANCELED = _rule(_S.CANCELED, reason=_R.CANCELED)
 
 
@@ -222,6 +222,7 @@ TABLE: Mapping[State, Mapping[Trigger, Rule]] = {
         _T.WOULD_DOWNGRADE: _DOWNGRADE,
         _T.SCHEDULE_ENDED: _SCHEDULE_ENDED,
         _T.OVERWRITTEN: _OVERWRITTEN,
+        _T.YIELDED: _YIELDED,
     },
     State(_S.NOTIFIED): {
         _T.CLAIMED: _rule(_S.NOTIFIED),

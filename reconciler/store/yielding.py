@@ -2,7 +2,7 @@
 
 Called by `creation` when a trial's tasks are made, and by `queue` when their turn may have come, before either decides
 who is free. A batch may wait for the very trial that its tasks would keep out. It ends nothing: what makes way waits
-for its device like others, and `queue` lets it in again.
+for its device like others, and `queue` lets it in again, without its past. What a device has begun goes on.
 """
 
 from __future__ import annotations
@@ -50,9 +50,8 @@ def make_way(connection: Connection, device_ids: Select[Any], now: datetime) -> 
     chosen = _task.c.id.in_(dialects.members(row.id for row in counted))
     line = bulk.Line(literal(str(_TO.status)), None, "makes way for a trial")
     bulk.log(connection, _task, chosen, line, now)
-    connection.execute(
-        update(_task).where(chosen).values(status=_TO.status, hold=_TO.hold, holds=False, push_due_at=None)
-    )
+    moved = {"status": _TO.status, "hold": _TO.hold, "holds": False}
+    connection.execute(update(_task).where(chosen).values(**lifecycle.AFRESH, **moved))
     moves = counts.Moves()
     for row in counted:
         moves.move((row.run_id, lifecycle.Status(row.status), None), (row.run_id, _TO.status, None))

@@ -47,12 +47,13 @@ def make_way(fleet, run, device):
     way = in_the_way(fleet, run, device)
     if run.type == "Verify" and all(_yields(task) for task in way):
         for task in way:
+            moves.cleared(task)
             task.status, task.hold = QUEUED, "behind"
 
 
 def _yields(task):
     not_started = task.run.started_at is None and task.run.type != "Verify"
-    return not_started and task.status in (CONFIRM, QUEUED) and task.hold is None
+    return not_started and task.status in (CONFIRM, QUEUED)
 
 
 def place(fleet, task, verdict):

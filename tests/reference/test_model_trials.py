@@ -183,6 +183,18 @@ def test_a_batch_that_has_not_started_makes_way_for_a_trial_and_comes_back(many)
     assert many.task("b", "aaaa") == ("CONFIRM", None, None)
 
 
+def test_what_waits_for_its_retry_makes_way_for_a_trial_too_and_begins_anew(many):
+    many.batch("b", start=DAY, retry=(HOUR, 1), timeout=2 * HOUR)
+    many.progress(-1, "aaaa")
+    trial(many, devices=("aaaa",))
+    assert (many.task("b", "aaaa"), many.task("new", "aaaa")) == (
+        ("QUEUED", "behind", None), ("QUEUED", None, None),
+    )  # fmt: skip
+    many.progress(-1, "aaaa")
+    assert many.task("b", "aaaa") == ("QUEUED", None, None)
+    assert (many.of("b", "aaaa").retries, many.of("b", "aaaa").timeout_at) == (0, None)
+
+
 def test_a_trial_that_is_not_answered_fails_after_its_timeout(many):
     trial(many, devices=("aaaa",), timeout=HOUR)
     many.push("aaaa")

@@ -25,7 +25,7 @@ CONFIRM
   reported-downgrade would-downgrade: CANCELED downgrade
   schedule-ended: CANCELED schedule-ended
   overwritten: CANCELED overwritten
-  yielded: QUEUED behind, is not due
+  yielded: QUEUED behind, afresh
   canceled: CANCELED canceled
   freed claimed fetched progress step-failed no-response timeout again: nothing
 
@@ -41,7 +41,7 @@ QUEUED
   unfit: FAILED unexpected-version
   schedule-ended: CANCELED schedule-ended
   overwritten: CANCELED overwritten
-  yielded: QUEUED behind, is not due
+  yielded: QUEUED behind, afresh
   canceled: CANCELED canceled
   confirmed freed no-response timeout again: nothing
 
@@ -55,8 +55,9 @@ QUEUED retry
   timeout: FAILED timeout
   schedule-ended: CANCELED schedule-ended
   overwritten: CANCELED overwritten
+  yielded: QUEUED behind, afresh
   canceled: CANCELED canceled
-  confirmed freed progress step-failed no-response again yielded: nothing
+  confirmed freed progress step-failed no-response again: nothing
 
 QUEUED behind
   freed: QUEUED, learns its source
@@ -129,13 +130,13 @@ SUCCEEDED
 FAILED
   progress step-failed: FAILED, late
   reported-target: FAILED, late success
-  again: QUEUED, afresh
+  again: QUEUED, afresh, learns its source
   confirmed freed claimed fetched reported-source reported-other reported-excluded reported-downgrade: nothing
   unfit would-downgrade no-response timeout schedule-ended overwritten canceled yielded: nothing
 
 CANCELED
   progress step-failed reported-target: CANCELED, late
-  again: QUEUED, afresh
+  again: QUEUED, afresh, learns its source
   confirmed freed claimed fetched reported-source reported-other reported-excluded reported-downgrade: nothing
   unfit would-downgrade no-response timeout schedule-ended overwritten canceled yielded: nothing
 """
@@ -249,7 +250,6 @@ def _besides(task: Task, happened: Event, besides: list[str]) -> dict[str, objec
     words: dict[str, dict[str, object]] = {
         "learns its source": {"source_version": REPORTED},
         "is pushed again": {"push_due_at": NOW},
-        "is not due": {"push_due_at": None},
         "starts the clock": {"started_at": NOW, "deadline_at": NOW + HOUR},
         "keeps the step": {"step": happened.step, "step_description": happened.description},
         "has its package": {
@@ -262,8 +262,9 @@ def _besides(task: Task, happened: Event, besides: list[str]) -> dict[str, objec
         "late": {"late_at": task.late_at or NOW},
         "late success": {"late_at": task.late_at or NOW, "late_success": True},
         "afresh": {
-            "source_version": REPORTED,
             "attempt": 0,
+            "failure_mark": None,
+            "push_due_at": None,
             "reason": None,
             "started_at": None,
             "first_pushed_at": None,

@@ -331,6 +331,29 @@ def test_what_makes_way_says_so(fleet):
     ]
 
 
+def test_what_waits_for_its_retry_makes_way_too_and_begins_anew_without_its_past(fleet):
+    unverified(fleet, "failed")
+    waits = fleet.batch(names=["dev-0"])
+    fleet.move("dev-0", Status.QUEUED, hold="retry")
+    past = {
+        "attempt": 1,
+        "retry_at": NOW,
+        "failure_mark": b"said",
+        "started_at": NOW,
+        "deadline_at": NOW + HOUR,
+    }
+    with fleet.database.writing() as connection:
+        connection.execute(tables.task.update().values(**past, step=-1, push_due_at=NOW))
+    tried = trial(fleet, ["dev-0"])
+    assert (fleet.tasks(waits), fleet.tasks(tried)) == ({"dev-0": ("QUEUED", "behind")}, {"dev-0": "QUEUED"})
+    with fleet.database.reading() as connection:
+        row = connection.execute(select(tables.task).where(tables.task.c.run_id == waits)).one()
+    assert (row.attempt, row.retry_at, row.failure_mark, row.started_at, row.deadline_at) == (0, *[None] * 4)
+    assert (row.step, row.push_due_at, row.holds) == (None, None, False)
+    fleet.end("dev-0", batch="trial")
+    assert fleet.tasks(waits) == {"dev-0": "QUEUED"}
+
+
 def test_a_batch_that_has_started_keeps_its_device_and_a_trial_waits(fleet):
     started = fleet.batch(names=["dev-0"])
     tried = trial(fleet, ["dev-0"])
