@@ -112,7 +112,7 @@ def _package(connection: Connection, item: status.Object, now: datetime) -> Iter
         )
     trial, run = documents.facts_of(item).trial, item.run
     if trial is not None and run is not None:
-        yield from _section("Verification", _fields({"State": str(trial.state), "Done": trial.share}))
+        yield from _section("Verification", _fields({"State": trial.stage, "Done": trial.share}))
         tasks = status.tasks(connection, status.TaskFilter(run_id=run.id), _TASKS)
         waits = task_views.Waits(connection, now)
         yield from _section(

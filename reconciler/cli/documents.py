@@ -11,7 +11,9 @@ from datetime import datetime
 from typing import Any
 
 from reconciler.domain import conditions, lifecycle, waiting
-from reconciler.domain.actual import Phase, RunType
+from reconciler.domain.actions import Reason
+from reconciler.domain.actual import Phase, RunType, Verification
+from reconciler.domain.resources import Kind
 from reconciler.domain.targeting import LeftOut
 from reconciler.store import status
 
@@ -83,16 +85,22 @@ def _suspension(run: status.Run) -> conditions.Suspension | None:
 
 
 def _trial(found: status.Object) -> conditions.Trial | None:
-    """How a package's verification stands; its devices that were on the target already ended well too."""
-    run = found.run
-    if found.verification is None:
+    """How a package's verification stands; its devices that were on the target already ended well too.
+
+    A package that was never accepted is held for its verification only: that has not begun.
+    """
+    run, state = found.run, found.verification
+    if state is None and found.kind == Kind.PACKAGE and found.reason == Reason.FIRST_SIGHT:
+        state = Verification.UNVERIFIED
+    if state is None:
         return None
     if run is None:
-        return conditions.Trial(state=found.verification, since=found.updated_at)
+        return conditions.Trial(state=state, since=found.updated_at)
     already = run.left_out.get(LeftOut.ALREADY, 0)
     done = run.counts.get(str(lifecycle.Status.SUCCEEDED), 0) + already
     since = run.ended_at or run.created_at
-    return conditions.Trial(state=found.verification, done=done, total=run.total + already, since=since)
+    total, suspension = run.total + already, _suspension(run)
+    return conditions.Trial(state=state, done=done, total=total, since=since, suspension=suspension)
 
 
 def _condition(given: conditions.Condition) -> Document:

@@ -103,7 +103,9 @@ def _verified(item: status.Object) -> str:
     trial = documents.facts_of(item).trial
     if trial is None:
         return ""
-    return f"{trial.state} {trial.share}" if trial.state is Verification.VERIFYING else str(trial.state)
+    if trial.state is not Verification.VERIFYING:
+        return trial.stage
+    return f"{trial.state} {trial.share}{', suspended' * (trial.suspended is not None)}"
 
 
 def _said(document: Document, *fields: str) -> tuple[str, ...]:

@@ -105,6 +105,17 @@ class Trial:
     """Devices that ended well, or were on the target version already."""
     total: int = 0
     since: datetime
+    suspension: Suspension | None = None
+
+    @property
+    def suspended(self) -> Suspension | None:
+        """Its suspension, while there is something to suspend."""
+        return self.suspension if self.state is Verification.VERIFYING else None
+
+    @property
+    def stage(self) -> str:
+        """Its state in words: with that it is suspended."""
+        return str(self.state) + ", suspended" * (self.suspended is not None)
 
     @property
     def share(self) -> str:
@@ -156,13 +167,24 @@ def draining(facts: Facts) -> int:
 
 
 def stage(facts: Facts) -> str:
-    """A batch's phase in words: with how many tasks drain, that it is suspended, or why there is no phase yet."""
+    """A batch's phase in words: with what its start waits for, how many tasks drain, that it is suspended.
+
+    Where there is no phase yet, why.
+    """
     said = phase(facts)
     if said is None:
         return next((word for word, reasons in _NO_PHASE.items() if facts.reason in reasons), facts.reason)
-    left = draining(facts)
-    suspended = facts.work is not None and facts.work.suspended is not None
-    return said + (f", {left} draining" if left else "") + (", suspended" if suspended else "")
+    work, left = facts.work, draining(facts)
+    waits = _waits(work) if work is not None and work.phase is Phase.PLANNED else ""
+    suspended = "suspended" if work is not None and work.suspended is not None else ""
+    return ", ".join(filter(None, (said, waits, f"{left} draining" if left else "", suspended)))
+
+
+def _waits(work: Work) -> str:
+    """What the start of a batch waits for."""
+    if not work.verification.opens:
+        return "verification failed" if work.stuck else "waits for verification"
+    return f"starts {waiting.moment(work.start_at)}" if work.start_at is not None else "starting"
 
 
 def sync(facts: Facts) -> Sync:
@@ -173,25 +195,35 @@ def sync(facts: Facts) -> Sync:
 
 
 def health(facts: Facts) -> Health:
-    """An object that is refused keeps its last good state, and its health; one that never had any is degraded."""
+    """An object that is refused keeps its last good state, and its health; one that never had any is degraded.
+
+    What waits for its time, or for its package's trial, goes on by itself: it is progressing. What waits for somebody's
+    word is suspended.
+    """
     if not facts.in_force and facts.reason in HOLDS:
         return Health.SUSPENDED
     work, trial = facts.work, facts.trial
     failed = trial is not None and trial.state is Verification.FAILED
     if not facts.in_force or failed or (work is not None and (work.failed or work.stuck)):
         return Health.DEGRADED
-    if work is not None and work.suspended is not None:
+    if (work is not None and work.suspended) or (trial is not None and trial.suspended):
         return Health.SUSPENDED
     return Health.PROGRESSING if _reconciling(facts).status else Health.HEALTHY
 
 
 def conditions(facts: Facts) -> tuple[Condition, ...]:
-    """`Ready`, `Reconciling` and `Stalled`, always all three; of batches `Suspended`, of packages `Verified` too."""
+    """`Ready`, `Reconciling` and `Stalled`, always all three; of batches `Suspended`, of packages `Verified` too.
+
+    `Suspended` is said of packages while their verification is.
+    """
     said = [_ready(facts), _reconciling(facts), _stalled(facts)]
-    if facts.work is not None:
-        said.append(_suspended(facts.work))
-    if facts.trial is not None:
-        said.append(_verified(facts.trial))
+    work, trial = facts.work, facts.trial
+    if work is not None:
+        said.append(_suspended(work.suspended, work.ended_at or work.created_at))
+    if trial is not None:
+        said.append(_verified(trial))
+    if trial is not None and trial.suspended is not None:
+        said.append(_suspended(trial.suspended, trial.since))
     return tuple(said)
 
 
@@ -290,11 +322,9 @@ def _stalled(facts: Facts) -> Condition:
     )
 
 
-def _suspended(work: Work) -> Condition:
-    """Nothing goes out, by whom, and since when."""
-    found = work.suspended
+def _suspended(found: Suspension | None, since: datetime) -> Condition:
+    """Nothing goes out, by whom, and since when; or since when nothing keeps it."""
     if found is None:
-        since = work.ended_at or work.created_at
         return Condition(type="Suspended", status=False, reason="NotSuspended", message="", since=since)
     reason = "SuspendedByOperator" if found.by else "SuspendedInGit"
     return Condition(type="Suspended", status=True, reason=reason, message=str(found), since=found.since)

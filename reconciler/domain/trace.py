@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from reconciler.domain import targeting, waiting
@@ -156,7 +156,7 @@ class Batch:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Trace:
-    """The answer: the rules that were looked at, and how it ends."""
+    """The answer: the rules as far as the one that decides, what else is in the way, and how it ends."""
 
     checks: tuple[Check, ...]
     end: str
@@ -171,10 +171,19 @@ class Trace:
 def trace(device: Device, batch: Batch, task: Task | None, now: datetime) -> Trace:
     """Why the batch upgraded the device, did not, or has not yet."""
     if task is None:
-        checks = tuple(_selection(device, batch, None))
+        checks = tuple(_told(_selection(device, batch, None)))
         return Trace(checks, *_no_task(device, batch, checks))
-    checks = (*_selection(device, batch, task), *_gates(device, batch, task, now))
+    checks = (*_selection(device, batch, task), *_told(_gates(device, batch, task, now)))
     return Trace(checks, *_standing(task, checks))
+
+
+def _told(checks: Iterable[Check]) -> Iterator[Check]:
+    """Up to the rule that decides. After it nothing more is said to be well, only what else is in the way."""
+    decided = False
+    for check in checks:
+        if not (decided and check.ok):
+            yield check
+        decided = decided or not check.ok
 
 
 def never_accepted(reason: str, message: str) -> Trace:

@@ -35,7 +35,7 @@ def fleet(database):
     with database.writing() as connection:
         seed.online(connection, ["dev-2"])
         us = pushes.Claimant(1, devices.Presence(1, seed.SETTLE))
-        for claim in pushes.claim(connection, 1, us, NOW, 9):
+        for claim in pushes.claim(connection, 1, us, NOW, 9).taken:
             pushes.settle_pushes(connection, 1, [(claim, pushes.Outcome.CONFIRMED)], NOW)
         seed.send(connection, "dev-1", lifecycle.progressed(-4, "worn \x07out"))
         seed.send(connection, "dev-2", lifecycle.progressed(20, ""))
@@ -175,7 +175,8 @@ def test_a_planned_batch_says_when_it_starts_and_ends(situation, reconciler):
     situation(lambda made: made.run(phase="PLANNED", started_at=None, **at))
     out = squeezed(reconciler("describe", "batch", rows.BATCH))
     for said in (
-        "Phase: PLANNED",
+        "Phase: PLANNED, starts 2026-11-01 13:00:00Z",
+        "Health: Progressing",
         "Ready: False Scheduled",
         "Starts: 2026-11-01 13:00:00Z",
         "Ends: 2026-11-01 15:00:00Z",
@@ -212,6 +213,20 @@ def test_a_package_shows_how_its_verification_stands(situation, reconciler):
     waiting = squeezed(reconciler("describe", "batch", rows.BATCH))
     assert "Ready: False WaitsForVerification" in waiting
     assert "package firmware-1.5.0 is verifying" in waiting
+
+
+def test_a_suspended_verification_is_seen_where_packages_are(situation, reconciler):
+    def make(made):
+        package = made.package("firmware-1.5.0", "1.5.0", verification="verifying")
+        who = {"suspended_by": "alice", "suspended_at": rows.NOW}
+        trial = made.run("firmware-1.5.0", type="Verify", package_id=package, spec={}, **who)
+        made.task(trial, made.device("lab-1", "1.3.0"))
+
+    situation(make)
+    assert "verifying 0 of 1 (0 %), suspended Synced Suspended" in squeezed(reconciler("get", "packages"))
+    out = squeezed(reconciler("describe", "package", "firmware-1.5.0"))
+    assert "State: verifying, suspended" in out
+    assert "Suspended: True SuspendedByOperator" in out
 
 
 def test_groups_show_their_devices_and_whom_they_feed(situation, reconciler):

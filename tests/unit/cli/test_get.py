@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import seed
+from rows import HOUR
 from seed import BATCH, NOW, PRODUCT
 
 from reconciler.domain import lifecycle
@@ -54,6 +55,27 @@ def test_a_table_has_a_line_for_each_thing_with_its_sync_and_health(fleet, recon
     assert held.split()[-4:-2] == ["OutOfSync", "Suspended"]
     assert running.split()[:7] == [BATCH, "1.4.0", "IN_PROGRESS", "0/3", "1", "Synced", "Degraded"]
     assert all(line == line.rstrip() for line in ran.lines)
+
+
+def test_a_package_that_is_held_for_its_trial_is_unverified_and_one_that_is_refused_is_nothing_yet(
+    fleet, reconciler
+):
+    with fleet.writing() as connection:
+        seed.refuse(connection, Kind.PACKAGE, "held", Reason.FIRST_SIGHT)
+        seed.refuse(connection, Kind.PACKAGE, "wrong", Reason.INVALID)
+    _, held, _, wrong = (line.split() for line in reconciler("get", "packages").lines)
+    assert held[:6] == ["held", "-", "-", "unverified", "OutOfSync", "Suspended"]
+    assert wrong[:6] == ["wrong", "-", "-", "-", "OutOfSync", "Degraded"]
+    (said,) = reconciler("get", "package", "held", "-o", "json").json
+    assert said["status"]["verification"] == {"state": "unverified", "done": 0, "total": 0, "run": None}
+    assert said["status"]["conditions"][-1]["reason"] == "Unverified"
+
+
+def test_a_batch_that_has_not_started_says_in_the_table_what_it_waits_for(fleet, reconciler):
+    with fleet.writing() as connection:
+        seed.batch(connection, "tonight", start_at=NOW + 2 * HOUR)
+    out = reconciler("get", "batches").out
+    assert "PLANNED, starts 2026-11-01 14:00:00Z" in out
 
 
 def test_a_wide_table_says_more(fleet, reconciler):

@@ -144,11 +144,25 @@ def test_a_batch_that_waits_for_its_time_says_when_it_starts():
     ready, reconciling, stalled, _ = conditions.conditions(given)
     assert (ready.status, ready.reason, ready.message) == (False, "Scheduled", "starts 2026-11-01 13:00:00Z")
     assert (reconciling.status, reconciling.reason, stalled.status) == (True, "Scheduled", False)
-    assert (conditions.stage(given), conditions.health(given)) == ("PLANNED", Health.PROGRESSING)
+    assert conditions.stage(given) == "PLANNED, starts 2026-11-01 13:00:00Z"
 
 
 def test_a_batch_whose_time_has_come_is_starting():
     assert found(planned())["Ready"] == (False, "Starting")
+    assert conditions.stage(planned()) == "PLANNED, starting"
+
+
+@pytest.mark.parametrize(
+    ("waits", "health"),
+    [
+        ({"start_at": END}, Health.PROGRESSING),
+        ({"verification": Verification.VERIFYING}, Health.PROGRESSING),
+        ({"verification": Verification.FAILED}, Health.DEGRADED),
+        ({"suspension": Suspension(by_git=True, by=None, since=END)}, Health.SUSPENDED),
+    ],
+)
+def test_what_begins_by_itself_is_progressing_and_what_waits_for_a_word_is_suspended(waits, health):
+    assert conditions.health(planned(**waits)) is health
 
 
 @pytest.mark.parametrize("state", [Verification.UNVERIFIED, Verification.VERIFYING])
@@ -157,7 +171,7 @@ def test_a_batch_waits_for_the_verification_of_its_package(state):
     assert found(given)["Ready"] == (False, "WaitsForVerification")
     assert found(given)["Reconciling"] == (True, "WaitsForVerification")
     assert conditions.conditions(given)[0].message == f"package fw-2 is {state}"
-    assert conditions.health(given) is Health.PROGRESSING
+    assert conditions.stage(given) == "PLANNED, waits for verification"
 
 
 def test_a_batch_whose_package_failed_its_verification_is_stalled_and_says_what_to_do():
@@ -168,7 +182,7 @@ def test_a_batch_whose_package_failed_its_verification_is_stalled_and_says_what_
     assert "`reconciler describe package fw-2`" in stalled.message
     assert "`verification.attempt`" in stalled.message
     assert stalled.since == START
-    assert conditions.health(given) is Health.DEGRADED
+    assert conditions.stage(given) == "PLANNED, verification failed"
 
 
 def test_a_batch_that_started_is_not_stopped_by_a_verification_that_fails_later():
@@ -221,6 +235,8 @@ def test_suspension_is_said_beside_what_drains_and_not_of_what_is_over():
     suspension = Suspension(by_git=True, by=None, since=END)
     draining = batch(Phase.CANCELED, suspension=suspension, counts={Status.NOTIFIED: 1}, ended=True)
     assert conditions.stage(draining) == "CANCELED, 1 draining, suspended"
+    waiting = planned(suspension=suspension, start_at=END)
+    assert conditions.stage(waiting) == "PLANNED, starts 2026-11-01 13:00:00Z, suspended"
     over = batch(Phase.COMPLETED, suspension=suspension, counts={Status.SUCCEEDED: 1}, ended=True)
     assert conditions.stage(over) == "COMPLETED"
     assert found(over)["Suspended"] == (False, "NotSuspended")
@@ -259,3 +275,14 @@ def test_a_verification_says_how_many_of_its_devices_ended_well():
     assert conditions.health(failed) is Health.DEGRADED
     assert conditions.health(package(Verification.VERIFIED)) is Health.HEALTHY
     assert Trial(state=Verification.VERIFYING, since=END).share == ""
+
+
+def test_a_verification_that_is_suspended_says_so_until_it_is_over():
+    suspension = Suspension(by_git=False, by="alice", since=END)
+    given = package(Verification.VERIFYING, suspension=suspension, total=2)
+    assert found(given)["Suspended"] == (True, "SuspendedByOperator")
+    assert conditions.health(given) is Health.SUSPENDED
+    assert given.trial.stage == "verifying, suspended"
+    over = package(Verification.VERIFIED, suspension=suspension)
+    assert "Suspended" not in found(over)
+    assert (over.trial.stage, conditions.health(over)) == ("verified", Health.HEALTHY)

@@ -178,6 +178,19 @@ def test_without_a_task_it_says_what_comes_next(what, end, remedy):
     assert (found.decided_by, found.end, found.remedy) == (None, end, remedy)
 
 
+def test_after_the_rule_that_decides_only_what_else_is_in_the_way_is_told():
+    what = batch(group=group(removed=False, member=False, joins=0))
+    assert [check.rule for check in traced(device("1.5.0"), what).checks] == [
+        Rule.BATCH, Rule.TARGET, Rule.DOWNGRADE,
+    ]  # fmt: skip
+    later = batch(suspended="by bob", confirm=True, started_at=None, verification=Verification.FAILED)
+    waits = traced(what=later, mine=task(Status.CONFIRM, started_at=None, verified=False))
+    assert [check.rule for check in waits.checks if not check.ok] == [
+        Rule.VERIFICATION, Rule.SUSPENSION, Rule.CONFIRMATION,
+    ]  # fmt: skip
+    assert [check.ok for check in waits.checks[-3:]] == [False] * 3
+
+
 def test_a_batch_that_never_began_says_why():
     found = trace.never_accepted("FirstSight", "confirm it")
     assert (found.decided_by, found.end, found.remedy) == (
