@@ -219,7 +219,6 @@ TABLE: Mapping[State, Mapping[Trigger, Rule]] = {
     },
     State(_S.QUEUED, Hold.RETRY): {
         **_retrying(_S.QUEUED),
-        _T.WOULD_DOWNGRADE: _DOWNGRADE,
         _T.SCHEDULE_ENDED: _SCHEDULE_ENDED,
         _T.OVERWRITTEN: _OVERWRITTEN,
         _T.YIELDED: _YIELDED,

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, or_, select, update
 
 from reconciler.domain import lifecycle
-from reconciler.store import devices, endings, matching, queue, recheck, runs, static, tables
+from reconciler.store import devices, endings, matching, queue, recheck, runs, static, tables, tasks
 from reconciler.store.joblist import Turn, Type, add, any_open, drop, move
 
 __all__ = ["CHUNK", "Type", "add", "any_open", "begin", "drop", "unprepared", "work"]
@@ -122,15 +122,18 @@ def _end(turn: Turn) -> str | None:
     return last
 
 
-_NOT_NOTIFIED = (str(lifecycle.Status.CONFIRM), str(lifecycle.Status.QUEUED))
+_UNTOUCHED = (lifecycle.State(lifecycle.Status.CONFIRM), lifecycle.State(lifecycle.Status.QUEUED))
 
 
 def _start(turn: Turn) -> str | None:
-    """Devices that don't fit any more are filtered out, before anything is pushed (platform rules §4)."""
+    """Devices that don't fit any more are filtered out, before anything is pushed (platform rules §4).
+
+    A task that waits for its device is judged when its turn comes; what a device has begun goes by the table.
+    """
     which, last = _next_tasks(turn)
     if last is None:
         return None
-    waiting = and_(which, _task.c.status.in_(_NOT_NOTIFIED))
+    waiting = and_(which, tasks.in_states(_UNTOUCHED))
     verdicts = recheck.judge(turn.connection, waiting)
     ended = recheck.end(turn.connection, waiting, verdicts, turn.now)
     runs.finish(turn.connection, ended.run_ids, turn.now)

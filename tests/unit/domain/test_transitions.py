@@ -50,14 +50,14 @@ QUEUED retry
   fetched: NOTIFIED, has its package
   reported-target: SUCCEEDED
   reported-source reported-other reported-excluded: QUEUED retry, learns its source
-  reported-downgrade would-downgrade: CANCELED downgrade
+  reported-downgrade: CANCELED downgrade
   unfit: FAILED unexpected-version
   timeout: FAILED timeout
   schedule-ended: CANCELED schedule-ended
   overwritten: CANCELED overwritten
   yielded: QUEUED behind, afresh
   canceled: CANCELED canceled
-  confirmed freed progress step-failed no-response again: nothing
+  confirmed freed progress step-failed would-downgrade no-response again: nothing
 
 QUEUED behind
   freed: QUEUED, learns its source

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+import seed
 from fleet import FLEET, WAIT, Fleet
 from seed import NOW
 from sqlalchemy import select
@@ -79,6 +80,32 @@ def test_at_its_start_a_batch_is_filtered_again(fleet):
         "dev-4": "IN_PROGRESS",
         **dict.fromkeys(FLEET[5:], "QUEUED"),
     }
+
+
+def test_what_waits_for_its_device_is_judged_when_its_turn_comes_and_not_when_its_batch_starts(fleet):
+    fleet.says({"dev-0": "1.3.0"})
+    with fleet.database.writing() as connection:
+        seed.package(connection, "1.3.5")
+    fleet.batch("bridge", names=["dev-0"], version="1.3.5")
+    run_id = fleet.batch(
+        start_at=NOW + HOUR, names=["dev-0"], conflict=WAIT, source_versions=["1.3.0", "1.3.5"]
+    )
+    fleet.move("dev-0", Status.NOTIFIED, batch="bridge")
+    fleet.says({"dev-0": "1.3.4"})
+    fleet.work(NOW + HOUR)
+    assert (fleet.run(run_id).phase, fleet.tasks(run_id)) == ("IN_PROGRESS", {"dev-0": ("QUEUED", "behind")})
+    fleet.says({"dev-0": "1.3.5"})
+    fleet.end("dev-0", lifecycle.Trigger.REPORTED_TARGET, batch="bridge")
+    assert fleet.tasks(run_id) == {"dev-0": "QUEUED"}
+
+
+def test_what_a_device_began_before_the_start_is_not_judged_again(fleet):
+    fleet.says({"dev-0": "1.3.0"})
+    run_id = fleet.batch(start_at=NOW + HOUR, names=["dev-0"], source_versions=["1.3.0"])
+    fleet.move("dev-0", Status.QUEUED, hold="retry")
+    fleet.says({"dev-0": "1.2.0"})
+    fleet.work(NOW + HOUR)
+    assert fleet.tasks(run_id) == {"dev-0": ("QUEUED", "retry")}
 
 
 def test_who_the_filter_frees_goes_on_with_what_waits(fleet):
