@@ -66,6 +66,9 @@ async def _apply(base: bootstrap.Base) -> int:
         wrong = findings.show(commit)
     finally:
         repository.close()
+    for action in applied.plan.actions:
+        for warning in action.warnings:
+            click.echo(f"  warning: {action.key}: {warning}")
     for verdict in applied.plan.verdicts:
         click.echo(f"  ! {verdict.key}: {verdict.reason}: {verdict.message}")
     click.echo(f"{commit.revision}: {reconcile.summary(applied.plan)}")

@@ -16,7 +16,7 @@ from reconciler.domain.resources import DEFAULT_MODULE
 from reconciler.store import about, devices, events, status, task_views
 from reconciler.store.database import Connection
 
-_EVENTS, _TASKS, _FEW = 20, 20, 3
+_EVENTS, _TASKS, _NAMES, _FEW = 20, 20, 10, 3
 _WAITING = ("CONFIRM", "QUEUED")
 """Statuses of which a batch shows some tasks, with what they wait for."""
 
@@ -138,10 +138,20 @@ def _group(connection: Connection, item: status.Object, _now: datetime) -> Itera
     found = about.groups(connection, item.name).get(item.id)
     if found is None:
         return
-    who = "members now" if found.dynamic else "devices listed"
+    who = "members now" if found.dynamic else "names listed"
     type_ = "dynamic" if found.dynamic else "static"
     batches = ", ".join(found.batches) or ("none" if found.dynamic else "")
     yield from _fields({"Group": f"{type_}, {found.devices} {who}", "Dynamic batches": batches})
+    yield from _strangers(about.strangers_of_group(connection, item.id, _NAMES))
+
+
+def _strangers(found: about.Strangers) -> Iterator[str]:
+    """Names in a static group's list that may be misspelt."""
+    title = (
+        "1 of the names is no device" if found.count == 1 else f"{found.count:,} of the names are no devices"
+    )
+    more = ("…",) if found.count > len(found.few) else ()
+    yield from _section(title, (*found.few, *more))
 
 
 def _batch(connection: Connection, item: status.Object, now: datetime) -> Iterator[str]:
@@ -177,6 +187,8 @@ def _batch(connection: Connection, item: status.Object, now: datetime) -> Iterat
         title = f"{state} for example"
         yield from _section(title, (f"{task.device}: {_standing(task, waits, now)}" for task in few))
     yield from _section("Left out", (f"{reason}: {count}" for reason, count in run.left_out.items()))
+    if (item.spec or {}).get("target", {}).get("group"):
+        yield from _strangers(about.strangers_of_run(connection, run.id, _NAMES))
 
 
 def _device(connection: Connection, _thing: Thing, name: str, now: datetime) -> Iterator[str]:

@@ -256,7 +256,9 @@ def _outcome(work: Work) -> tuple[bool, str, str]:
             )
         return False, "Progressing", f"{total - work.unfinished} of {total} tasks have ended"
     if not total:
-        message = "no device fitted it: all are on the target, or none reports a source version"
+        message = (
+            "no device fitted it: all are on the target, none reports a source version, or none has its names"
+        )
         return True, "NoDevices", message
     return not work.failed, "TasksFailed" if work.failed else "Completed", done
 

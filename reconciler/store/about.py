@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from datetime import datetime
 
-from sqlalchemy import Connection, and_, case, func, select, union
+from sqlalchemy import ColumnElement, Connection, Table, and_, case, func, select, union
 
 from reconciler.domain import actual
 from reconciler.store import devices, tables
@@ -131,6 +131,38 @@ def groups(connection: Connection, name: str | None = None) -> dict[int, Group]:
         )
         for row in connection.execute(query)
     }
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Strangers:
+    """Names of a static group that no device of its product has: its batches go on without them."""
+
+    count: int
+    few: tuple[str, ...]
+
+
+def strangers_of_group(connection: Connection, object_id: int, limit: int) -> Strangers:
+    """Of a group by its object's id: how many there are, and the first of them by name. Reads its whole list."""
+    group = tables.device_group
+    return _strangers(connection, group, group.c.object_id == object_id, limit)
+
+
+def strangers_of_run(connection: Connection, run_id: int, limit: int) -> Strangers:
+    """The same of the list that a run took over from its group."""
+    return _strangers(connection, _run, _run.c.id == run_id, limit)
+
+
+def _strangers(connection: Connection, owner: Table, one: ColumnElement[bool], limit: int) -> Strangers:
+    entry = tables.roster_entry
+    known = and_(
+        _device.c.product_id == owner.c.product_id,
+        _device.c.name == entry.c.name,
+        _device.c.state != "removed",
+    )
+    listed = owner.join(entry, entry.c.roster_id == owner.c.roster_id).outerjoin(_device, known)
+    missing = select(entry.c.name).select_from(listed).where(one, _device.c.id.is_(None))
+    names = connection.execute(missing.order_by(entry.c.name)).scalars().all()
+    return Strangers(len(names), tuple(names[:limit]))
 
 
 def groups_of(connection: Connection, device_id: int) -> list[str]:

@@ -9,6 +9,7 @@ import rows
 import seed
 from rows import HOUR, MINUTE, PACKAGE, Rows
 from seed import BATCH, NOW, PRODUCT
+from sqlalchemy import select
 
 from reconciler.cli.looking import now
 from reconciler.domain import lifecycle
@@ -253,8 +254,28 @@ def test_groups_show_their_devices_and_whom_they_feed(situation, reconciler):
     out = squeezed(reconciler("describe", "devicegroup", "beta-testers"))
     assert f"Group: dynamic, 2 members now Dynamic batches: {rows.BATCH}" in out
     assert "region: eu" in out
-    assert "Group: static, 3 devices listed" in squeezed(reconciler("describe", "group/listed-ones"))
+    listed = squeezed(reconciler("describe", "group/listed-ones"))
+    assert "Group: static, 3 names listed 2 of the names are no devices: dev-3 dev-4" in listed
+    assert "names" not in out
     assert "Groups: beta-testers listed-ones" in squeezed(reconciler("describe", "device", "dev-1"))
+
+
+def test_a_misspelt_name_of_a_group_is_seen_where_its_batch_is(situation, reconciler):
+    def make(made):
+        made.device("dev-1", "1.3.0")
+        made.device("dev-2", "1.3.0", state="removed")
+        names = ["dev-1", "dev-2", *(f"dew-{number}" for number in range(10, 21))]
+        made.group("canaries", names)
+        roster_id = made.connection.execute(select(tables.roster.c.id)).scalar_one()
+        made.run(roster_id=roster_id, spec={"target": {"group": "canaries"}})
+        made.run("listed", roster_id=made.list_of("l", ["dev-1", "dew-1"]))
+
+    situation(make)
+    out = squeezed(reconciler("describe", "batch", rows.BATCH))
+    assert "12 of the names are no devices: dev-2 dew-10 dew-11" in out
+    assert out.count("dew-") == 9
+    assert "dew-18 …" in out
+    assert "names" not in squeezed(reconciler("describe", "batch", "listed"))
 
 
 def test_a_batch_and_a_verification_of_one_name_are_told_apart(situation, reconciler):

@@ -92,6 +92,19 @@ def test_the_json_of_a_plan_holds_the_same(reconciler, fleet):
     assert (reach["startsAt"], reach["waitsForVerification"], reach["follows"]) == (None, None, [])
 
 
+def test_a_misspelt_name_of_a_group_is_no_failure_and_is_said_by_both(reconciler, fleet):
+    group = "apiVersion: ota/v1", "kind: DeviceGroup", "metadata: {name: canaries}", "spec:"
+    write(
+        fleet, "batches/canaries.yaml", *group, "  product: thermostat", "  devices: [thermo-001, termo-002]"
+    )
+    write(fleet, "batches/one.yaml", *BATCH, "  target: {group: canaries}")
+    for command in ("plan", "apply"):
+        ran = reconciler(command, "--bootstrap", "start")
+        assert ran.code == 0
+        assert "warning: " in ran.out
+        assert "1 of its group's names is no device, and skipped: termo-002" in ran.out
+
+
 def test_unknown_names_are_listed_line_by_line(reconciler, fleet):
     (fleet.folder / "batches/some.csv").write_text("thermo-001\nnobody-1\nnobody-2\n")
     write(fleet, "batches/one.yaml", *BATCH, "  target: {devicesFrom: {file: some.csv}}")
