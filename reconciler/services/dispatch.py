@@ -93,14 +93,16 @@ class Dispatch:
         settled = self._outcomes[:]
         room = self._room() if reachable else 0
         round_ = _Round(self._claimant, self._clock, tuple(settled), room)
-        claims, offers = await self._database.write(_cycle, round_)
+        made = await self._database.write(_cycle, round_)
         del self._outcomes[: len(settled)]
-        for claim in claims:
-            payload = self._offers.push(offers[claim.run_id], claim.task_id, self._clock.now())
+        if made.is_more:
+            self._bell.ring()
+        for claim in made.claims:
+            payload = self._offers.push(made.offers[claim.run_id], claim.task_id, self._clock.now())
             pushing = asyncio.create_task(self._push(claim, payload))
             self._pushing[pushing] = claim, self._clock.monotonic()
             pushing.add_done_callback(self._pushed)
-        return len(claims)
+        return len(made.claims)
 
     def _reachable(self) -> bool:
         """Devices can be pushed, and what they said before could be heard: it may make a push needless."""
@@ -134,18 +136,34 @@ class _Round:
     room: int
 
 
-def _cycle(connection: Connection, this: _Round) -> tuple[list[Claim], dict[int, products.Offer]]:
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Made:
+    """What one transaction claimed, what those devices are offered, and whether the next one is to come at once."""
+
+    claims: tuple[Claim, ...]
+    offers: dict[int, products.Offer]
+    is_more: bool
+
+
+def _cycle(connection: Connection, this: _Round) -> _Made:
     """One transaction: what was acknowledged, then new claims within each run's rate.
 
-    The time is that of the transaction: it may have waited for the writer, and pushes count when they go out.
+    The time is that of the transaction: it may have waited for the writer, and pushes count when they go out. Where a
+    run's due pushes have to be cleared away first, the next run waits for the next transaction.
     """
     now = this.clock.now()
     pushes.settle_pushes(connection, this.claimant.epoch, this.settled, now + this.claimant.presence.settle)
     claims: list[Claim] = []
+    is_more = False
     second = int(now.timestamp())
     for run in pushes.runs_due(connection, now) if this.room else []:
         allowed = throttle.allowance(run.push_rate, rates.recent(connection, run.run_id, second), second)
         limit = min(allowed, this.room - len(claims))
         if limit > 0:
-            claims += pushes.claim(connection, run.run_id, this.claimant, now, limit)
-    return claims, products.offers(connection, sorted({claim.run_id for claim in claims}))
+            found = pushes.claim(connection, run.run_id, this.claimant, now, limit)
+            claims += found.taken
+            is_more = found.is_more
+        if is_more:
+            break
+    offers = products.offers(connection, sorted({claim.run_id for claim in claims}))
+    return _Made(tuple(claims), offers, is_more)

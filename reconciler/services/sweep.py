@@ -129,8 +129,8 @@ class Sweep:
 
     async def _end_strayed(self, now: datetime, heard_until: datetime) -> int:
         since, ended = self._strayed_until, 0
-        if await self._database.read(deadlines.any_strayed, since, heard_until):
-            ended = await self._database.write(deadlines.end_strayed, self._presence, since, heard_until, now)
+        while found := await self._database.read(deadlines.strayed, since, heard_until):
+            ended += await self._database.write(deadlines.end_strayed, self._presence, found, now)
             self._pushes_due.ring()
         self._strayed_until = heard_until
         return ended

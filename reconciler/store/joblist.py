@@ -17,6 +17,9 @@ from reconciler.store import devices, tables
 
 _job = tables.job
 
+CHUNK = 2_000
+"""Devices or tasks a transaction: what others wait for the writer at most (engine §3)."""
+
 
 class Type(enum.StrEnum):
     """What is to be done."""

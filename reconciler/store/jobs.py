@@ -15,14 +15,11 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, or_, se
 
 from reconciler.domain import lifecycle
 from reconciler.store import devices, endings, matching, queue, recheck, runs, static, tables, tasks
-from reconciler.store.joblist import Turn, Type, add, any_open, drop, move
+from reconciler.store.joblist import CHUNK, Turn, Type, add, any_open, drop, move
 
 __all__ = ["CHUNK", "Type", "add", "any_open", "begin", "drop", "unprepared", "work"]
 
 _job, _run, _task = tables.job, tables.run, tables.task
-
-CHUNK = 2_000
-"""Devices or tasks a transaction: what others wait for the writer at most (engine §3)."""
 
 _FIRST = {Type.CANCEL: 0, Type.END: 1, Type.START: 2, Type.SCAN: 4}
 """In one commit, cancellations come before creations (platform rules §4); those go by the runs' acceptance."""

@@ -17,6 +17,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Integer,
+    Row,
     String,
     and_,
     bindparam,
@@ -42,6 +43,7 @@ from reconciler.store import (
     dialects,
     endings,
     events,
+    joblist,
     pace,
     packed,
     rates,
@@ -154,42 +156,59 @@ _pick = select(
         and_(_version.c.device_id == _first_due.c.device_id, _version.c.module == _first_due.c.module),
     )
 )  # fmt: skip
-_clear_stale = (
-    update(_task)
-    .where(_task.c.run_id == bindparam("run"), _task.c.push_due_at <= bindparam("now"))
-    .where(~exists().where(_device.c.id == _task.c.device_id, _device.c.online_epoch == bindparam("epoch")))
-    .values(push_due_at=None)
-)
+_clear = update(_task).where(_task.c.id.in_(packed.members("stale"))).values(push_due_at=None)
 
 
-def claim(connection: Connection, run_id: int, claimant: Claimant, now: datetime, limit: int) -> list[Claim]:
+@dataclasses.dataclass(frozen=True, slots=True)
+class Claims:
+    """What one call of `claim` took."""
+
+    taken: tuple[Claim, ...] = ()
+    is_more: bool = False
+    """Some of what is due can be pushed to nobody, and there was too much of it for one transaction: ask again."""
+
+
+def claim(connection: Connection, run_id: int, claimant: Claimant, now: datetime, limit: int) -> Claims:
     """Takes up to `limit` due pushes of one run: moved, marked with this process's epoch, counted by the rate.
 
     A push that became due for a device which was lost with an earlier epoch is cleared here, once, when it is met. A
-    delta is pushed to nobody who left its source version meanwhile: such a task ends (platform rules §4, A7).
+    delta is pushed to nobody who left its source version meanwhile: such a task ends (platform rules §4, A7). Of
+    either, as many as are among the first `joblist.CHUNK` that are due: others wait for the writer.
     """
     run = connection.execute(select(_run).where(_run.c.id == run_id, ~tasks.CLOSED)).first()
     if run is None:
-        return []
+        return Claims()
     asked = {"run": run_id, "now": now, "limit": limit, "ended": run.end_at is not None and run.end_at <= now}
     picked = _picked(connection, asked)
-    if any(each.online_epoch != claimant.presence.epoch for each in picked):
-        connection.execute(_clear_stale, {"run": run_id, "now": now, "epoch": claimant.presence.epoch})
+    if not all(_is_able(each, run, claimant) for each in picked):
+        first = _picked(connection, {**asked, "limit": joblist.CHUNK})
+        _weed(connection, [each for each in first if not _is_able(each, run, claimant)], claimant, now)
         picked = _picked(connection, asked)
-    if run.delta:
-        while unfit := [each.id for each in picked if each.version not in run.source_versions]:
-            endings.end(
-                connection,
-                _task.c.id.in_(dialects.members(unfit)),
-                lifecycle.Trigger.UNFIT,
-                claimant.presence,
-                now,
-                message=deadlines.STRAYED,
-            )
-            picked = _picked(connection, asked)
-    _take(connection, run, picked, claimant.epoch, now)
-    rates.take(connection, int(now.timestamp()), {run_id: len(picked)})
-    return [Claim(each.id, run_id, each.pushes + 1, Address(each.product_key, each.name)) for each in picked]
+    able = [each for each in picked if _is_able(each, run, claimant)]
+    _take(connection, run, able, claimant.epoch, now)
+    rates.take(connection, int(now.timestamp()), {run_id: len(able)})
+    taken = [Claim(each.id, run_id, each.pushes + 1, Address(each.product_key, each.name)) for each in able]
+    return Claims(tuple(taken), is_more=len(able) < len(picked))
+
+
+def _is_able(each: _Picked, run: Row[Any], claimant: Claimant) -> bool:
+    """Its device is there, and where a delta starts."""
+    return _is_there(each, claimant) and (not run.delta or each.version in run.source_versions)
+
+
+def _is_there(each: _Picked, claimant: Claimant) -> bool:
+    return each.online_epoch == claimant.presence.epoch
+
+
+def _weed(connection: Connection, unable: Sequence[_Picked], claimant: Claimant, now: datetime) -> None:
+    """Nobody is there: the push is due when they come. The others left the delta's source: their tasks end."""
+    stale = [each.id for each in unable if not _is_there(each, claimant)]
+    connection.execute(_clear, {"stale": packed.pack(stale)})
+    strayed = [each.id for each in unable if _is_there(each, claimant)]
+    if strayed:
+        which = _task.c.id.in_(dialects.members(strayed))
+        unfit, message = lifecycle.Trigger.UNFIT, deadlines.STRAYED
+        endings.end(connection, which, unfit, claimant.presence, now, message=message)
 
 
 def _picked(connection: Connection, asked: dict[str, Any]) -> list[_Picked]:

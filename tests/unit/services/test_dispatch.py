@@ -18,7 +18,7 @@ from sqlalchemy import func, select, text, update
 from reconciler import errors
 from reconciler.services import sweep
 from reconciler.services.dispatch import MOST_UNCONFIRMED
-from reconciler.store import devices, tables
+from reconciler.store import devices, joblist, tables
 from reconciler.store.database import Database
 from reconciler.transport.base import Delivery
 
@@ -530,6 +530,25 @@ async def test_the_daemon_s_loop_pushes_when_it_is_rung(ready):
     ready.ingest.pushes_due.ring()
     async with asyncio.timeout(10):
         while ready.task(ONE).status != "NOTIFIED" or ready.task(ONE).claim_epoch is not None:  # noqa: ASYNC110 - its own waiting
+            await asyncio.sleep(0.01)
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
+async def test_what_nobody_can_be_pushed_is_cleared_at_once_although_in_bounded_parts(rig, monkeypatch):
+    monkeypatch.setattr(joblist, "CHUNK", 1)
+    names = [f"dev-{number:02}" for number in range(30)]
+    await rig.commit(base(*names))
+    await rig.arrive(*names)
+    await rig.commit(base(*names), batch())
+    with rig.database.writing() as connection:
+        connection.execute(
+            update(tables.device).where(tables.device.c.name < names[-1]).values(online_epoch=None)
+        )
+    running = asyncio.create_task(rig.dispatch.run(rig.ingest.pushes_due))
+    async with asyncio.timeout(10):
+        while rig.status(names[-1]) != "NOTIFIED":  # noqa: ASYNC110 - its own waiting
             await asyncio.sleep(0.01)
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):

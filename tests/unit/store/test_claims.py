@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 from reconciler.domain import lifecycle
 from reconciler.domain.lifecycle import Hold, Status
 from reconciler.protocol.topics import Address
-from reconciler.store import devices, events, pushes, rates, tables, tasks
+from reconciler.store import devices, events, joblist, pushes, rates, tables, tasks
 from reconciler.store.pushes import Claimant, Outcome
 
 SECOND = timedelta(seconds=1)
@@ -44,7 +44,7 @@ def run_id(rows):
 
 
 def claim(rows, run_id=1, *, now=NOW, limit=10, by=OURS):
-    return pushes.claim(rows.connection, run_id, by, now, limit)
+    return list(pushes.claim(rows.connection, run_id, by, now, limit).taken)
 
 
 def due(rows, now=NOW):
@@ -197,6 +197,24 @@ def test_nobody_is_pushed_who_is_not_there(rows, run_id):
 def test_stale_pushes_do_not_hide_those_of_devices_that_are_there(rows, run_id):
     change(rows, tables.device, 3, online_epoch=EPOCH + 1)
     assert names(claim(rows, limit=1, by=NEXT)) == ["dev-3"]
+
+
+@pytest.mark.parametrize("is_delta", [False, True], ids=["nobody there", "not on the source version"])
+def test_what_nobody_can_be_pushed_is_cleared_in_bounded_parts(rows, run_id, monkeypatch, is_delta):
+    monkeypatch.setattr(joblist, "CHUNK", 1)
+    if is_delta:
+        change(rows, tables.run, run_id, delta=True, source_versions=["1.2.0"])
+        version = tables.device_version
+        rows.connection.execute(update(version).where(version.c.device_id == 3).values(version="1.2.0"))
+    else:
+        rows.connection.execute(update(tables.device).where(tables.device.c.id < 3).values(online_epoch=None))
+    found = [pushes.claim(rows.connection, run_id, OURS, NOW, 1) for _ in range(3)]
+    assert [(names(each.taken), each.is_more) for each in found] == [
+        ([], True),
+        (["dev-3"], False),
+        ([], False),
+    ]
+    assert due(rows) == []
 
 
 # --- the clock of those that never answer ---

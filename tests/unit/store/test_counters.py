@@ -96,7 +96,7 @@ class World:
 
     def pushed(self, connection, outcome):
         for due in pushes.runs_due(connection, self.now):
-            claims = pushes.claim(connection, due.run_id, US, self.now, 2)
+            claims = pushes.claim(connection, due.run_id, US, self.now, 2).taken
             pushes.settle_pushes(connection, 1, [(claim, outcome) for claim in claims], self.now)
 
     def batch(self, connection, changes):

@@ -101,6 +101,30 @@ def test_many_expire_in_bounded_parts(rows):
     assert expire(rows, limit=2) == 0
 
 
+def test_the_oldest_deadlines_pass_first_whatever_they_mean(rows):
+    run = rows.run()
+    clocks = [STARTED, {}, {**STARTED, "step": 100}, {}, STARTED]
+    for number, clock in enumerate(clocks, start=1):
+        status = "IN_PROGRESS" if clock else "NOTIFIED"
+        rows.task(run, number, status, deadline_at=NOW - number * SECOND, **clock)
+    assert expire(rows, limit=3) == 3
+    assert [task(rows, number).status == "FAILED" for number in range(1, 6)] == [
+        False,
+        False,
+        True,
+        True,
+        True,
+    ]
+
+
+def test_a_deadline_that_means_nothing_keeps_no_other_from_passing(rows):
+    run = rows.run()
+    rows.task(run, 1, "QUEUED", deadline_at=NOW - HOUR)
+    rows.task(run, 2, "NOTIFIED", deadline_at=NOW)
+    assert expire(rows, limit=1) == 1
+    assert task(rows, 2).status == "FAILED"
+
+
 def test_a_deadline_counts_only_as_far_as_devices_were_heard(rows):
     rows.task(rows.run(), 1, "IN_PROGRESS", deadline_at=NOW, **STARTED)
     assert not deadlines.any_due(rows.connection, NOW - SECOND)
@@ -132,10 +156,10 @@ def delta(rows):
     return run
 
 
-def strayed(rows, since, until):
-    any_ = deadlines.any_strayed(rows.connection, since, until)
-    ended = deadlines.end_strayed(rows.connection, PRESENCE, since, until, NOW)
-    assert any_ == (ended > 0)
+def strayed(rows, since, until, **options):
+    found = deadlines.strayed(rows.connection, since, until, **options)
+    ended = deadlines.end_strayed(rows.connection, PRESENCE, found, NOW)
+    assert ended == len(found)
     return ended
 
 
@@ -160,6 +184,20 @@ def test_only_waiting_attempts_end_so(rows, delta, other):
 def test_a_full_package_is_tried_again_on_whatever_version_its_device_is(rows, delta):
     rows.connection.execute(update(tables.run).values(delta=False))
     assert strayed(rows, NOW - HOUR, NOW) == 0
+
+
+def test_many_strayed_ones_end_in_bounded_parts(rows, delta):
+    rows.connection.execute(update(tables.device_version).values(version="1.2.0"))
+    ended = [strayed(rows, NOW - HOUR, NOW, limit=2) for _ in range(3)]
+    assert ended == [2, 1, 0]
+    assert counted(rows.connection, delta) == {"FAILED": 3}
+
+
+def test_who_came_back_to_the_source_after_the_look_is_tried_again(rows, delta):
+    found = deadlines.strayed(rows.connection, NOW - HOUR, NOW)
+    rows.connection.execute(update(tables.device_version).values(version="1.3.0"))
+    assert deadlines.end_strayed(rows.connection, PRESENCE, found, NOW) == 0
+    assert task(rows, 2).status == "IN_PROGRESS"
 
 
 # --- schedules ---
