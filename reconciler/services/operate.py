@@ -1,6 +1,7 @@
 """Carries out what operators asked for with the CLI: rows of the `command` table, each done once, kept with its result.
 
-The daemon looks every second; `reconciler apply` looks once. What each order does, and when it is refused, is `orders`.
+The daemon looks every second; `reconciler apply` looks once. What an order says is read by `domain.requests`; what
+each does, and when it is refused, is `orders`.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from typing import Any
 
 from reconciler import errors
+from reconciler.domain import requests
 from reconciler.services import backoff, orders
 from reconciler.services.clock import Clock
-from reconciler.store import commands, devices, events
+from reconciler.store import commands, devices, events, jobs
 from reconciler.store.database import Connection, Database
 
 _log = logging.getLogger(__name__)
@@ -38,20 +41,30 @@ async def run(
             await asyncio.sleep(1.0)
 
 
-def carry_out_all(connection: Connection, presence: devices.Presence, now: datetime) -> int:
+def carry_out_all(
+    connection: Connection, presence: devices.Presence, now: datetime, *, chunk: int = jobs.CHUNK
+) -> int:
     """Every waiting command, in order, in one transaction; the number of them.
 
     One that is too large for a transaction stays, with how far it is: call again. Those after it do not wait for it,
     but for confirmations of whole batches, which are as large.
+
+    Args:
+        connection: a writing transaction.
+        presence: who is there.
+        now: this moment.
+        chunk: how many tasks are confirmed at most.
     """
     waiting = commands.waiting(connection)
     is_full = False
     for command in waiting:
-        if is_full and command.arguments.get("tasks"):
-            continue
-        order = orders.Order(connection, command, presence, now)
+        request = None
         try:
-            result, ok = _carry_out(order), True
+            request = requests.read(command.type, command.arguments)
+            if is_full and isinstance(request, requests.ConfirmTasks):
+                continue
+            order = orders.Order(connection, command, request, presence, now, chunk)
+            result, ok = _CARRY_OUT[type(request)](order, request), True
         except errors.UserError as error:
             result, ok = error.message, False
         if isinstance(result, orders.Unfinished):
@@ -59,41 +72,28 @@ def carry_out_all(connection: Connection, presence: devices.Presence, now: datet
             is_full = True
             continue
         commands.done(connection, command.id, ok=ok, result=result, now=now)
-        _note(order, result)
+        events.append(connection, now, [_line(command, request, result)])
     return len(waiting)
 
 
-def _note(order: orders.Order, result: str) -> None:
+def _line(command: commands.Command, request: requests.Request | None, result: str) -> events.Event:
     """The log's line: what was asked, by whom, why, and what came of it."""
-    command = order.command
-    line = events.Event(
+    why = f" ({command.why})" if command.why else ""
+    return events.Event(
         type=events.Type.COMMAND,
-        kind=str(order.kind),
-        name=command.arguments.get("package") or command.arguments.get("batch"),
-        message=f"{command.type} by {command.who}: {result}" + (f" ({command.why})" if command.why else ""),
+        kind=str(request.kind) if request is not None else None,
+        name=request.name if request is not None else None,
+        message=f"{command.type} by {command.who}: {result}{why}",
     )
-    events.append(order.connection, order.now, [line])
 
 
-def _carry_out(order: orders.Order) -> str | orders.Unfinished:
-    known = _CARRY_OUT.get(order.command.type)
-    if known is None:
-        raise errors.UserError(
-            f"this daemon knows no command {order.command.type}: it is older than the program that sent it"
-        )
-    try:
-        return known(order)
-    except (KeyError, TypeError) as error:
-        raise errors.UserError(
-            f"this daemon does not understand the arguments of {order.command.type} ({error!r}):"
-            " the program that sent it is of another version"
-        ) from error
-
-
-_CARRY_OUT: Mapping[str, Callable[[orders.Order], str | orders.Unfinished]] = {
-    "cancel": orders.cancel,
-    "confirm": orders.confirm,
-    "resume": orders.resume,
-    "retry": orders.retry,
-    "suspend": orders.suspend,
+_CARRY_OUT: Mapping[type[requests.Request], Callable[[orders.Order, Any], str | orders.Unfinished]] = {
+    requests.Cancel: orders.cancel,
+    requests.ConfirmTasks: orders.confirm_tasks,
+    requests.ConfirmDevices: orders.confirm_devices,
+    requests.ConfirmCancels: orders.confirm_cancels,
+    requests.ConfirmHeld: orders.confirm_held,
+    requests.Resume: orders.resume,
+    requests.Retry: orders.retry,
+    requests.Suspend: orders.suspend,
 }

@@ -6,14 +6,13 @@ A refusal is a `UserError`: it says what is in the way, and what to do. Nothing 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from reconciler import errors
-from reconciler.domain import actual, lifecycle, plan, resources, targeting, waiting
+from reconciler.domain import actual, lifecycle, plan, requests, resources, targeting, waiting
 from reconciler.domain.resources import Kind
-from reconciler.store import devices, jobs, objects, operations, runs
+from reconciler.store import devices, objects, operations, runs
 from reconciler.store.commands import Command
 from reconciler.store.database import Connection
 
@@ -24,8 +23,11 @@ class Order:
 
     connection: Connection
     command: Command
+    request: requests.Request
     presence: devices.Presence
     now: datetime
+    chunk: int
+    """How many tasks are confirmed in a transaction."""
 
     @property
     def author(self) -> operations.Author:
@@ -33,19 +35,10 @@ class Order:
         return operations.Author(self.command.who, self.command.why)
 
     @property
-    def kind(self) -> Kind:
-        """What the order is about: a batch, or a package's verification."""
-        return Kind.PACKAGE if "package" in self.command.arguments else Kind.BATCH
-
-    @property
-    def name(self) -> str:
-        """What that is called."""
-        return str(self.command.arguments["package" if self.kind is Kind.PACKAGE else "batch"])
-
-    @property
     def subject(self) -> str:
-        """How a message calls it."""
-        return f"verification of {self.name}" if self.kind is Kind.PACKAGE else f"batch {self.name}"
+        """How a message calls what the order is about."""
+        name, of_package = self.request.name, self.request.kind is Kind.PACKAGE
+        return f"verification of {name}" if of_package else f"batch {name}"
 
     def run(self) -> operations.Run:
         """Its newest run.
@@ -53,7 +46,8 @@ class Order:
         Raises:
             UserError: there is none.
         """
-        found = operations.find(self.connection, self.kind, self.name)
+        name = self.request.name
+        found = operations.find(self.connection, self.request.kind, name) if name is not None else None
         if found is None:
             raise errors.UserError(f"there is no {self.subject} with a run")
         return found
@@ -69,10 +63,10 @@ class Unfinished:
 # ------------------------------------------------------------------------------------------------ cancel
 
 
-def cancel(order: Order) -> str:
+def cancel(order: Order, request: requests.Cancel) -> str:
     """Cancels a batch by its `onCancel`, a verification whole, or only what one device has of it."""
-    if "device" in order.command.arguments:
-        return _cancel_device(order)
+    if request.device is not None:
+        return _cancel_device(order, request.device)
     run = order.run()
     if run.phase not in actual.UNENDED:
         raise errors.UserError(f"{order.subject} is {run.phase} already")
@@ -98,8 +92,8 @@ def _statuses(run: operations.Run) -> tuple[lifecycle.Status, ...]:
     return plan.statuses_on_cancel(run.spec.get("onCancel", resources.DEFAULT_ON_CANCEL), run.life)
 
 
-def _cancel_device(order: Order) -> str:
-    run, name = order.run(), str(order.command.arguments["device"])
+def _cancel_device(order: Order, name: str) -> str:
+    run = order.run()
     device = _device(order, run, name)
     unwanted = operations.unfinished(order.connection, run, device.id)
     if not unwanted:
@@ -128,30 +122,27 @@ def _task_of(order: Order, run: operations.Run, device: operations.Device, name:
 # ----------------------------------------------------------------------------------------------- confirm
 
 
-def confirm(order: Order) -> str | Unfinished:
-    """Confirms tasks, or releases held batches, or the cancellations of the newest commit."""
-    arguments = order.command.arguments
-    if "devices" in arguments:
-        return _confirm_devices(order, list(arguments["devices"]))
-    if arguments.get("tasks"):
-        return _confirm_tasks(order)
-    if arguments.get("cancels") is not None:
-        sha, cancels = str(arguments["revision"]), int(arguments["cancels"])
-        objects.confirm_cancels(order.connection, sha, cancels, order.command.who, order.now)
-        return f"confirmed {cancels} cancellations of {sha[:12]}"
-    names = arguments.get("batches")
-    released = objects.confirm(order.connection, names)
-    missing = sorted(set(names or ()) - set(released))
+def confirm_cancels(order: Order, request: requests.ConfirmCancels) -> str:
+    """Somebody knows that a commit cancels so much."""
+    sha, cancels = request.revision, request.cancels
+    objects.confirm_cancels(order.connection, sha, cancels, order.command.who, order.now)
+    return f"confirmed {cancels} cancellations of {sha[:12]}"
+
+
+def confirm_held(order: Order, request: requests.ConfirmHeld) -> str:
+    """Held batches are released, by name or all of them."""
+    released = objects.confirm(order.connection, request.batches)
+    missing = sorted(set(request.batches or ()) - set(released))
     if missing:
         raise errors.UserError(f"not held: {', '.join(missing)}")
     return f"confirmed {', '.join(released)}" if released else "nothing was held"
 
 
-def _confirm_devices(order: Order, names: Sequence[str]) -> str:
-    """All of them or none."""
-    run = _confirmable(order)
+def confirm_devices(order: Order, request: requests.ConfirmDevices) -> str:
+    """The tasks of some devices, whichever life of the batch made them; all of them or none."""
+    run = order.run()
     asking, wrong = [], []
-    for name in dict.fromkeys(names):
+    for name in dict.fromkeys(request.devices):
         device = _device(order, run, name)
         own = operations.unfinished(order.connection, run, device.id)
         task = next((task for task in own if task.status is lifecycle.Status.CONFIRM), None)
@@ -161,20 +152,23 @@ def _confirm_devices(order: Order, names: Sequence[str]) -> str:
             asking.append(task)
     if wrong:
         raise errors.UserError(f"nothing was confirmed: {'; '.join(wrong)}")
+    for life in sorted({task.run_id for task in asking}):
+        _check_confirmable(order, run if life == run.id else operations.life(order.connection, life), run)
     operations.confirm(order.connection, asking, order.author, order.presence, order.now)
     return _confirmed(len(asking))
 
 
-def _confirm_tasks(order: Order) -> str | Unfinished:
-    """A run's tasks, some in each transaction: the command says how far it is."""
-    run = _confirmable(order)
-    so_far, after = order.command.arguments.get("confirmed", 0), order.command.arguments.get("after", 0)
+def confirm_tasks(order: Order, request: requests.ConfirmTasks) -> str | Unfinished:
+    """The tasks of the newest run, some in each transaction: the command says how far it is."""
+    run = order.run()
+    _check_confirmable(order, run, run)
+    so_far, after = request.confirmed, request.after
     if not after and not operations.asking(order.connection, run.id):
         raise errors.UserError(f"no task of {order.subject} waits for a confirmation")
     count, last = operations.confirm_chunk(
-        order.connection, run.id, after, order.author, order.presence, now=order.now
+        order.connection, run.id, after, order.author, order.presence, now=order.now, chunk=order.chunk
     )
-    if last is not None and count == jobs.CHUNK:
+    if last is not None and count == order.chunk:
         return Unfinished({**order.command.arguments, "confirmed": so_far + count, "after": last})
     more = "; its tasks are still being made: confirm again for the others" if run.materializing else ""
     return _confirmed(so_far + count) + more
@@ -184,21 +178,20 @@ def _confirmed(count: int) -> str:
     return f"confirmed {count} task{'s' * (count != 1)}"
 
 
-def _confirmable(order: Order) -> operations.Run:
-    """The run, inside of its schedule.
+def _check_confirmable(order: Order, run: operations.Run, newest: operations.Run) -> None:
+    """That a run, which may be an earlier one of the batch, is inside of its schedule.
 
     Raises:
         UserError: it has not started, or its schedule has ended.
     """
-    run = order.run()
+    subject = order.subject if run.id == newest.id else f"run {run.number} of {order.subject}"
     if run.schedule_ended or (run.end_at is not None and run.end_at <= order.now):
         ended = waiting.moment(run.end_at) if run.end_at is not None else "already"
-        raise errors.UserError(f"the schedule of {order.subject} ended {ended}: write a new Batch")
+        raise errors.UserError(f"the schedule of {subject} ended {ended}: write a new Batch")
     if run.phase is actual.Phase.COMPLETED and run.started_at is None:
-        raise errors.UserError(f"{order.subject} was over before it started: write a new Batch")
+        raise errors.UserError(f"{subject} was over before it started: write a new Batch")
     if run.started_at is None:
-        raise errors.UserError(f"{order.subject} has not started: {_start(run, order.now)}")
-    return run
+        raise errors.UserError(f"{subject} has not started: {_start(run, order.now)}")
 
 
 def _start(run: operations.Run, now: datetime) -> str:
@@ -216,9 +209,9 @@ def _start(run: operations.Run, now: datetime) -> str:
 # ------------------------------------------------------------------------------------------------- retry
 
 
-def retry(order: Order) -> str:
+def retry(order: Order, request: requests.Retry) -> str:
     """One device is upgraded again: the conflict rule first, then as at its beginning (platform rules §5)."""
-    run, name = order.run(), str(order.command.arguments["device"])
+    run, name = order.run(), request.device
     if run.is_trial:
         raise errors.UserError(
             f"the {order.subject} is tried again as a whole: raise `verification.attempt` in Git"
@@ -297,7 +290,7 @@ def _conflict(
 # ---------------------------------------------------------------------------------------- suspend, resume
 
 
-def suspend(order: Order) -> str:
+def suspend(order: Order, _: requests.Suspend) -> str:
     """Nothing of the batch is pushed or offered until it is resumed. What devices have begun goes on."""
     run = order.run()
     left = _unfinished(order, run)
@@ -310,12 +303,12 @@ def suspend(order: Order) -> str:
     return f"suspended; {left} unfinished task{'s' * (left != 1)}"
 
 
-def resume(order: Order) -> str:
+def resume(order: Order, _: requests.Resume) -> str:
     """The operator's suspension is over. Git's is not."""
     run = order.run()
     in_git = f"Git suspends it: set `suspend: false` in {run.path}"
     by = operations.suspender(order.connection, run)
     if by is None:
         raise errors.UserError(in_git if run.suspended else f"{order.subject} is not suspended")
-    operations.resume(order.connection, run, order.author, order.now)
+    operations.resume(order.connection, run)
     return f"the suspension by {by} is over, but {in_git}" if run.suspended else "resumed"

@@ -42,8 +42,6 @@ class Type(enum.StrEnum):
     HELD = "held"
     CONFIRMED = "confirmed"
     CANCELED = "canceled"
-    SUSPENDED = "suspended"
-    RESUMED = "resumed"
     MATERIALIZED = "materialized"
     COMPLETED = "completed"
     TASK = "task"

@@ -1,4 +1,4 @@
-"""What operators do to runs and tasks, with who and why in the log. Called by `services.orders`, which refuses.
+"""What operators do to runs and tasks. Called by `services.orders`, which refuses; what was ordered is logged there.
 
 Single tasks move by the table, one step each; all of a run's tasks are confirmed in chunks, one statement each.
 """
@@ -14,6 +14,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Row,
+    Select,
     and_,
     func,
     literal,
@@ -55,7 +56,7 @@ class Author:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """The newest life of a batch, or of a package's verification, as far as orders depend on it."""
+    """A life of a batch, or of a package's verification, as far as orders depend on it."""
 
     id: int
     object_id: int
@@ -99,8 +100,19 @@ class Run:
 
 def find(connection: Connection, kind: resources.Kind, name: str) -> Run | None:
     """The newest run of a batch, or of the verification of a package; None while there was none."""
+    mine = and_(_object.c.kind == str(kind), _object.c.name == name)
+    row = connection.execute(_runs().where(mine).order_by(_run.c.id.desc()).limit(1)).first()
+    return _run_of(row) if row is not None else None
+
+
+def life(connection: Connection, run_id: int) -> Run:
+    """A run by its id: an earlier life of a batch, say."""
+    return _run_of(connection.execute(_runs().where(_run.c.id == run_id)).one())
+
+
+def _runs() -> Select[Any]:
     making = select(tables.job.c.id).where(tables.job.c.run_id == _run.c.id, tables.job.c.type == "create")
-    row = connection.execute(
+    return (
         select(
             _run,
             _object.c.spec,
@@ -114,11 +126,7 @@ def find(connection: Connection, kind: resources.Kind, name: str) -> Run | None:
         .join(_object, _object.c.id == _run.c.object_id)
         .join(tables.package, tables.package.c.id == _run.c.package_id)
         .join(tables.product, tables.product.c.id == _run.c.product_id)
-        .where(_object.c.kind == str(kind), _object.c.name == name)
-        .order_by(_run.c.id.desc())
-        .limit(1)
-    ).first()
-    return _run_of(row) if row is not None else None
+    )
 
 
 def _run_of(row: Row[Any]) -> Run:
@@ -386,7 +394,6 @@ def suspend(connection: Connection, run: Run, author: Author, now: datetime) -> 
     connection.execute(
         update(_run).where(_run.c.id.in_(dialects.members(lives(connection, run)))).values(**values)
     )
-    _log(connection, run, events.Type.SUSPENDED, author, now)
 
 
 def suspender(connection: Connection, run: Run) -> str | None:
@@ -397,19 +404,7 @@ def suspender(connection: Connection, run: Run) -> str | None:
     return connection.execute(held.order_by(_run.c.id.desc()).limit(1)).scalar()
 
 
-def resume(connection: Connection, run: Run, author: Author, now: datetime) -> None:
+def resume(connection: Connection, run: Run) -> None:
     """The operator's suspension is over, of every life of the batch."""
     held = and_(_run.c.object_id == run.object_id, _run.c.suspended_by.is_not(None))
     connection.execute(update(_run).where(held).values(suspended_by=None, suspended_at=None))
-    _log(connection, run, events.Type.RESUMED, author, now)
-
-
-def _log(connection: Connection, run: Run, type_: events.Type, author: Author, now: datetime) -> None:
-    line = events.Event(
-        type=type_,
-        kind=str(resources.Kind.PACKAGE if run.is_trial else resources.Kind.BATCH),
-        name=run.name,
-        run_id=run.id,
-        message=author.says("").strip(),
-    )
-    events.append(connection, now, [line])

@@ -238,11 +238,11 @@ class Fleet:
         return None
 
     def confirm(self, name, key):
-        """Confirmation, inside the schedule only; also of what an earlier life of the batch has left."""
-        run = self.batches[name].run
+        """Confirmation, inside its own schedule only; also of what an earlier life of the batch has left."""
         asking = [task for task in self._unfinished(name, key) if task.status == CONFIRM]
         if not asking:
             return "nothing to confirm"
+        run = asking[0].run
         if run.started_at is None or run.schedule_ended:
             return "outside of its schedule"
         asking[0].status = QUEUED

@@ -11,7 +11,7 @@ from rows import BATCH, EPOCH, HOUR, MINUTE, NOW, PACKAGE, Rows, counted
 from sqlalchemy import select
 
 from reconciler.services import operate
-from reconciler.store import commands, devices, events, jobs, operations, tables
+from reconciler.store import commands, devices, events, tables
 
 SETTLE = timedelta(seconds=10)
 PRESENCE = devices.Presence(EPOCH, SETTLE)
@@ -30,13 +30,12 @@ class Desk:
             made.world()
             return make(made)
 
-    def give(self, order, *, now=NOW, rounds=1, **arguments):
-        """Who orders is alice, because. What comes of it."""
+    def give(self, order, *, now=NOW, chunk=1000, **arguments):
+        """Who orders is alice, because. What comes of it in one transaction."""
         with self.database.writing() as connection:
             number = commands.submit(connection, order, arguments, who="alice", why="because", now=now)
-        for _ in range(rounds):
-            with self.database.writing() as connection:
-                operate.carry_out_all(connection, PRESENCE, now)
+        with self.database.writing() as connection:
+            operate.carry_out_all(connection, PRESENCE, now, chunk=chunk)
         with self.database.reading() as connection:
             return commands.get(connection, number)
 
@@ -142,17 +141,15 @@ def test_a_batch_with_delivery_pull_is_confirmed_and_never_pushed(desk):
     assert (desk.task(one).status, desk.task(one).push_due_at) == ("QUEUED", None)
 
 
-def test_all_tasks_of_a_batch_are_confirmed_in_as_many_transactions_as_it_takes(desk, monkeypatch):
+def test_all_tasks_of_a_batch_are_confirmed_in_as_many_transactions_as_it_takes(desk):
     names = [f"dev-{number}" for number in range(7)]
     run_id, tasks = desk.set(lambda made: asking(made, names=names, online=["dev-3"]))
-    monkeypatch.setattr(operations.confirm_chunk, "__kwdefaults__", {"chunk": 3})
-    monkeypatch.setattr(jobs, "CHUNK", 3)
-    first = desk.give("confirm", batch=BATCH, tasks=True)
+    first = desk.give("confirm", batch=BATCH, tasks=True, chunk=3)
     assert first.done_at is None
     assert [desk.task(task).status for task in tasks] == ["QUEUED"] * 3 + ["CONFIRM"] * 4
     desk.run(run_id)
     with desk.database.writing() as connection:
-        while operate.carry_out_all(connection, PRESENCE, NOW):
+        while operate.carry_out_all(connection, PRESENCE, NOW, chunk=3):
             pass
     with desk.database.reading() as connection:
         done = commands.get(connection, first.id)
@@ -204,6 +201,34 @@ def test_a_confirmation_before_the_verification_passed_is_refused_with_what_it_w
     said = desk.refused("confirm", batch=BATCH, tasks=True)
     assert "when the verification of firmware-1.5.0 has passed (it is verifying)" in said
     assert "after 2026-11-01 13:00:00Z" in said
+
+
+def two_lives(made, earlier, newest):
+    """A batch with a task in CONFIRM of its earlier life, and a newer life."""
+    _, (task,) = asking(made, names=["dev-1"], phase="CANCELED", canceled_by="git", **earlier)
+    made.run(number=2, confirm=True, **newest)
+    return task
+
+
+def test_what_an_earlier_life_left_is_confirmed_inside_of_its_own_schedule(desk):
+    later = {"phase": "PLANNED", "started_at": None, "start_at": NOW + HOUR}
+    task = desk.set(lambda made: two_lives(made, {}, later))
+    assert desk.done("confirm", batch=BATCH, devices=["dev-1"]) == "confirmed 1 task"
+    assert desk.task(task).status == "QUEUED"
+
+
+@pytest.mark.parametrize(
+    ("earlier", "said"),
+    [
+        ({"started_at": None, "start_at": NOW + HOUR}, "has not started: it starts at 2026-11-01 13:00:00Z"),
+        ({"end_at": NOW}, "ended 2026-11-01 12:00:00Z"),
+    ],
+)
+def test_what_an_earlier_life_left_is_not_confirmed_outside_of_its_own_schedule(desk, earlier, said):
+    desk.set(lambda made: two_lives(made, earlier, {}))
+    refusal = desk.refused("confirm", batch=BATCH, devices=["dev-1"])
+    assert "run 1 of batch eu-to-1.4.0 " in refusal
+    assert said in refusal
 
 
 def test_a_confirmation_just_before_the_end_of_the_schedule_counts(desk):
@@ -614,10 +639,7 @@ def test_every_order_is_in_the_log_with_who_and_why(desk):
     desk.give("suspend", batch=BATCH)
     with desk.database.reading() as connection:
         found = [(line.type, line.message) for line in events.read(connection, events.Filter(batch=BATCH), 9)]
-    assert found == [
-        ("suspended", "by alice: because"),
-        ("command", "suspend by alice: suspended; 0 unfinished tasks (because)"),
-    ]
+    assert found == [("command", "suspend by alice: suspended; 0 unfinished tasks (because)")]
 
 
 def test_a_command_that_this_program_does_not_know_is_refused(desk):
