@@ -21,10 +21,10 @@ from reconciler.store.database import Connection
 
 
 @click.command()
-@click.argument("batches", metavar="[BATCH]...", nargs=-1)
+@click.argument("batches", metavar="[NAME]...", nargs=-1)
 @click.option("--device", "devices", multiple=True, help="The batch's task of this device; may be repeated.")
 @click.option("--tasks", is_flag=True, help="Every task of the batch that is in CONFIRM.")
-@click.option("--all", "everything", is_flag=True, help="Every batch that is held.")
+@click.option("--all", "everything", is_flag=True, help="Every batch and package that is held.")
 @click.option(
     "--cancel", "cancels", type=click.IntRange(0), help="So many cancellations of the newest commit."
 )
@@ -37,7 +37,7 @@ def command(batches: tuple[str, ...], *, why: str, who: str, wait: str, **flags:
     \b
     confirm BATCH --device NAME   one device's task of a batch with `confirm: true`
     confirm BATCH --tasks         all of its tasks that wait for this
-    confirm BATCH…, --all         batches that are Held (FirstSight): they begin
+    confirm NAME…, --all          batches and verifications that are Held (FirstSight): they begin
     confirm --cancel N            a commit that cancels N batches (MassCancel)
 
     Tasks are confirmed inside of their batch's schedule only.

@@ -169,7 +169,9 @@ def test_a_package_without_a_verification_has_nothing_to_cancel(fleet, reconcile
         (["confirm", PACKAGE, "--tasks"], "confirm", {"package": PACKAGE, "tasks": True}),
         (["retry", BATCH, "--device", "dev-1", "--why", "x"], "retry", {"batch": BATCH, "device": "dev-1"}),
         (["suspend", BATCH, "--why", "x"], "suspend", {"batch": BATCH}),
+        (["suspend", "package", PACKAGE, "--why", "x"], "suspend", {"package": PACKAGE}),
         (["resume", "batch", BATCH], "resume", {"batch": BATCH}),
+        (["resume", PACKAGE], "resume", {"package": PACKAGE}),
     ],
 )
 def test_orders_about_tasks_and_batches_are_written_down(fleet, reconciler, arguments, order, given):
