@@ -21,7 +21,7 @@ import dataclasses
 import enum
 import time
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from reconciler.protocol import login as logins
 from reconciler.protocol.topics import Address, Route
@@ -31,8 +31,7 @@ def _nothing() -> None:
     """The acknowledgement of a QoS 0 message."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class Message:
+class Message(NamedTuple):
     """One message of a device, as it came in."""
 
     address: Address
@@ -85,7 +84,7 @@ class Intake:
     def __init__(self, capacity: int = 4096) -> None:
         self.capacity = capacity
         self._items: collections.deque[tuple[float, Message | Presence]] = collections.deque()
-        self._taken_since: float | None = None
+        self._taken: collections.deque[float] = collections.deque()
         self._filled = asyncio.Event()
         self._waiting_for_room: list[Callable[[], None]] = []
 
@@ -109,12 +108,12 @@ class Intake:
     async def take(self, limit: int) -> list[Message | Presence]:
         """The oldest items, at least one, at most `limit`; waits until there is one.
 
-        They count as waiting until `committed` is called.
+        They count as waiting until `committed` is called, once for each burst.
         """
         while not self._items:
             self._filled.clear()
             await self._filled.wait()
-        self._taken_since = self._items[0][0]
+        self._taken.append(self._items[0][0])
         burst = [self._items.popleft()[1] for _ in range(min(limit, len(self._items)))]
         if self._waiting_for_room and len(self._items) * 2 < self.capacity:
             callbacks, self._waiting_for_room = self._waiting_for_room, []
@@ -123,8 +122,8 @@ class Intake:
         return burst
 
     def committed(self) -> None:
-        """What was taken is in the database."""
-        self._taken_since = None
+        """The oldest burst that was taken is in the database."""
+        self._taken.popleft()
 
     def __len__(self) -> int:
         """How many items wait to be taken."""
@@ -132,8 +131,8 @@ class Intake:
 
     def age(self) -> float:
         """Seconds since the oldest item came in that is not committed; 0.0 when there is none."""
-        if self._taken_since is not None:
-            return time.monotonic() - self._taken_since
+        if self._taken:
+            return time.monotonic() - self._taken[0]
         return time.monotonic() - self._items[0][0] if self._items else 0.0
 
 

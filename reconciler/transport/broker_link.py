@@ -16,7 +16,7 @@ import functools
 import logging
 import ssl
 from collections.abc import Callable, Iterable
-from typing import Any, Concatenate, ParamSpec
+from typing import Concatenate, ParamSpec, cast
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
@@ -25,6 +25,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from reconciler import errors
 from reconciler.protocol import broker_url
 from reconciler.transport.base import Delivery
+from reconciler.transport.broker_socket import BufferedSocket, Buffering
 
 _log = logging.getLogger(__name__)
 
@@ -132,8 +133,7 @@ class Link:
         client.max_inflight_messages = 0  # `_slots` counts them: what waits here is dropped with the link
         if self._url.username is not None:
             client.username_pw_set(self._url.username, self._url.password)
-        if tls is not None:
-            client.tls_set_context(tls)
+        client.tls_set_context(Buffering(tls).as_context())
         client.on_connect = lambda _c, _u, _flags, reason, _p: self._on_connect(reason)
         client.on_disconnect = lambda _c, _u, _flags, reason, _p: self._on_disconnect(reason)
         client.on_message = lambda _c, _u, message: self._on_message(message)
@@ -178,23 +178,22 @@ class Link:
 
     def _attach(self) -> None:
         """Gives the socket, which only this thread touches from now on, to the event loop."""
-        sock = self._client.socket()
+        sock = self._socket()
         if sock is None:
             raise errors.TransientError(f"{self} closed the connection at once")
         client, loop = self._client, self._loop
-        client.on_socket_register_write = lambda _c, _u, s: loop.add_writer(s, self._writable)
-        client.on_socket_unregister_write = lambda _c, _u, s: self._wrote(s)
-        client.on_socket_close = lambda _c, _u, s: self._detach(s)
+        client.on_socket_register_write = lambda _c, _u, _s: self._write_soon()
+        client.on_socket_close = lambda _c, _u, s: self._detach(cast("BufferedSocket", s))
+        sock.is_held = True
         loop.add_reader(sock, self._readable)
-        if client.want_write():
-            loop.add_writer(sock, self._writable)
         self._timer = loop.call_later(1.0, self._each_second)
-        self._loop.call_soon(self._readable)  # TLS may have decrypted the answer already
+        loop.call_soon(self._readable)  # TLS may have decrypted the answer already
+        loop.call_soon(self._write)
 
-    def _wrote(self, sock: Any) -> None:
-        self._loop.remove_writer(sock)
+    def _socket(self) -> BufferedSocket | None:
+        return cast("BufferedSocket | None", self._client.socket())
 
-    def _detach(self, sock: Any) -> None:
+    def _detach(self, sock: BufferedSocket) -> None:
         self._loop.remove_reader(sock)
         self._loop.remove_writer(sock)
 
@@ -207,7 +206,7 @@ class Link:
         self._client.on_disconnect = None
         self._client.disconnect()
         self._client.loop_write()
-        sock = self._client.socket()
+        sock = self._socket()
         if sock is not None:  # the goodbye could not be written, and won't be waited for
             self._detach(sock)
             sock.close()
@@ -229,23 +228,44 @@ class Link:
     # Reading, writing and time, called by the event loop
 
     def _readable(self) -> None:
-        """Reads what is there, up to a burst. The selector doesn't see what TLS has already decrypted."""
+        """Reads what is there, up to a burst. The selector doesn't see what the socket keeps in its buffer."""
         for _ in range(_BURST):
             if self._paused or self._ended.done():
                 return
             before = self._packets
             self._step(self._client.loop_read)
-            if self._packets == before and not self._decrypted():
+            if self._packets == before and not self._is_buffered():
                 return
-        if self._decrypted():
+        if self._is_buffered():
             self._loop.call_soon(self._readable)
 
-    def _decrypted(self) -> bool:
-        sock = self._client.socket()
-        return isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
+    def _is_buffered(self) -> bool:
+        sock = self._socket()
+        return sock is not None and sock.pending() > 0
 
-    def _writable(self) -> None:
-        self._step(self._client.loop_write)
+    def _write_soon(self) -> None:
+        self._loop.call_soon(self._write)
+
+    def _write(self) -> None:
+        """Once in a turn of the loop: whatever was said in it, with one call."""
+        sock = self._socket()
+        while sock is not None and not self._ended.done():
+            self._loop.remove_writer(sock)
+            self._step(self._client.loop_write)
+            if not self._is_flushed(sock):
+                return
+            if not self._client.want_write():
+                return
+
+    def _is_flushed(self, sock: BufferedSocket) -> bool:
+        try:
+            if sock.flush():
+                return True
+        except OSError as error:
+            self._finish(f"the connection broke: {error}")
+        else:
+            self._loop.add_writer(sock, self._write)
+        return False
 
     def _step(self, step: Callable[[], object]) -> None:
         """Runs one of paho's steps; whatever it makes of a broken packet ends the link, not the program."""
@@ -267,14 +287,14 @@ class Link:
 
     def pause(self) -> None:
         """Stops reading; the broker holds back what it has, and the devices with it when it is full."""
-        sock = self._client.socket()
+        sock = self._socket()
         if not self._paused and sock is not None:
             self._paused = True
             self._loop.remove_reader(sock)
 
     def resume(self) -> None:
         """Reads again. Harmless on a link that has ended."""
-        sock = self._client.socket()
+        sock = self._socket()
         if self._paused and sock is not None and not self._ended.done():
             self._paused = False
             self._loop.add_reader(sock, self._readable)
