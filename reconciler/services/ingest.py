@@ -36,6 +36,11 @@ _PARSERS: Mapping[topics.Route, Callable[[bytes], burst.Said | blocks.Request]] 
     topics.Route.FIRMWARE_GET: messages.parse_firmware_get,
     topics.Route.FILE_DOWNLOAD: blocks.parse_request,
 }
+_ROUTES: Mapping[type[burst.Said], topics.Route] = {
+    messages.Inform: topics.Route.INFORM,
+    messages.Progress: topics.Route.PROGRESS,
+    messages.FirmwareGet: topics.Route.FIRMWARE_GET,
+}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -77,10 +82,21 @@ class Ingest:
         """What keeps messages from being committed right now."""
 
     async def run(self, intake: Intake) -> None:
-        """Takes burst after burst, until cancelled."""
+        """Takes burst after burst, until cancelled. One is read while the one before it is being committed."""
+        ready: asyncio.Queue[_Taken] = asyncio.Queue(1)
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._read_all(intake, ready))
+            both.create_task(self._store_all(intake, ready))
+
+    async def _read_all(self, intake: Intake, ready: asyncio.Queue[_Taken]) -> None:
+        while True:
+            await ready.put(self._read(await intake.take(LIMIT)))
+
+    async def _store_all(self, intake: Intake, ready: asyncio.Queue[_Taken]) -> None:
+        loop = asyncio.get_running_loop()
         retry = backoff.Backoff(0.2, 10.0)
         while True:
-            taken = self._read(await intake.take(LIMIT))
+            taken = await ready.get()
             while True:
                 try:
                     await self._store(taken)
@@ -89,10 +105,11 @@ class Ingest:
                     _log.warning("messages wait: %s", error.message)
                     await asyncio.sleep(retry.failed())
                 else:
-                    intake.committed()
-                    self.away = None
-                    retry.succeeded()
                     break
+            loop.call_soon(_acknowledge, taken.said)  # when the writer has its next burst already
+            intake.committed()
+            self.away = None
+            retry.succeeded()
 
     async def process(self, items: Sequence[Message | Presence]) -> None:
         """Commits one burst, acknowledges it, and answers those who asked.
@@ -100,7 +117,9 @@ class Ingest:
         Raises:
             TransientError: the database is away; nothing was acknowledged.
         """
-        await self._store(self._read(items))
+        taken = self._read(items)
+        await self._store(taken)
+        _acknowledge(taken.said)
 
     def _read(self, items: Sequence[Message | Presence]) -> _Taken:
         said = [item for item in items if isinstance(item, Message)]
@@ -121,8 +140,6 @@ class Ingest:
         async with self._one_at_a_time:
             if taken.heard or taken.presence:
                 await self._commit(taken)
-        for message in taken.said:
-            message.acknowledge()
 
     async def _commit(self, taken: _Taken) -> None:
         """One transaction. Who came as a stranger comes again with its first message: that may register it."""
@@ -144,26 +161,28 @@ class Ingest:
 
     def _parse(self, message: Message) -> burst.Heard | None:
         """None for what has no effect on the state: it is counted and acknowledged, and that is all."""
-        parser = _PARSERS.get(message.route)
+        address, route, payload, duplicate, _ = message
+        parser = _PARSERS.get(route)
         if parser is None:
-            self._drop(message, "unsupported", f"{message.route} is not supported yet")
+            self._drop(message, "unsupported", f"{route} is not supported yet")
             return None
-        if not topics.is_well_formed(message.address):
+        if not topics.is_well_formed(address):
             self._drop(message, burst.Result.MALFORMED, "the names in the topic are malformed")
             return None
         try:
-            said = parser(message.payload)
+            said = parser(payload)
         except messages.Malformed as error:
             self._drop(message, burst.Result.MALFORMED, str(error))
             return None
         if isinstance(said, blocks.Request):  # changes nothing: it is answered beside the burst
-            if self._blocks.ask(message.address, said):
-                self.counted[message.route, burst.Result.ACCEPTED] += 1
+            if self._blocks.ask(address, said):
+                self.counted[route, burst.Result.ACCEPTED] += 1
             else:
                 self._drop(message, "busy", "too many blocks wait to be acknowledged by the device")
             return None
-        fingerprint = seen.fingerprint(f"{message.route}/{message.address}", message.payload)
-        return burst.Heard(message.address, said, fingerprint, message.duplicate)
+        product_key, device_name = address
+        fingerprint = seen.fingerprint(f"{route}/{product_key}/{device_name}", payload)
+        return burst.Heard(address, said, fingerprint, duplicate)
 
     def _drop(self, message: Message, result: str, why: str) -> None:
         self.counted[message.route, result] += 1
@@ -171,10 +190,10 @@ class Ingest:
         self._quiet.warning((message.address, result), self._clock.monotonic(), text)
 
     def _count(self, heard: Sequence[burst.Heard], outcome: burst.Outcome) -> None:
-        for message, result in zip(heard, outcome.results, strict=True):
-            route = _route(message.said)
-            self.counted[route, result] += 1
-            if result in {burst.Result.UNKNOWN, burst.Result.MALFORMED}:
+        routes = [_ROUTES[type(message.said)] for message in heard]
+        self.counted.update(zip(routes, outcome.results, strict=True))
+        for message, route, result in zip(heard, routes, outcome.results, strict=True):
+            if result is burst.Result.UNKNOWN or result is burst.Result.MALFORMED:
                 why = (
                     "unknown device"
                     if result is burst.Result.UNKNOWN
@@ -197,6 +216,11 @@ class Ingest:
         await self._transport.publish(address, topics.firmware_get_reply(address), payload)
 
 
+def _acknowledge(said: Sequence[Message]) -> None:
+    for message in said:
+        message.acknowledge()
+
+
 def _commit(
     connection: Connection,
     heard: Sequence[burst.Heard],
@@ -205,9 +229,3 @@ def _commit(
     now: datetime,
 ) -> burst.Outcome:
     return burst.Burst(connection, host, now).process(heard, presence)
-
-
-def _route(said: burst.Said) -> topics.Route:
-    if isinstance(said, messages.Inform):
-        return topics.Route.INFORM
-    return topics.Route.PROGRESS if isinstance(said, messages.Progress) else topics.Route.FIRMWARE_GET
