@@ -149,9 +149,7 @@ def materialize(database, *, now=NOW, epoch=1, chunk=jobs.CHUNK):
         with database.writing() as connection:
             runs.end_due(connection, now)
             runs.start_due(connection, now)
-            more = materialization.inventory(connection, presence, now, chunk=chunk) or jobs.work(
-                connection, presence, now, chunk
-            )
+            more = materialization.work(connection, presence, now, chunk=chunk)
         if not more:
             return chunks
         chunks += 1

@@ -78,8 +78,4 @@ def _anything_due(connection: Connection, now: datetime) -> bool:
 def _chunk(connection: Connection, presence: devices.Presence, now: datetime) -> bool:
     """The schedule first: what has ended makes no tasks."""
     moved = [runs.end_due(connection, now), runs.start_due(connection, now)]
-    return (
-        materialization.inventory(connection, presence, now)
-        or jobs.work(connection, presence, now)
-        or any(moved)
-    )
+    return materialization.work(connection, presence, now) or any(moved)

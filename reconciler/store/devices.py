@@ -303,12 +303,3 @@ def missing(connection: Connection, product_id: int, names: Sequence[str]) -> li
     )
     known = set(connection.execute(query).scalars())
     return [name for name in names if name not in known]
-
-
-def remove_inventory(connection: Connection, inventory_id: int) -> None:
-    """The inventory left Git: its devices are targeted no more; their running batches go on."""
-    connection.execute(
-        update(_device)
-        .where(_device.c.inventory_id == inventory_id)
-        .values(state="removed", inventory_id=None)
-    )

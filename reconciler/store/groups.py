@@ -16,7 +16,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Row,
-    Select,
     and_,
     exists,
     literal,
@@ -88,9 +87,9 @@ def remove(connection: Connection, object_id: int) -> None:
         connection.execute(update(_member).where(here).values(present=False))
 
 
-def leave(connection: Connection, gone: Select[tuple[int]]) -> None:
+def leave(connection: Connection, gone: Iterable[int]) -> None:
     """Devices that are targeted no more leave their groups; when they come back, they come anew."""
-    here = and_(_member.c.present, _member.c.device_id.in_(gone))
+    here = and_(_member.c.present, _member.c.device_id.in_(dialects.members(gone)))
     connection.execute(update(_member).where(here).values(present=False))
 
 

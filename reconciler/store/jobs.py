@@ -7,7 +7,7 @@ loses nothing and doubles nothing.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -17,21 +17,31 @@ from reconciler.domain import lifecycle
 from reconciler.store import devices, endings, matching, queue, recheck, runs, static, tables, tasks
 from reconciler.store.joblist import CHUNK, Turn, Type, add, any_open, drop, move
 
-__all__ = ["CHUNK", "Type", "add", "any_open", "begin", "drop", "unprepared", "work"]
+__all__ = ["CHUNK", "ENDING", "Type", "add", "any_open", "begin", "drop", "unprepared", "work"]
 
 _job, _run, _task = tables.job, tables.run, tables.task
+
+ENDING = (Type.CANCEL, Type.END)
+"""What these are about ends before anything is made."""
 
 _FIRST = {Type.CANCEL: 0, Type.END: 1, Type.START: 2, Type.SCAN: 4}
 """In one commit, cancellations come before creations (platform rules §4); those go by the runs' acceptance."""
 
 
-def work(connection: Connection, presence: devices.Presence, now: datetime, chunk: int = CHUNK) -> bool:
-    """One chunk of the most urgent job; False when there is none that can be done.
+def work(
+    connection: Connection,
+    presence: devices.Presence,
+    now: datetime,
+    chunk: int = CHUNK,
+    *,
+    types: Collection[Type] = tuple(Type),
+) -> bool:
+    """One chunk of the most urgent job of some types; False when there is none that can be done.
 
     Tasks are made when the inventories of the product are complete: a device that is declared in the same commit as the
     batch belongs to it.
     """
-    job = _next(connection)
+    job = _next(connection, types)
     if job is None:
         return False
     run = connection.execute(select(_run).where(_run.c.id == job.run_id)).one()
@@ -45,7 +55,7 @@ def work(connection: Connection, presence: devices.Presence, now: datetime, chun
     return True
 
 
-def _next(connection: Connection) -> Row[*tuple[Any, ...]] | None:
+def _next(connection: Connection, types: Collection[Type]) -> Row[*tuple[Any, ...]] | None:
     waiting = select(tables.inventory.c.product_id).where(tables.inventory.c.cursor.is_not(None))
     creates = _job.c.type == Type.CREATE
     urgency = case({str(type_): place for type_, place in _FIRST.items()}, value=_job.c.type, else_=3)
@@ -56,6 +66,7 @@ def _next(connection: Connection) -> Row[*tuple[Any, ...]] | None:
     query = (
         select(_job)
         .join(_run, _run.c.id == _job.c.run_id)
+        .where(_job.c.type.in_([str(type_) for type_ in types]))
         .where(or_(~creates, _run.c.product_id.not_in(waiting)))
         .order_by(urgency, turn, _job.c.id)
         .limit(1)
@@ -76,7 +87,7 @@ class Beginning:
 
 def unprepared(connection: Connection) -> Beginning | None:
     """What the next job needs and a reader may find out for it: it is the writer that others wait for."""
-    job = _next(connection)
+    job = _next(connection, tuple(Type))
     if job is None or job.type != Type.CREATE or job.arguments:
         return None
     run = connection.execute(select(_run).where(_run.c.id == job.run_id)).one()

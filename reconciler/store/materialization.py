@@ -1,4 +1,4 @@
-"""An inventory's names become devices, chunk by chunk.
+"""What was applied becomes rows, chunk by chunk: an inventory's names, then the work of runs.
 
 Called by services.materialize until nothing is left. A chunk is one transaction that moves a persisted
 cursor, so that a million rows never keep ingest waiting and a crash loses nothing.
@@ -35,23 +35,44 @@ CHUNK = jobs.CHUNK
 """Names a transaction."""
 
 
+def work(connection: Connection, presence: devices.Presence, now: datetime, *, chunk: int = CHUNK) -> bool:
+    """One chunk of what is most urgent; False when there is nothing that can be done.
+
+    What is cancelled or over ends before anything is made: a device that is new would be given to it.
+    """
+    return (
+        jobs.work(connection, presence, now, chunk, types=jobs.ENDING)
+        or inventory(connection, presence, now, chunk=chunk)
+        or jobs.work(connection, presence, now, chunk)
+    )
+
+
 def inventory(
     connection: Connection, presence: devices.Presence, now: datetime, *, chunk: int = CHUNK
 ) -> bool:
-    """One chunk of one inventory's names becomes devices; False when nothing was left to do."""
+    """One chunk of one inventory; False when nothing was left to do.
+
+    All names first, those of every inventory: a device that went from one to another has not left. Then the devices
+    that are named no more.
+    """
     inventory = tables.inventory
+    query = select(inventory).where(inventory.c.cursor.is_not(None))
     due = connection.execute(
-        select(inventory).where(inventory.c.cursor.is_not(None)).order_by(inventory.c.id).limit(1)
+        query.order_by(inventory.c.checked.is_not(None), inventory.c.id).limit(1)
     ).first()
     if due is None:
         return False
     ahead = select(_listed.c.name).where(_listed.c.roster_id == due.roster_id, _listed.c.name > due.cursor)
-    last = _last(connection, ahead.order_by(_listed.c.name).limit(chunk))
-    if last is None:
-        _remove_undeclared(connection, due)
-    else:
+    last = None if due.checked is not None else _last(connection, ahead.order_by(_listed.c.name).limit(chunk))
+    if last is not None:
         matching.arrived(connection, _declare(connection, due, last, now), presence, now)
-    connection.execute(update(inventory).where(inventory.c.id == due.id).values(cursor=last))
+        moved: dict[str, Any] = {"cursor": last}
+    elif due.checked is None:
+        moved = {"checked": 0}
+    else:
+        checked = _remove_undeclared(connection, due, chunk)
+        moved = {"checked": checked} | ({"cursor": None} if checked is None else {})
+    connection.execute(update(inventory).where(inventory.c.id == due.id).values(**moved))
     return True
 
 
@@ -121,12 +142,22 @@ def _upsert(due: Row[Any], now: datetime) -> Insert:
     )
 
 
-def _remove_undeclared(connection: Connection, due: Row[Any]) -> None:
-    """Devices that the inventory no longer names stay in their running batches, but are targeted no more."""
-    still = exists().where(_listed.c.roster_id == due.roster_id, _listed.c.name == _device.c.name)
-    gone = and_(_device.c.inventory_id == due.id, ~still)
-    groups.leave(connection, select(_device.c.id).where(gone))
-    connection.execute(update(_device).where(gone).values(state="removed", inventory_id=None))
+def _remove_undeclared(connection: Connection, due: Row[Any], chunk: int) -> int | None:
+    """Devices that the inventory names no more stay in their running batches, but are targeted no more.
+
+    Looks at some of its devices; returns the last of these, or None when none is left. One that left Git names nobody.
+    """
+    here = and_(_device.c.inventory_id == due.id, _device.c.id > due.checked)
+    looked = select(_device.c.id).where(here).order_by(_device.c.id).limit(chunk).subquery()
+    ids = [device_id for (device_id,) in packed.read(connection, select(packed.rows(looked.c.id)), {})]
+    named = exists().where(_listed.c.roster_id == due.roster_id, _listed.c.name == _device.c.name)
+    gone = [_device.c.id.in_(dialects.members(ids)), *([] if due.removed else [~named])]
+    left = connection.execute(select(_device.c.id).where(*gone)).scalars().all()
+    if left:
+        groups.leave(connection, left)
+        here = _device.c.id.in_(dialects.members(left))
+        connection.execute(update(_device).where(here).values(state="removed", inventory_id=None))
+    return ids[-1] if len(ids) == chunk else None
 
 
 def anything_due(connection: Connection) -> bool:

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from reconciler.domain import actual
 from reconciler.protocol.topics import Address
-from reconciler.store import counts, devices, groups, tables
+from reconciler.store import counts, tables
 
 _product, _package, _blob = tables.product, tables.package, tables.blob
 
@@ -118,26 +118,18 @@ def group(connection: Connection, name: str) -> Group | None:
 def put_inventory(connection: Connection, object_id: int, product: int, roster_id: int) -> None:
     """Declares an inventory; its names become devices by materialisation."""
     inventory = tables.inventory
-    values = {"product_id": product, "roster_id": roster_id, "cursor": ""}
+    values = {"product_id": product, "roster_id": roster_id, "cursor": "", "checked": None, "removed": False}
     statement = insert(inventory).values(object_id=object_id, **values)
     connection.execute(statement.on_conflict_do_update(index_elements=["object_id"], set_=values))
 
 
 def remove(connection: Connection, object_id: int) -> None:
-    """An object left Git: what it made is served no more."""
+    """An object left Git: what it made is served no more. An inventory's devices leave with its last chunks."""
     for table in (_product, _package):
         connection.execute(update(table).where(table.c.object_id == object_id).values(removed=True))
     inventory = tables.inventory
-    gone = connection.execute(
-        update(inventory)
-        .where(inventory.c.object_id == object_id)
-        .values(cursor=None)
-        .returning(inventory.c.id)
-    ).scalar_one_or_none()
-    if gone is not None:
-        device = tables.device
-        groups.leave(connection, select(device.c.id).where(device.c.inventory_id == gone))
-        devices.remove_inventory(connection, gone)
+    gone = update(inventory).where(inventory.c.object_id == object_id)
+    connection.execute(gone.values(cursor="", checked=0, removed=True))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

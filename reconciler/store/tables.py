@@ -177,6 +177,9 @@ inventory = Table(
     Column("roster_id", _Id, ForeignKey("roster.id"), nullable=False),
     # How far its names are materialised into devices; NULL when done.
     Column("cursor", String(limits.LONGEST_NAME)),
+    # After its names: up to which device (by id) those are removed that it names no more.
+    Column("checked", _Id),
+    Column("removed", Boolean, nullable=False, server_default=text("0")),
 )
 
 # A named set of devices. Static: its list, which a batch takes over when it is accepted. Dynamic: its selector.

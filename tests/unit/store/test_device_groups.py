@@ -50,6 +50,7 @@ def test_devices_whose_inventory_left_git_leave_their_groups(fleet):
     group = fleet.group(matchExpressions=[{"key": "x", "operator": "DoesNotExist"}])
     with fleet.database.writing() as connection:
         products.remove(connection, seed.declare(connection, "DeviceInventory", "all"))
+    fleet.work()
     assert fleet.members(group) == {}
 
 

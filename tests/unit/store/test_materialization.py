@@ -11,7 +11,18 @@ from sqlalchemy import func, select
 
 from reconciler.domain import lifecycle
 from reconciler.domain.lifecycle import Status
-from reconciler.store import about, counts, devices, jobs, materialization, runs, status, tables
+from reconciler.store import (
+    about,
+    counts,
+    devices,
+    groups,
+    jobs,
+    materialization,
+    products,
+    runs,
+    status,
+    tables,
+)
 
 CHUNK = 3
 FLEET = [f"dev-{number}" for number in range(8)]
@@ -69,12 +80,75 @@ def test_each_chunk_of_an_inventory_is_a_transaction_and_the_next_one_goes_on_be
     with database.writing() as connection:
         seed.product(connection)
         seed.inventory(connection, FLEET)
-    sizes = []
-    for _ in range(5):
+    assert steps(database, lambda: len(states(database))) == [3, 6, 8, 8, 8, 8, 8]
+
+
+def steps(database, look):
+    """What is seen after each chunk of inventories, until there is none."""
+    seen, more = [], True
+    while more:
         with database.writing() as connection:
             more = materialization.inventory(connection, PRESENCE, NOW, chunk=CHUNK)
-        sizes.append((more, len(states(database))))
-    assert sizes == [(True, 3), (True, 6), (True, 8), (True, 8), (False, 8)]
+        if more:
+            seen.append(look())
+    return seen
+
+
+def removed(database):
+    return sorted(name for name, state in states(database).items() if state == "removed")
+
+
+def test_devices_leave_an_inventory_chunk_by_chunk(declared):
+    with declared.writing() as connection:
+        seed.inventory(connection, ["dev-3"])
+    assert steps(declared, lambda: len(removed(declared))) == [0, 0, 3, 5, 7]
+
+
+def test_the_devices_of_an_inventory_that_left_git_leave_chunk_by_chunk_and_may_come_back_meanwhile(declared):
+    with declared.writing() as connection:
+        object_id = seed.declare(connection, "DeviceInventory", "all")
+        products.remove(connection, object_id)
+    with declared.writing() as connection:
+        materialization.inventory(connection, PRESENCE, NOW, chunk=CHUNK)
+    assert removed(declared) == FLEET[:3]
+    with declared.writing() as connection:
+        seed.inventory(connection, FLEET[2:])
+    seed.materialize(declared, chunk=CHUNK)
+    assert removed(declared) == FLEET[:2]
+    with declared.writing() as connection:
+        products.remove(connection, object_id)
+    assert steps(declared, lambda: len(removed(declared))) == [5, 8, 8]
+
+
+def test_a_device_that_goes_from_one_inventory_to_another_has_not_left(declared):
+    with declared.writing() as connection:
+        everybody = {"matchExpressions": [{"key": "x", "operator": "DoesNotExist"}]}
+        new = groups.NewGroup(seed.declare(connection, "DeviceGroup", "all"), "all", 1, None, everybody)
+        groups.put(connection, new, None, NOW)
+    seed.materialize(declared, chunk=CHUNK)
+    with declared.writing() as connection:
+        products.remove(connection, seed.declare(connection, "DeviceInventory", "all"))
+        seed.inventory(connection, FLEET[:5], name="other")
+    seed.materialize(declared, chunk=CHUNK)
+    assert removed(declared) == FLEET[5:]
+    with declared.reading() as connection:
+        member = tables.membership
+        here = select(member.c.joins).where(member.c.present)
+        assert connection.execute(here).scalars().all() == [1] * 5
+
+
+def test_what_is_cancelled_ends_before_an_inventory_makes_devices(declared):
+    run_id, _ = start(declared)
+    with declared.writing() as connection:
+        runs.cancel(connection, run_id, runs.Cancellation("git", (Status.QUEUED,)), NOW)
+        seed.inventory(connection, [*FLEET, "dev-9"])
+    for _ in range(4):
+        with declared.writing() as connection:
+            assert materialization.work(connection, PRESENCE, NOW, chunk=CHUNK)
+        assert "dev-9" not in states(declared)
+    assert {state for state, _ in tasks(declared).values()} == {"CANCELED"}
+    seed.materialize(declared, chunk=CHUNK)
+    assert "dev-9" in states(declared)
 
 
 def test_devices_that_an_inventory_no_longer_names_are_removed_and_new_ones_declared(declared):

@@ -163,6 +163,8 @@ def upgrade() -> None:
     sa.Column('product_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
     sa.Column('roster_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
     sa.Column('cursor', sa.String(length=64), nullable=True),
+    sa.Column('checked', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=True),
+    sa.Column('removed', sa.Boolean(), server_default=sa.text('0'), nullable=False),
     sa.ForeignKeyConstraint(['object_id'], ['object.id'], name=op.f('fk_inventory_object_id')),
     sa.ForeignKeyConstraint(['product_id'], ['product.id'], name=op.f('fk_inventory_product_id')),
     sa.ForeignKeyConstraint(['roster_id'], ['roster.id'], name=op.f('fk_inventory_roster_id')),
