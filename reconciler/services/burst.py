@@ -103,6 +103,8 @@ class Burst:
         self._slots: dict[Place, int] = {}
         self._behind: dict[Place, list[int]] = collections.defaultdict(list)
         self._ended: dict[Place, int] = {}
+        self._noting: dict[Place, int] = {}
+        """Those of the slots to whose tasks a step is nothing more."""
         self._steps: dict[int, tuple[int | None, str]] = {}
         """Newest steps of tasks that were told nothing else."""
         self._tasks: dict[int, lifecycle.Task] = {}
@@ -175,11 +177,14 @@ class Burst:
         if not known:
             return
         for one in tasks.found(self._connection, {device.id for _, device in known}, self._now):
-            self._found[one.id] = one
+            task_id = one.id
+            self._found[task_id] = one
             if one.is_behind:
-                self._behind[one.place].append(one.id)
+                self._behind[one.place].append(task_id)
             else:
-                self._slots[one.place] = one.id
+                self._slots[one.place] = task_id
+                if one.notes_progress:
+                    self._noting[one.place] = task_id
         others = [(m, device) for m, device in known if not isinstance(m.said, messages.Progress)]
         if others:
             self._versions = devices.versions(self._connection, {device.id for _, device in others})
@@ -187,19 +192,21 @@ class Burst:
                 (device.id, m.said.module): m for m, device in others if isinstance(m.said, messages.Inform)
             }
         late = {
-            place for m, device in known if self._may_be_late(place := (device.id, m.said.module), m.said)
+            place
+            for m, device in known
+            if (place := (device.id, m.said.module)) not in self._slots and self._may_be_late(place, m.said)
         }
         for place, task in tasks.latest_ended(self._connection, late).items():
             self._tasks[task.id] = task
             self._ended[place] = task.id
 
     def _may_be_late(self, place: Place, said: Said) -> bool:
-        """It may be about a task that has ended.
+        """It may be about a task that has ended, as none is on its way.
 
-        Not when another is on its way, and not when the device says the version that it said last: that was heard
-        when it was news, and no task ends in a way that would make it news again.
+        Not when the device says the version that it said last: that was heard when it was news, and no task ends in a
+        way that would make it news again.
         """
-        if place in self._slots or isinstance(said, messages.FirmwareGet):
+        if isinstance(said, messages.FirmwareGet):
             return False
         return not isinstance(said, messages.Inform) or self._versions.get(place) != said.version
 
@@ -239,13 +246,8 @@ class Burst:
 
     def _progress(self, place: Place, said: messages.Progress, mark: bytes) -> None:
         """Steps the module's task. Where the table would only note the step, it is noted without asking."""
-        task_id = self._slots.get(place)
-        if (
-            task_id is not None
-            and said.step >= 0
-            and task_id not in self._tasks
-            and self._found[task_id].notes_progress
-        ):
+        task_id = self._noting.get(place)
+        if task_id is not None and said.step >= 0 and task_id not in self._tasks:
             self._steps[task_id] = said.step, said.desc
             return
         task = self._addressee(place)
@@ -352,12 +354,7 @@ class Burst:
             if self._tasks[task_id] != before
         ]
         events.append(connection, now, self._log)
-        steps = {
-            i: (self._found[i].status, *step)
-            for i, step in self._steps.items()
-            if step != self._found[i].step
-        }
-        tasks.note_steps(connection, steps)
+        tasks.note_steps(connection, [(self._found[i], step) for i, step in self._steps.items()])
         if changes:
             tasks.save(connection, changes, now)
         seen.remember(connection, [message.fingerprint for message in heard])

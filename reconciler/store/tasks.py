@@ -184,11 +184,6 @@ class Found(NamedTuple):
         return self.device_id, self.module
 
     @property
-    def status(self) -> str:
-        """Its status."""
-        return str(self.row[4])
-
-    @property
     def is_behind(self) -> bool:
         """It waits for its device."""
         return bool(self.row[5] == lifecycle.Hold.BEHIND)
@@ -311,10 +306,10 @@ _save_mark = (
 )
 
 
-def note_steps(connection: Connection, steps: Mapping[int, tuple[str, int | None, str]]) -> None:
-    """Writes the newest steps of tasks, and what was said with them: by id, with the status that each still has."""
-    if steps:
-        rows = [(task_id, *noted) for task_id, noted in steps.items()]
+def note_steps(connection: Connection, noted: Iterable[tuple[Found, tuple[int | None, str]]]) -> None:
+    """Writes the newest steps of tasks, and what was said with them, where the task is still as it was found."""
+    rows = [(one.id, one.row[4], *step) for one, step in noted if step != one.step]
+    if rows:
         connection.execute(_save(_PROGRESSED, settled=True), {"changed": packed.pack(rows)})
 
 
