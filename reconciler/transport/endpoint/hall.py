@@ -20,7 +20,8 @@ from reconciler.transport import base
 from reconciler.transport.endpoint.limits import Cut, EndpointLimits, Tally
 from reconciler.transport.endpoint.sessions import LOGIN, ROOM, Phase, Session
 
-READ_BUFFER_BYTES = 64 * 1024
+READ_BUFFER_BYTES = 8 * 1024
+"""What a connection keeps at most, unread, while the intake is full: thousands may be stopped at the same time."""
 SWEEP_SECONDS = 0.25
 REPORT_SECONDS = 60.0
 REPORTED_CLIENTS = 1000
