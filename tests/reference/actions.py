@@ -10,6 +10,7 @@
     ["inform", device, module, version, id]
     ["progress", device, module, step, id]
     ["redelivery", device, module, step, id]   a progress that was heard already comes once more, by the network's doing
+    ["burst", [message, …]]                    several of these two, heard at once
     ["get", device, module]
     ["advance", seconds]                      time passes
     ["restart", seconds]                      the engine was away so long: every device has to come back,
@@ -96,6 +97,11 @@ class Play:
 
     def _progress(self, device, module, step, message_id):
         self.fleet.progress(device, step, module, message_id)
+
+    def _burst(self, messages):
+        with self.fleet.burst():
+            for message in messages:
+                self.step(message)
 
     def _get(self, device, module):
         return self.fleet.ask(device, module)

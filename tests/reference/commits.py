@@ -86,7 +86,7 @@ def _canceled(fleet, name, batch, spec, refused):
     """Git wants it cancelled, which counts whatever else the commit changes beside it."""
     if batch.run.running:
         fleet.cancel_run(batch.run, spec.on_cancel)
-    elif batch.in_git:
+    elif batch.in_git and spec != batch.spec:
         problems = _fixed(batch.spec, spec)
         if problems:
             refused[name] = problems
@@ -275,6 +275,8 @@ def _references(fleet, spec, package):
             return ["no such group"]
         if (group.devices is None) != (spec.strategy == "Dynamic"):
             return ["a static batch takes a static group, a dynamic batch a dynamic one"]
+        if group.product not in (None, package.product):
+            return ["the group is of another product"]
     if spec.target[0] == "devices":
         unknown = [name for name in spec.target[1:] if not fleet.declared(package.product, name)]
         return [f"unknown device {name}" for name in unknown]

@@ -6,6 +6,8 @@ notes.md says how it is used, and where the document left a choice.
 
 from __future__ import annotations
 
+import contextlib
+
 from reference import commits, judgement, matching, moves, pushing, queueing
 from reference.words import (
     CANCELED,
@@ -38,6 +40,8 @@ class Fleet:
         self.gray_parameters = gray_parameters
         self.expiry_paused_until = 0.0
         self._triggers = {}
+        self._moved = set()
+        self._in_burst = False
 
     # ---- looking ----
 
@@ -136,8 +140,16 @@ class Fleet:
                 if changed:
                     run.heard.add(device.key)
         if changed:
-            matching.refresh(self, device)
+            self._moved.add(device.key)
             self.trigger(device, ("changed", module))
+        self.settle()
+
+    @contextlib.contextmanager
+    def burst(self):
+        """Messages of one moment: what follows from them follows when all were heard."""
+        self._in_burst = True
+        yield
+        self._in_burst = False
         self.settle()
 
     def progress(self, key, step, module="default", message_id="0"):
@@ -376,6 +388,11 @@ class Fleet:
 
     def settle(self):
         """Everything that follows at once, until nothing follows any more."""
+        if self._in_burst:
+            return
+        moved, self._moved = self._moved, set()
+        for key in sorted(moved):
+            matching.refresh(self, self.devices[key])
         before = None
         while before != (before := self._fingerprint()):
             for device in self.devices.values():

@@ -446,3 +446,24 @@ def test_a_scheduled_batch_is_filtered_again_at_its_start():
         ("FAILED", "unexpected-version"),
     ]
     assert many.phase("b") == "IN_PROGRESS"
+
+
+def test_what_follows_from_the_messages_of_a_burst_follows_at_its_end(one):
+    one.batch("b")
+    one.batch("next", package="pkg-3", conflict="Wait")
+    with one.fleet.burst():
+        one.progress(-1)
+        one.progress(10)
+        one.inform("1.5.0")
+    assert (one.task("b"), one.task("next")) == (("FAILED", None, "upgrade-failed"), ("QUEUED", None, None))
+    assert one.source("next") == "1.5.0"
+
+
+def test_a_version_that_changed_and_changed_back_within_a_burst_is_looked_at_once(one):
+    one.group("g", module=("default", "1.0.0"))
+    one.batch("b", strategy="Dynamic", target=("group", "g"))
+    assert [task.match_no for task in one.all("b")] == [1]
+    with one.fleet.burst():
+        one.inform("1.5.0")
+        one.inform("1.0.0")
+    assert [task.match_no for task in one.all("b")] == [1]

@@ -406,3 +406,13 @@ def test_an_ended_batch_stays_ended_however_often_it_comes_back(one):
         one.drop("b")
         one.batch("b", rate=20)
     assert len(one.fleet.runs) == 1
+
+
+def test_a_group_of_another_product_is_refused(one):
+    one.package("other", "2.0.0", product="q")
+    one.group("g", match_tags=(("ring", "beta"),))
+    assert one.batch("b", package="other", strategy="Dynamic", target=("group", "g")) == [
+        "the group is of another product"
+    ]
+    one.group("g", product=None, match_tags=(("ring", "beta"),))
+    assert one.commit() == {}

@@ -12,14 +12,13 @@ MODULES = ("mcu", "radio")
 
 
 def files(desired):
-    """The whole tree: a product, its devices, and the packages, groups and batches that are declared now."""
-    found = {
-        "app.bin": b"firmware " * 10,
-        "product.yaml": document(
-            "Product", PRODUCT, productKey=PRODUCT, modules=[{"name": name} for name in MODULES]
-        ),
-        "inventory.yaml": _inventory(desired.devices),
-    }
+    """The whole tree: products, their devices, and the packages, groups and batches that are declared now."""
+    products = sorted({PRODUCT} | {_product(key) for key in desired.devices} | _products(desired.packages))
+    found = {"app.bin": b"firmware " * 10}
+    for name in products:
+        modules = [{"name": module} for module in MODULES]
+        found[f"product-{name}.yaml"] = document("Product", name, productKey=name, modules=modules)
+        found[f"inventory-{name}.yaml"] = _inventory(name, desired.devices)
     for kind, made, declared in (
         ("Package", _package, desired.packages),
         ("DeviceGroup", _group, desired.groups),
@@ -34,14 +33,26 @@ def _said(fields):
     return json.loads(json.dumps({name: value for name, value in fields.items() if value is not None}))
 
 
-def _inventory(devices):
-    listed = [{"name": key.partition("/")[2], "tags": tags} for key, tags in sorted(devices.items())]
-    return document("DeviceInventory", "fleet", product=PRODUCT, devices=listed)
+def _product(key):
+    return key.partition("/")[0]
+
+
+def _products(packages):
+    return {package.product for package in packages.values()}
+
+
+def _inventory(product, devices):
+    listed = [
+        {"name": key.partition("/")[2], "tags": tags}
+        for key, tags in sorted(devices.items())
+        if _product(key) == product
+    ]
+    return document("DeviceInventory", f"fleet-{product}", product=product, devices=listed)
 
 
 def _package(package):
     return {
-        "product": PRODUCT,
+        "product": package.product,
         "module": package.module,
         "version": package.version,
         "title": f"{package.module} {package.version} {package.name}"[:40],
@@ -65,14 +76,14 @@ def _trial(verification):
 
 def _group(group):
     if group.devices is not None:
-        return {"product": PRODUCT, "devices": group.devices}
+        return {"product": group.product, "devices": group.devices}
     expressions = [
         {"key": key, "operator": operator, **({"values": values} if values else {})}
         for key, operator, values in group.expressions
     ]
     module = {"name": group.module[0], "version": group.module[1]} if group.module else None
     selector = {"matchTags": dict(group.match_tags), "matchExpressions": expressions, "module": module}
-    return {"product": group.product and PRODUCT, "selector": _said(selector)}
+    return {"product": group.product, "selector": _said(selector)}
 
 
 def _batch(spec):

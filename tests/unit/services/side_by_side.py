@@ -91,12 +91,14 @@ class SideBySide:
         verb, *arguments = action
         if verb == "redelivery" and ["progress", *arguments] not in self.done:
             return False
-        if verb in {"inform", "progress", "get", "offline", "redelivery"}:
-            return self._is_online(arguments[0])
+        if verb in {"inform", "progress", "get", "offline", "redelivery", "burst"}:
+            messages = arguments[0] if verb == "burst" else [action]
+            return all(self._is_online(message[1]) for message in messages)
         if verb == "online":
             return arguments[0] in self.fleet.devices and not self._is_online(arguments[0])
         if verb in {"confirm", "cancel", "again"}:
-            return arguments[0] in self.fleet.batches and arguments[1] in self.fleet.devices
+            batch, device = self.fleet.batches.get(arguments[0]), self.fleet.devices.get(arguments[1])
+            return batch and device and device.product == batch.run.package.product
         if verb in {"stop", "suspend", "resume"}:
             return arguments[0] in self.fleet.batches
         return True
@@ -144,6 +146,10 @@ class SideBySide:
     async def _progress(self, answer, key, module, step, number):
         del answer
         self._say(key, topics.progress, number, {"step": str(step), "desc": "", "module": module})
+
+    async def _burst(self, answer, messages):
+        for verb, *arguments in messages:
+            await getattr(self, f"_{verb}")(answer, *arguments)
 
     async def _redelivery(self, answer, key, module, step, number):
         del answer

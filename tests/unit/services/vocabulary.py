@@ -14,7 +14,7 @@ VERSIONS = ("1.0.0", "1.5.0", "2.0.0", "3.0.0", "odd-9")
 STEPS = (0, 10, 100, -1, -2, -3, -4)
 STEADY = {
     "online": 4, "offline": 2, "inform": 5, "progress": 5, "get": 2, "further": 8, "advance": 4, "soon": 6, "add": 4,
-    "delete": 1, "state": 1, "again": 1, "repeat": 2, "redelivery": 1, "restart": 1,
+    "delete": 1, "state": 1, "again": 1, "repeat": 2, "redelivery": 1, "restart": 1, "burst": 3, "unchanged": 1,
 }  # fmt: skip
 ORDERS = {"cancel_task": 1, "upgrade_again": 2, "stop": 1, "suspend": 1, "resume": 1}
 PACKAGES = {
@@ -22,6 +22,11 @@ PACKAGES = {
     "pkg-3": {"version": "3.0.0"},
     "mcu-2": {"version": "2.0.0", "module": "mcu"},
     "delta": {"version": "2.0.0", "source": "1.0.0"},
+}
+OF_TWO = {
+    "pkg-2": PACKAGES["pkg-2"],
+    "pkg-3": PACKAGES["pkg-3"],
+    "other-2": {"version": "2.0.0", "product": "q"},
 }
 FULL = {name: PACKAGES[name] for name in ("pkg-2", "pkg-3")}
 RETRIES = (None, [0, 1], [0, 2], [600, 1], [600, 2])
@@ -53,6 +58,7 @@ class Vocabulary:
 
     verbs: dict
     devices: int = 3
+    products: tuple = ("p",)
     packages: dict = dataclasses.field(default_factory=lambda: FULL)
     strategies: tuple = ("Static",)
     targets: tuple = ("all",)
@@ -96,6 +102,7 @@ VOCABULARIES = {
         STEADY | _CHANGES | ORDERS | {"confirm": 2},
         devices=2,
         schedules=True,
+        sources=([], [], ["1.0.0"], ["1.0.0", "1.5.0"]),
         fields={"retry": RETRIES, "conflict": CONFLICTS, "confirm": (None, True), "on_cancel": ON_CANCEL},
         edits=("end", "suspend", "on_cancel", "retry"),
     ),
@@ -124,7 +131,7 @@ VOCABULARIES = {
         STEADY | _CHANGES | {"trial": 5, "package": 1},
         devices=3,
         schedules=True,
-        fields={"conflict": CONFLICTS, "on_cancel": ON_CANCEL},
+        fields={"conflict": CONFLICTS, "on_cancel": ON_CANCEL, "retry": RETRIES},
     ),
     "targets": Vocabulary(
         STEADY | _CHANGES | {"fleet": 3, "group": 2},
@@ -132,6 +139,16 @@ VOCABULARIES = {
         targets=("all", "devices", "gray", "group"),
         sources=SOURCES,
         fields={"allow_downgrade": (None, True)},
+    ),
+    "products": Vocabulary(
+        STEADY | _CHANGES | ORDERS | {"trial": 2},
+        devices=2,
+        products=("p", "q"),
+        packages=OF_TWO,
+        strategies=("Static", "Static", "Dynamic"),
+        targets=("all", "devices", "group"),
+        sources=SOURCES,
+        fields={"conflict": CONFLICTS, "on_cancel": ON_CANCEL},
     ),
     "rates": Vocabulary(
         STEADY | {"get": 8, "edit": 2}, devices=6, fields={"rate": (None, 10, 60, 120), "retry": RETRIES}
@@ -166,7 +183,8 @@ class Author:
     def __init__(self, vocabulary, play, choose):
         self._words, self._play, self.choose = vocabulary, play, choose
         self._verbs = [verb for verb, weight in vocabulary.verbs.items() for _ in range(weight)]
-        self._keys = [f"p/dev-{number}" for number in range(1, vocabulary.devices + 1)]
+        numbers = range(1, vocabulary.devices + 1)
+        self._keys = [f"{product}/dev-{number}" for product in vocabulary.products for number in numbers]
         self._number = 0
         self._said: list[list] = []
         self._buried: list[tuple] = []
@@ -189,8 +207,8 @@ class Author:
         """The next action; it may be one that can't be done now."""
         verb = self.choose(self._verbs)
         action = getattr(self, f"_{verb}")()
-        if action is not None and action[0] in {"inform", "progress"}:
-            self._said.append(action)
+        messages = action[1] if action[0] == "burst" else [action]
+        self._said += [message for message in messages if message[0] in {"inform", "progress"}]
         return action
 
     def _id(self):
@@ -248,6 +266,22 @@ class Author:
 
     def _repeat(self):
         return list(self.choose(self._said[-4:])) if self._said else self._inform()
+
+    def _unchanged(self):
+        """What a device reported already."""
+        known = [
+            [device.key, module, version]
+            for device in self._play.fleet.devices.values()
+            for module, version in device.versions.items()
+            if device.online_since is not None
+        ]
+        return ["inform", *self.choose(known), self._id()] if known else self._inform()
+
+    def _burst(self):
+        """A few messages that are heard at once, of one device or of several."""
+        makers = (self._inform, self._progress, self._further, self._repeat, self._unchanged)
+        messages = [self.choose(makers)() for _ in range(self.choose([2, 2, 3, 5]))]
+        return ["burst", [message for message in messages if message[0] in {"inform", "progress"}]]
 
     def _redelivery(self):
         steps = [action for action in self._said[-12:] if action[0] == "progress"]
@@ -353,7 +387,8 @@ class Author:
 
     def _some(self):
         first = self.choose(range(len(self._keys)))
-        return [key.partition("/")[2] for key in self._keys[first : first + self.choose([1, 2, 5])]]
+        keys = self._keys[first : first + self.choose([1, 2, 5])]
+        return list(dict.fromkeys(key.partition("/")[2] for key in keys))
 
     def _schedule(self):
         now = int(self._play.fleet.now)
