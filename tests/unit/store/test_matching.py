@@ -68,12 +68,14 @@ def test_only_the_newest_batch_matches_a_version(fleet):
 
 
 def test_an_older_batchs_look_at_the_fleet_leaves_versions_to_the_newer_one(fleet):
+    fleet.says({"dev-0": "1.3.0"})  # before the newer one began, so that it is nobody's yet
     older = fleet.dynamic("older", source_versions=["1.2.0"])
-    fleet.dynamic("newer", source_versions=["1.3.0"], new_reports_only=True)
+    newer = fleet.dynamic("newer", source_versions=["1.3.0"], new_reports_only=True)
     fleet.says({"dev-1": "1.2.0"})
     put_off(fleet, older, source_versions=("1.2.0", "1.3.0", "1.1.0"))
     fleet.says({"dev-2": "1.1.0"})
     assert set(fleet.tasks(older)) == {"dev-1", "dev-2"}
+    assert fleet.tasks(newer) == {}
 
 
 @pytest.mark.parametrize("end", ["canceled", "suspended"])
@@ -257,6 +259,7 @@ def test_members_whose_inventory_is_back_join_again(fleet):
     fleet.end("dev-0", Trigger.UNFIT)
     with fleet.database.writing() as connection:
         products.remove(connection, seed.declare(connection, "DeviceInventory", "all"))
+    fleet.work()
     tagged(fleet, dev_0="beta")
     assert fleet.members(group) == {"dev-0": 2}
     assert fleet.history(run_id) == {"dev-0": [("FAILED", "unexpected-version"), "QUEUED"]}
