@@ -236,11 +236,8 @@ def joining(
 ) -> Mapping[str | None, int]:
     """Devices of a product that would join a dynamic group with this selector, by what they report for a module."""
     named = tables.device_group
-    inside = exists().where(
-        _member.c.device_id == _device.c.id,
-        _member.c.present,
-        _member.c.group_id.in_(select(named.c.id).where(named.c.name == group, ~named.c.removed)),
-    )
+    row = connection.execute(select(named).where(named.c.name == group, ~named.c.removed)).first()
+    inside = false() if row is None else _inside(row)
     here = and_(_version.c.device_id == _device.c.id, _version.c.module == module)
     query = (
         select(_version.c.version, func.count())
@@ -252,22 +249,37 @@ def joining(
     return {version: number for version, number in connection.execute(query)}  # noqa: C416 - rows are no pairs
 
 
+def _inside(group: groups.Group) -> ColumnElement[bool]:
+    """`tables.device` is in a dynamic group, also while its membership is being worked out."""
+    if group.cursor is not None:
+        return groups.selected(group)
+    return exists().where(
+        _member.c.device_id == _device.c.id, _member.c.present, _member.c.group_id == group.id
+    )
+
+
 def overlapping(
     connection: Connection, group: str, product_id: int | None, selector: Mapping[str, Any]
 ) -> list[tuple[str, int]]:
     """The other dynamic groups that have devices which this selector selects, and how many, most first."""
     named = tables.device_group
+    wanted = and_(
+        groups.compiled(selector), true() if product_id is None else _device.c.product_id == product_id
+    )
     query = (
         select(named.c.name, func.count().label("devices"))
         .select_from(named)
         .join(_member, and_(_member.c.group_id == named.c.id, _member.c.present))
         .join(_device, _device.c.id == _member.c.device_id)
-        .where(~named.c.removed, named.c.name != group, groups.compiled(selector))
-        .where(true() if product_id is None else _device.c.product_id == product_id)
+        .where(~named.c.removed, named.c.name != group, ~groups.PENDING, wanted)
         .group_by(named.c.name)
-        .order_by(func.count().desc(), named.c.name)
     )
-    return [(row.name, row.devices) for row in connection.execute(query)]
+    found = {row.name: row.devices for row in connection.execute(query)}
+    for other in groups.pending(connection):
+        if other.name != group:
+            count = select(func.count()).select_from(_device).where(_inside(other), wanted)
+            found[other.name] = connection.execute(count).scalar_one()
+    return sorted(((name, count) for name, count in found.items() if count), key=lambda at: (-at[1], at[0]))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -297,9 +309,13 @@ def tagged(connection: Connection, product_id: int, names: Iterable[str]) -> dic
         .where(
             _member.c.present, ~named.c.removed, _member.c.device_id.in_(select(_device.c.id).where(wanted))
         )
+        .where(~groups.PENDING)
     )
     members: dict[int, set[str]] = collections.defaultdict(set)
     for device_id, group in connection.execute(inside):
         members[device_id].add(group)
+    for pending in groups.pending(connection):
+        for device_id in connection.execute(select(_device.c.id).where(wanted, _inside(pending))).scalars():
+            members[device_id].add(pending.name)
     rows = connection.execute(select(_device.c.id, _device.c.name, _device.c.tags).where(wanted))
     return {row.name: Tagged(row.id, row.tags or {}, frozenset(members[row.id])) for row in rows}

@@ -1,8 +1,11 @@
 """Groups: static ones are lists, dynamic ones a selector whose members are kept in a table (platform rules §7).
 
-Declared and removed by apply; kept by whoever changes what a selector looks at: `matching` (reports, new devices and
-changed tags) and `materialization` (devices that left). A selector is compiled to SQL here, once for any number of
-devices; `targeting.selects` reads it for one. What follows from a change of membership is `matching`'s business.
+Declared and removed by apply, after which materialization works out who is in them, chunk by chunk: no transaction
+follows the size of the fleet. Until that is done, runs that ask for a group wait with their look at it, and who reports
+or arrives is looked at before its turn: so nobody is matched, or passed over, by what a group was. Kept by whoever
+changes what a selector looks at: `matching` (reports, new devices and changed tags) and `materialization` (devices that
+left). A selector is compiled to SQL here, once for any number of devices; `targeting.selects` reads it for one. What
+follows from a change of membership is `matching`'s business.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert
 
 from reconciler.domain.resources import Operator
-from reconciler.store import devices, dialects, runs, tables
+from reconciler.store import devices, dialects, joblist, runs, tables
 
 _group, _member, _device = tables.device_group, tables.membership, tables.device
 _version = tables.device_version
@@ -51,9 +54,9 @@ class NewGroup:
 
 
 def put(connection: Connection, new: NewGroup, presence: devices.Presence | None, now: datetime) -> int:
-    """Declares a group, anew or again; its id. Its membership is complete when this returns.
+    """Declares a group, anew or again; its id. Whose selector is new is worked out anew, chunk by chunk (`chunk`).
 
-    Dynamic runs for a group whose membership was worked out anew look at it again, chunk by chunk.
+    Dynamic runs for it look at it again then, chunk by chunk, too.
     """
     del presence, now  # the scan asks for them
     before = connection.execute(select(_group).where(_group.c.object_id == new.object_id)).first()
@@ -67,24 +70,55 @@ def put(connection: Connection, new: NewGroup, presence: devices.Presence | None
         "version": module.get("version"),
         "removed": False,
     }
+    changed = before is None or any(getattr(before, name) != value for name, value in values.items())
+    was_dynamic = before is not None and before.selector is not None
+    if changed and (new.selector is not None or was_dynamic):
+        values["cursor"] = 0
     statement = insert(_group).values(object_id=new.object_id, **values)
     connection.execute(statement.on_conflict_do_update(index_elements=["object_id"], set_=values))
     group = connection.execute(select(_group).where(_group.c.object_id == new.object_id)).one()
-    if before is None or any(getattr(before, name) != value for name, value in values.items()):
-        _refresh(connection, group)
+    if changed:
         concerned = select(tables.run.c.id).where(tables.run.c.group_id == group.id)
         runs.scan(connection, connection.execute(concerned).scalars().all())
     return int(group.id)
 
 
 def remove(connection: Connection, object_id: int) -> None:
-    """The group left Git: its running dynamic batches go on, and match nobody any more."""
-    group = connection.execute(
-        update(_group).where(_group.c.object_id == object_id).values(removed=True).returning(_group.c.id)
-    ).scalar_one_or_none()
-    if group is not None:
-        here = and_(_member.c.group_id == group, _member.c.present)
-        connection.execute(update(_member).where(here).values(present=False))
+    """The group left Git: its running dynamic batches go on, and match nobody any more. Its members leave in chunks."""
+    gone = update(_group).where(_group.c.object_id == object_id, _group.c.selector.is_not(None))
+    connection.execute(gone.values(cursor=0))
+    connection.execute(update(_group).where(_group.c.object_id == object_id).values(removed=True))
+
+
+PENDING = _group.c.cursor.is_not(None)
+"""Its membership is being worked out anew."""
+
+
+def chunk(connection: Connection, *, size: int = joblist.CHUNK) -> bool:
+    """Works out for the next devices whether they are in one of the groups that changed; False when none did."""
+    group = connection.execute(select(_group).where(PENDING).order_by(_group.c.id).limit(1)).first()
+    if group is None:
+        return False
+    ahead = select(_device.c.id).where(_device.c.id > group.cursor).order_by(_device.c.id).limit(size)
+    ids = list(connection.execute(ahead).scalars())
+    _refresh(connection, group, ids)
+    cursor = ids[-1] if len(ids) == size else None
+    connection.execute(update(_group).where(_group.c.id == group.id).values(cursor=cursor))
+    return True
+
+
+def catch_up(connection: Connection, group_ids: Iterable[int], device_ids: Iterable[int]) -> None:
+    """Some devices' turn comes before that of the others: what they do now goes by the groups as they are in Git."""
+    listed = _group.c.id.in_(dialects.members(group_ids))
+    ids: list[int] | None = None
+    for group in connection.execute(select(_group).where(listed, PENDING)).all():
+        ids = list(device_ids) if ids is None else ids
+        _refresh(connection, group, ids)
+
+
+def pending(connection: Connection) -> list[Group]:
+    """The dynamic groups in Git whose rows of `membership` are not complete yet."""
+    return _dynamic(connection, PENDING)
 
 
 def leave(connection: Connection, gone: Iterable[int]) -> None:
@@ -126,23 +160,21 @@ def _dynamic(connection: Connection, concerned: ColumnElement[bool]) -> list[Gro
     return list(connection.execute(query.order_by(_group.c.id)))
 
 
-def _refresh(connection: Connection, group: Group, ids: list[int] | None = None) -> None:
-    """Who of some devices (None: of all) is in a group, and who is not any more.
+def _refresh(connection: Connection, group: Group, ids: list[int]) -> None:
+    """Who of some devices is in a group, and who is not any more.
 
-    A row stays, and counts how often a device came. Devices that are listed are looked up one by one, whatever the
-    size of the group and of the fleet.
+    A row stays, and counts how often a device came. Devices are looked up one by one, whatever the size of the group
+    and of the fleet.
     """
-    some = None if ids is None else dialects.members(ids)
+    some = dialects.members(ids)
     still = exists().where(_device.c.id == _member.c.device_id, selected(group))
-    concerned = true() if some is None else _member.c.device_id.in_(some)
     connection.execute(
         update(_member)
-        .where(_member.c.group_id == group.id, _member.c.present, concerned, ~still)
+        .where(_member.c.group_id == group.id, _member.c.present, _member.c.device_id.in_(some), ~still)
         .values(present=False)
     )
-    joining = select(literal(group.id), _device.c.id, literal(1), literal(1)).where(selected(group))
-    if some is not None:
-        joining = joining.where(_device.c.id.in_(some))
+    joining = select(literal(group.id), _device.c.id, literal(1), literal(1))
+    joining = joining.where(selected(group), _device.c.id.in_(some))
     statement = insert(_member).from_select(["group_id", "device_id", "present", "joins"], joining)
     connection.execute(
         statement.on_conflict_do_update(
@@ -154,8 +186,11 @@ def _refresh(connection: Connection, group: Group, ids: list[int] | None = None)
 
 
 def selected(group: Group) -> ColumnElement[bool]:
-    """`tables.device` belongs to a group: nobody does to a static one, whose list counts when a batch is accepted."""
-    if group.selector is None:
+    """`tables.device` belongs to a group: nobody does to a static one, whose list counts when a batch is accepted.
+
+    Nor to one that left Git.
+    """
+    if group.selector is None or group.removed:
         return literal(False)  # noqa: FBT003 - a SQL literal
     belongs = [_device.c.state != "removed", compiled(group.selector)]
     if group.product_id is not None:

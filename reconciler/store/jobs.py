@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, or_, select, update
 
 from reconciler.domain import lifecycle
-from reconciler.store import devices, endings, matching, queue, recheck, runs, static, tables, tasks
+from reconciler.store import devices, endings, groups, matching, queue, recheck, runs, static, tables, tasks
 from reconciler.store.joblist import CHUNK, Turn, Type, add, any_open, drop, move
 
 __all__ = ["CHUNK", "ENDING", "Type", "add", "any_open", "begin", "drop", "unprepared", "work"]
@@ -39,7 +39,7 @@ def work(
     """One chunk of the most urgent job of some types; False when there is none that can be done.
 
     Tasks are made when the inventories of the product are complete: a device that is declared in the same commit as the
-    batch belongs to it.
+    batch belongs to it. A look at a group waits until its membership is.
     """
     job = _next(connection, types)
     if job is None:
@@ -57,6 +57,7 @@ def work(
 
 def _next(connection: Connection, types: Collection[Type]) -> Row[*tuple[Any, ...]] | None:
     waiting = select(tables.inventory.c.product_id).where(tables.inventory.c.cursor.is_not(None))
+    incomplete = select(tables.device_group.c.id).where(groups.PENDING)
     creates = _job.c.type == Type.CREATE
     urgency = case({str(type_): place for type_, place in _FIRST.items()}, value=_job.c.type, else_=3)
     scans = (
@@ -68,6 +69,7 @@ def _next(connection: Connection, types: Collection[Type]) -> Row[*tuple[Any, ..
         .join(_run, _run.c.id == _job.c.run_id)
         .where(_job.c.type.in_([str(type_) for type_ in types]))
         .where(or_(~creates, _run.c.product_id.not_in(waiting)))
+        .where(or_(~scans, _run.c.group_id.is_(None), _run.c.group_id.not_in(incomplete)))
         .order_by(urgency, turn, _job.c.id)
         .limit(1)
     )

@@ -87,8 +87,15 @@ def match(
         run = newest.of(each.product_id, each.module, each.version)
         if run is not None and (each.changed or run.new_reports_only):
             wanted.append((run.id, each.device_id, each.changed))
+    _catch_up(connection, open_runs, [each.device_id for each in reported])
     found = _by_version(connection, wanted, presence) + _by_group(connection, open_runs, reported)
     return _create(connection, open_runs, found, presence, now)
+
+
+def _catch_up(connection: Connection, open_runs: Iterable[Run], device_ids: list[int]) -> None:
+    asking = {run.group_id for run in open_runs if run.group_id is not None}
+    if asking:
+        groups.catch_up(connection, asking, device_ids)
 
 
 def _by_group(connection: Connection, open_runs: Sequence[Run], reported: Sequence[Reported]) -> list[Match]:
@@ -115,6 +122,7 @@ def arrived(
     open_runs = _open(connection, connection.execute(products).scalars().all())
     if not open_runs:
         return 0
+    _catch_up(connection, open_runs, ids)
     newest = _Newest(open_runs)
     known = select(
         packed.rows(_version.c.device_id, _version.c.product_id, _version.c.module, _version.c.version)

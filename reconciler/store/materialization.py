@@ -1,4 +1,4 @@
-"""What was applied becomes rows, chunk by chunk: an inventory's names, then the work of runs.
+"""What was applied becomes rows, chunk by chunk: an inventory's names, who is in a group, then the work of runs.
 
 Called by services.materialize until nothing is left. A chunk is one transaction that moves a persisted
 cursor, so that a million rows never keep ingest waiting and a crash loses nothing.
@@ -43,6 +43,7 @@ def work(connection: Connection, presence: devices.Presence, now: datetime, *, c
     return (
         jobs.work(connection, presence, now, chunk, types=jobs.ENDING)
         or inventory(connection, presence, now, chunk=chunk)
+        or groups.chunk(connection, size=chunk)
         or jobs.work(connection, presence, now, chunk)
     )
 
@@ -161,6 +162,6 @@ def _remove_undeclared(connection: Connection, due: Row[Any], chunk: int) -> int
 
 
 def anything_due(connection: Connection) -> bool:
-    """True when an inventory is incomplete or a job is open: a cheap look, so that idling writes nothing."""
-    inventories = exists().where(tables.inventory.c.cursor.is_not(None))
-    return jobs.any_open(connection) or bool(connection.execute(select(inventories)).scalar())
+    """True when an inventory or a group is incomplete, or a job is open: a cheap look, idling writes nothing."""
+    incomplete = or_(exists().where(tables.inventory.c.cursor.is_not(None)), exists().where(groups.PENDING))
+    return jobs.any_open(connection) or bool(connection.execute(select(incomplete)).scalar())

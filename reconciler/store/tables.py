@@ -197,6 +197,8 @@ device_group = Table(
     Column("module", String(64)),
     Column("version", String(64)),
     Column("removed", Boolean, nullable=False, server_default=text("0")),
+    # Up to which device (by id) its membership is worked out anew; NULL when it is complete.
+    Column("cursor", _Id),
 )
 
 device = Table(

@@ -52,7 +52,10 @@ class SimulatedClock:
         return 1000.0 + self.seconds
 
 
-_OPEN = text("SELECT EXISTS (SELECT 1 FROM job) OR EXISTS (SELECT 1 FROM inventory WHERE cursor IS NOT NULL)")
+_OPEN = text(
+    "SELECT EXISTS (SELECT 1 FROM job) OR EXISTS (SELECT 1 FROM inventory WHERE cursor IS NOT NULL)"
+    " OR EXISTS (SELECT 1 FROM device_group WHERE cursor IS NOT NULL)"
+)
 
 
 class MortalDatabase(Database):

@@ -117,18 +117,21 @@ class Fleet:
         self.work()
         return total
 
-    def group(self, name="group", *, product=True, **selector):
+    def group(self, name="group", *, product=True, work=True, **selector):
         with self.database.writing() as connection:
             object_id = seed.declare(connection, "DeviceGroup", name)
             product_id = products.product_id(connection, seed.PRODUCT) if product else None
             new = groups.NewGroup(object_id, name, product_id, None, selector)
             found = groups.put(connection, new, PRESENCE, NOW)
-        self.work()
+        if work:
+            self.work()
         return found
 
-    def ungroup(self, name="group"):
+    def ungroup(self, name="group", *, work=True):
         with self.database.writing() as connection:
             groups.remove(connection, seed.declare(connection, "DeviceGroup", name))
+        if work:
+            self.work()
 
     def members(self, group):
         """Who is in a group, and how often they came."""

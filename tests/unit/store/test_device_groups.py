@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 import seed
-from fleet import FLEET, Fleet
+from fleet import FLEET, PRESENCE, Fleet
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from seed import NOW
 from sqlalchemy import event, select
 
 from reconciler.domain import targeting
-from reconciler.store import groups, products, tables
+from reconciler.store import census, groups, jobs, materialization, products, tables
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def fleet(database):
     return Fleet(database)
 
 
-def test_membership_is_complete_when_the_group_is_declared(fleet):
+def test_membership_is_complete_when_the_work_that_a_commit_gave_is_done(fleet):
     fleet.declare(FLEET, {"dev-1": {"ring": "beta"}, "dev-2": {"ring": "gamma"}})
     assert fleet.members(fleet.group(matchTags={"ring": "beta"})) == {"dev-1": 1}
 
@@ -71,6 +71,108 @@ def test_only_a_changed_selector_is_worked_out_anew(fleet):
     assert fleet.members(group) == {}
     fleet.group(matchTags={"ring": "beta"}, matchExpressions=[{"key": "ring", "operator": "Exists"}])
     assert set(fleet.members(group)) == set(FLEET)
+
+
+# --- chunk by chunk ---
+
+BETA, GAMMA = {"ring": "beta"}, {"ring": "gamma"}
+
+
+@pytest.fixture
+def moving(fleet):
+    """A group of the first four, which is to be one of the last four; nothing is worked out yet."""
+    fleet.declare(FLEET, dict.fromkeys(FLEET[:4], BETA) | dict.fromkeys(FLEET[4:], GAMMA))
+    group = fleet.group(matchTags=BETA)
+    assert set(fleet.members(group)) == set(FLEET[:4])
+    fleet.group(matchTags=GAMMA, work=False)
+    return group
+
+
+def chunk(fleet):
+    with fleet.database.writing() as connection:
+        return groups.chunk(connection, size=3)
+
+
+def test_a_changed_selector_is_worked_out_chunk_by_chunk(fleet, moving):
+    seen = [(chunk(fleet), set(fleet.members(moving))) for _ in range(4)]
+    assert seen == [
+        (True, {"dev-3"}),
+        (True, {"dev-4", "dev-5"}),
+        (True, set(FLEET[4:])),
+        (False, set(FLEET[4:])),
+    ]
+
+
+def test_members_of_a_group_that_left_git_leave_chunk_by_chunk(fleet, moving):
+    fleet.work()
+    fleet.ungroup(work=False)
+    seen = [(chunk(fleet), len(fleet.members(moving))) for _ in range(4)]
+    assert seen == [(True, 4), (True, 2), (True, 0), (False, 0)]
+
+
+def test_a_selector_that_changes_while_it_is_worked_out_begins_anew(fleet, moving):
+    chunk(fleet)
+    fleet.group(matchTags=BETA)
+    assert fleet.members(moving) == dict.fromkeys(FLEET[:3], 2) | {"dev-3": 1}
+
+
+def test_a_group_that_becomes_a_list_has_no_members(fleet, moving):
+    with fleet.database.writing() as connection:
+        listed = seed.roster(connection, "listed", FLEET[:2])
+        object_id = seed.declare(connection, "DeviceGroup", "group")
+        groups.put(connection, groups.NewGroup(object_id, "group", 1, listed, None), None, NOW)
+    fleet.work()
+    assert fleet.members(moving) == {}
+
+
+def test_a_look_at_a_group_waits_until_its_membership_is_complete(fleet, moving):
+    run_id = fleet.dynamic(group_id=moving, work=False)
+    with fleet.database.writing() as connection:
+        assert materialization.anything_due(connection)
+        assert not jobs.work(connection, PRESENCE, NOW)
+    assert fleet.tasks(run_id) == {}
+    fleet.work()
+    assert set(fleet.tasks(run_id)) == set(FLEET[4:])
+    with fleet.database.reading() as connection:
+        assert not materialization.anything_due(connection)
+
+
+@pytest.mark.parametrize("fresh", [False, True], ids=["everybody", "new reports"])
+def test_who_reports_meanwhile_goes_by_the_new_selector(fleet, moving, fresh):
+    run_id = fleet.dynamic(group_id=moving, work=False, new_reports_only=fresh)
+    fleet.says({"dev-0": "1.3.0", "dev-7": "1.3.0"})
+    assert set(fleet.tasks(run_id)) == {"dev-7"}
+
+
+def test_who_reports_meanwhile_is_not_in_a_group_that_left_git(fleet, moving):
+    fleet.work()
+    run_id = fleet.dynamic(group_id=moving, new_reports_only=True)
+    fleet.ungroup(work=False)
+    fleet.says({"dev-7": "1.3.0"})
+    fleet.declare(FLEET, {"dev-6": {"ring": "gamma", "x": "1"}})
+    assert fleet.tasks(run_id) == {}
+
+
+def looks(fleet):
+    """What a plan counts of groups."""
+    with fleet.database.reading() as connection:
+        joining = census.joining(connection, "group", 1, "default", {"matchTags": {}})
+        return (
+            joining,
+            census.joining(connection, "other", 1, "default", {"matchTags": GAMMA}),
+            census.overlapping(connection, "other", 1, {"matchTags": GAMMA}),
+            census.overlapping(connection, "other", None, {"matchTags": BETA}),
+            census.overlapping(connection, "group", 1, {"matchTags": GAMMA}),
+            {name: set(device.groups) for name, device in census.tagged(connection, 1, FLEET).items()},
+        )
+
+
+def test_a_plan_counts_a_group_that_is_being_worked_out_as_if_it_were(fleet, moving):
+    seen = [looks(fleet)]
+    while chunk(fleet):
+        seen.append(looks(fleet))
+    grouped = {name: {"group"} if name in FLEET[4:] else set() for name in FLEET}
+    assert seen == [({None: 4}, {None: 4}, [("group", 4)], [], [], grouped)] * 4
 
 
 def test_a_static_group_is_its_list_and_has_no_members_of_its_own(fleet):

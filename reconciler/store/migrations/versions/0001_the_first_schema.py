@@ -150,6 +150,7 @@ def upgrade() -> None:
     sa.Column('module', sa.String(length=64), nullable=True),
     sa.Column('version', sa.String(length=64), nullable=True),
     sa.Column('removed', sa.Boolean(), server_default=sa.text('0'), nullable=False),
+    sa.Column('cursor', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=True),
     sa.ForeignKeyConstraint(['object_id'], ['object.id'], name=op.f('fk_device_group_object_id')),
     sa.ForeignKeyConstraint(['product_id'], ['product.id'], name=op.f('fk_device_group_product_id')),
     sa.ForeignKeyConstraint(['roster_id'], ['roster.id'], name=op.f('fk_device_group_roster_id')),
