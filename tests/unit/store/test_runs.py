@@ -437,6 +437,16 @@ def test_a_trial_that_fails_says_why(fleet):
     assert said_of(fleet, run_id) == "verification failed: 1 device canceled, 1 device unexpected-version"
 
 
+@pytest.mark.parametrize("trigger", [lifecycle.Trigger.REPORTED_DOWNGRADE, lifecycle.Trigger.WOULD_DOWNGRADE])
+def test_a_test_device_that_gets_above_the_target_fails_the_trial(fleet, trigger):
+    run_id = trial(fleet, FLEET[:2])
+    fleet.end("dev-0", lifecycle.Trigger.REPORTED_TARGET)
+    fleet.end("dev-1", trigger)
+    assert fleet.tasks(run_id)["dev-1"] == ("CANCELED", "downgrade")
+    assert said_of(fleet, run_id) == "verification failed: 1 device downgrade"
+    assert verification(fleet) == "failed"
+
+
 def test_a_trial_that_nobody_fits_says_so(fleet):
     run_id = trial(fleet, ["dev-0"], source_versions=["1.3.0"])
     assert said_of(fleet, run_id) == "verification failed: none of its devices fits"
