@@ -36,7 +36,7 @@ _REMEDIES = {Kind.PACKAGE: "publish a new Package", Kind.BATCH: "write a new Bat
 
 def changed(declaration: Declaration, stored: Stored) -> tuple[str, ...]:
     """The fields of the spec that are not as in force, as paths: `timeout`, `schedule.end`."""
-    new = dict(_fields(desires.content(declaration.resource, declaration.file, declaration.roster)))
+    new = dict(_fields(desires.content(declaration.resource, declaration.files, declaration.roster)))
     old = dict(_fields(stored.spec or {}))
     return tuple(sorted(field for field in {*new, *old} if new.get(field) != old.get(field)))
 

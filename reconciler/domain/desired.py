@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from reconciler.domain import resources
 from reconciler.domain.resources import Kind, Resource
@@ -37,6 +37,20 @@ class FileFact:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class ForeignFile:
+    """A package's file that is somewhere else, as the manifest names it; the digest is lower-case hex."""
+
+    source: str
+    """Its URL."""
+    size: int | None
+    """Bytes; None when the manifest does not say."""
+    sha256: str
+
+
+File: TypeAlias = FileFact | ForeignFile
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class RosterRef:
     """A CSV file of devices as it was found in the tree: `entries` devices, the digest in lower-case hex."""
 
@@ -59,7 +73,8 @@ class Declaration:
     resource: Resource
     path: str
     line: int
-    file: FileFact | None = None
+    files: tuple[File, ...] = ()
+    """A package's, in the order of its manifest."""
     roster: RosterRef | None = None
 
     @property
@@ -76,29 +91,29 @@ class Declaration:
 
 
 def declare(
-    resource: Resource, path: str, line: int, file: FileFact | None = None, roster: RosterRef | None = None
+    resource: Resource, path: str, line: int, files: tuple[File, ...] = (), roster: RosterRef | None = None
 ) -> Declaration:
     """The declaration of a valid object, with its digest."""
     return Declaration(
         kind=Kind(resource.kind),
         name=resource.metadata.name,
-        digest=resources.digest(content(resource, file, roster)),
+        digest=resources.digest(content(resource, files, roster)),
         resource=resource,
         path=path,
         line=line,
-        file=file,
+        files=files,
         roster=roster,
     )
 
 
 def content(
-    resource: Resource, file: FileFact | None = None, roster: RosterRef | None = None
+    resource: Resource, files: tuple[File, ...] = (), roster: RosterRef | None = None
 ) -> dict[str, Any]:
     """The normalised spec with the contents of files in place of their paths: what the digest covers."""
     spec = resources.normalised(resource)
-    if file is not None:
-        name = spec["files"][0]["name"]
-        spec["files"] = [{"name": name, "sha256": file.sha256}]
+    if files:
+        said = zip(spec["files"], files, strict=True)
+        spec["files"] = [{"name": written["name"], "sha256": file.sha256} for written, file in said]
     if roster is not None:
         holder = spec["target"] if resource.kind == "Batch" else spec
         holder["devicesFrom"] = {**holder["devicesFrom"], "file": roster.sha256}

@@ -19,7 +19,7 @@ BYPASS = "its verification failed, and without `verification` its batches start 
 def tried(accept: Action, stored: Stored | None) -> Action:
     """The action, with what it starts and cancels."""
     assert accept.declaration is not None
-    wanted = desires.content(accept.declaration.resource, accept.declaration.file).get("verification")
+    wanted = desires.content(accept.declaration.resource, accept.declaration.files).get("verification")
     old = (stored.spec or {}).get("verification") if stored is not None else None
     run = stored.run if stored is not None else None
     if wanted == old:

@@ -53,8 +53,9 @@ class Stage:
         """
         refused = {verdict.key for verdict in planned.verdicts}
         for key, declaration in commit.desired.declarations.items():
-            if declaration.file is not None and key not in refused:
-                self._store_file(commit, declaration.file)
+            for file in declaration.files if key not in refused else ():
+                if isinstance(file, desires.FileFact):
+                    self._store_file(commit, file)
         for action in planned.actions:
             if action.declaration is not None and lists.are_in(action.declaration):
                 self._store_roster(commit, action.declaration)

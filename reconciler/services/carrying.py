@@ -82,7 +82,7 @@ class Carrier:
         objects.remove(self._connection, key, self._revision_id, self._now)
 
     def _accept(self, declaration: Declaration) -> int:
-        spec = desires.content(declaration.resource, declaration.file, declaration.roster)
+        spec = desires.content(declaration.resource, declaration.files, declaration.roster)
         acceptance = objects.Acceptance(
             key=declaration.key,
             path=declaration.path,
@@ -108,8 +108,8 @@ class Carrier:
     def _package(
         self, object_id: int, action: Action, declaration: Declaration, resource: resources.Package
     ) -> None:
-        spec, fact = resource.spec, declaration.file
-        assert fact is not None, "a package of this release has one file in the repository"
+        spec, (fact,) = resource.spec, declaration.files
+        assert isinstance(fact, desires.FileFact), "a package of this release has one file in the repository"
         blob_id = products.put_blob(
             self._connection, sha256=fact.sha256, md5=fact.md5, size=fact.size, now=self._now
         )

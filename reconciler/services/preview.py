@@ -88,7 +88,8 @@ class _Asked:
     conditions: targeting.Conditions
     conflict: Conflict
     push_rate: int
-    file_size: int
+    size: int
+    """Bytes of all the files of its package."""
     names: tuple[str, ...] | None = None
     selector: resources.Selector | None = None
     gray: int | None = None
@@ -141,8 +142,7 @@ class _Preview:
     def _asked(self, declaration: Declaration) -> _Asked:
         resource, package = declaration.resource, observe.package_of(self._commit, declaration)
         of_package = self._commit.desired.declarations[Key(Kind.PACKAGE, package.metadata.name)]
-        assert of_package.file is not None, "a package of this release has one file in the repository"
-        size = of_package.file.size
+        size = sum(file.size or 0 for file in of_package.files)
         if not isinstance(resource, resources.Batch):
             return _Asked(
                 declaration=declaration,
@@ -150,7 +150,7 @@ class _Preview:
                 conditions=beginning.trial_conditions(package),
                 conflict=Conflict.WAIT,
                 push_rate=self._allowed.push_rate_highest,
-                file_size=size,
+                size=size,
                 names=lists.named(resource),
             )
         spec = resource.spec
@@ -161,7 +161,7 @@ class _Preview:
             conditions=beginning.conditions(spec, beginning.fitting(package)),
             conflict=spec.conflict,
             push_rate=spec.push_rate_per_minute,
-            file_size=size,
+            size=size,
             names=names,
             selector=selector,
             gray=beginning.thousandths(spec.target.gray) if spec.target.gray is not None else None,
@@ -300,6 +300,6 @@ def _counted(key: Key, asked: _Asked, met: census.Census, here: int) -> Reach:
         elsewhere=elsewhere,
         declared_here=here,
         share_of=base if asked.gray is not None else None,
-        bytes_to_ship=(upgraded + waiting) * asked.file_size,
+        bytes_to_ship=(upgraded + waiting) * asked.size,
         minutes=math.ceil((upgraded + waiting) / asked.push_rate),
     )

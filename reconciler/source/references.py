@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from reconciler.domain import desired, downloads, resources
-from reconciler.domain.desired import Declaration, FileFact, Key, RosterRef
+from reconciler.domain.desired import Declaration, File, FileFact, Key, RosterRef
 from reconciler.domain.diagnostics import Code, Diagnostic, Place, Related, Severity
 from reconciler.domain.limits import Limits
 from reconciler.domain.resources import (
@@ -23,6 +23,7 @@ from reconciler.domain.resources import (
     Kind,
     Location,
     Package,
+    PackageFile,
     Product,
     Resource,
 )
@@ -64,7 +65,7 @@ class Judge:
         self._limits = limits
         self._facts = facts
         self._candidates: dict[Key, Candidate] = {}
-        self._files: dict[Key, FileFact] = {}
+        self._files: dict[Key, tuple[File, ...]] = {}
         self._rosters: dict[Key, RosterRef] = {}
         self._flawed: set[tuple[str, rosters.Flaw]] = set()
         self._taken: dict[tuple[Any, ...], tuple[Candidate, Location]] = {}
@@ -96,7 +97,7 @@ class Judge:
                 candidate.resource,
                 candidate.path,
                 candidate.document.root.spot.line,
-                self._files.get(key),
+                self._files.get(key, ()),
                 self._rosters.get(key),
             )
             for key, candidate in candidates.items()
@@ -166,7 +167,8 @@ class Judge:
             if spec.source_version is not None:
                 self._in_format(candidate, product, spec.source_version, ("spec", "sourceVersion"))
             self._verification(candidate, package, product)
-        self._package_file(candidate, package)
+        found = [self._package_file(candidate, file, place) for place, file in enumerate(spec.files)]
+        self._files[candidate.key] = tuple(fact for fact in found if fact is not None)
 
     def _verification(self, candidate: Candidate, package: Package, product: Product) -> None:
         """The versions that narrow a trial are such that a device can come from."""
@@ -198,35 +200,35 @@ class Judge:
             message = f"`{version}` is not a version of product `{product.metadata.name}`, which has x.y.z in digits"
             self._refuse(candidate, Code.VERSION_FORMAT, message, location)
 
-    def _package_file(self, candidate: Candidate, package: Package) -> None:
-        file = package.spec.files[0]
-        at: Location = ("spec", "files", 0)
+    def _package_file(self, candidate: Candidate, file: PackageFile, place: int) -> FileFact | None:
+        """What one of a package's files is; None when it can't be told, which keeps the package out."""
+        at: Location = ("spec", "files", place)
         path = self._resolve(candidate, file.source, (*at, "source"))
         if path is None:
-            return
+            return None
         size = self._tree.size(path) or 0
         if not 0 < size <= self._limits.file_bytes:
             message = f"the file has {size:,} bytes; 1 to {self._limits.file_bytes:,} are allowed"
             self._refuse(candidate, Code.FILE, message, (*at, "source"))
-            return
+            return None
         try:
             content = self._facts.content(self._tree, path)
         except UnreadableError as problem:
             self._refuse(candidate, Code.NO_FILE, problem.message, (*at, "source"))
-            return
+            return None
         if content.is_pointer:
             message = f"{path} is a pointer of Git LFS, not the file itself"
             self._refuse(
                 candidate, Code.FILE, message, (*at, "source"), help="run `git lfs pull`, or commit the file"
             )
-            return
+            return None
         if file.size is not None and file.size != content.size:
             message = f"the size of {path} is {content.size:,}, not {file.size:,}"
             self._refuse(candidate, Code.SIZE, message, (*at, "size"), help=f"write `size: {content.size}`")
         if file.sha256 is not None and file.sha256 != content.sha256:
             remedy = f"if the file is right, write `sha256: {content.sha256}`"
             self._refuse(candidate, Code.DIGEST, f"{path} has another SHA-256", (*at, "sha256"), help=remedy)
-        self._files[candidate.key] = content.fact(path)
+        return content.fact(path)
 
     def _resolve(self, candidate: Candidate, source: str, location: Location) -> str | None:
         """The tree's path of an existing file that a manifest names."""
@@ -361,8 +363,7 @@ class Judge:
 
     def _download(self, candidate: Candidate, batch: Batch, package: Package) -> None:
         key = Key(Kind.PACKAGE, package.metadata.name)
-        found, files = self._files.get(key), package.spec.files
-        sizes = [found.size] if found is not None else [file.size or 0 for file in files]
+        sizes = [file.size or 0 for file in self._files[key]]
         why = downloads.unfit(batch.spec.download, sizes, self._limits.mqtt_file_bytes)
         if why:
             related = (Related(self._candidates[key].place(("spec", "files")), "what is downloaded"),)

@@ -21,9 +21,9 @@ NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 TRIAL = {"devices": ["dev-1"]}
 
 
-def declare(kind, name, spec, path="", *, file=None, roster=None):
+def declare(kind, name, spec, path="", *, files=(), roster=None):
     data = {"apiVersion": "ota/v1", "kind": kind, "metadata": {"name": name}, "spec": spec}
-    return desires.declare(resources.parse(Kind(kind), data), path or f"{name}.yaml", 1, file, roster)
+    return desires.declare(resources.parse(Kind(kind), data), path or f"{name}.yaml", 1, files, roster)
 
 
 def product(name="lamp", **spec):
@@ -33,7 +33,7 @@ def product(name="lamp", **spec):
 def package(name="lamp-2", path="", file=FIRMWARE, **spec):
     files = [{"name": "app.bin", "source": "artifacts/app.bin"}]
     return declare(
-        "Package", name, {"product": "lamp", "version": "2", "files": files, **spec}, path, file=file
+        "Package", name, {"product": "lamp", "version": "2", "files": files, **spec}, path, files=(file,)
     )
 
 
@@ -93,7 +93,7 @@ def stored(one, **changes):
     found = Stored(
         path=one.path,
         digest=one.digest,
-        spec=desires.content(one.resource, one.file, one.roster),
+        spec=desires.content(one.resource, one.files, one.roster),
         declared_digest=one.digest,
         run=run(QUEUED=5) if one.kind is Kind.BATCH else None,
     )

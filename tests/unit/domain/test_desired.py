@@ -30,9 +30,9 @@ def inventory(file: str):
 
 
 def test_a_digest_covers_the_file_but_not_where_it_lies():
-    here = desired.declare(package("a.bin"), "p.yaml", 1, FileFact("a.bin", 3, "aa", "bb"))
-    there = desired.declare(package("../b/a.bin"), "q/p.yaml", 9, FileFact("b/a.bin", 3, "aa", "bb"))
-    changed = desired.declare(package("a.bin"), "p.yaml", 1, FileFact("a.bin", 3, "ab", "bb"))
+    here = desired.declare(package("a.bin"), "p.yaml", 1, (FileFact("a.bin", 3, "aa", "bb"),))
+    there = desired.declare(package("../b/a.bin"), "q/p.yaml", 9, (FileFact("b/a.bin", 3, "aa", "bb"),))
+    changed = desired.declare(package("a.bin"), "p.yaml", 1, (FileFact("a.bin", 3, "ab", "bb"),))
     assert here.digest == there.digest != changed.digest
 
 
@@ -40,8 +40,25 @@ def test_saying_what_a_file_is_anyway_changes_no_digest():
     fact = FileFact("a.bin", 3, "aa", "bb")
     more = package(files=[{"name": "a.bin", "source": "a.bin", "size": 3}])
     assert (
-        desired.declare(more, "p.yaml", 1, fact).digest
-        == desired.declare(package(), "p.yaml", 1, fact).digest
+        desired.declare(more, "p.yaml", 1, (fact,)).digest
+        == desired.declare(package(), "p.yaml", 1, (fact,)).digest
+    )
+
+
+def test_a_digest_covers_every_file_and_their_order():
+    def digest(*files):
+        given = [{"name": f"{place}.bin", "source": f"{place}.bin"} for place in range(len(files))]
+        return desired.declare(package(files=given), "p.yaml", 1, files).digest
+
+    one, other = FileFact("0.bin", 3, "aa", "bb"), FileFact("1.bin", 3, "cc", "dd")
+    assert len({digest(one), digest(one, other), digest(other, one), digest(one, one)}) == 4
+
+
+def test_a_digest_does_not_say_where_a_file_came_from():
+    there = desired.ForeignFile("https://builds.example/a.bin", None, "aa")
+    assert (
+        desired.declare(package(), "p.yaml", 1, (there,)).digest
+        == desired.declare(package("a.bin"), "p.yaml", 1, (FileFact("a.bin", 3, "aa", "bb"),)).digest
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.domain.desired import Key
+from reconciler.domain.desired import FileFact, Key
 from reconciler.domain.diagnostics import Code
 from reconciler.domain.limits import DEFAULT, Limits
 from reconciler.domain.resources import Kind
@@ -95,9 +95,8 @@ def test_a_fleet_that_keeps_the_rules_is_declared_with_the_facts_of_its_files():
     assert checked.counts == validate.Counts(4, 4, 4, 0, 0)
     package = checked.desired.declarations[Key(Kind.PACKAGE, "fw")]
     assert (package.path, package.line) == ("p/fw.yaml", 1)
-    assert package.file.path == "fw.bin"
-    assert package.file.sha256 == hashlib.sha256(IMAGE).hexdigest()
-    assert package.file.md5 == hashlib.md5(IMAGE).hexdigest()
+    sha256, md5 = hashlib.sha256(IMAGE).hexdigest(), hashlib.md5(IMAGE).hexdigest()
+    assert package.files == (FileFact("fw.bin", len(IMAGE), sha256, md5),)
     assert pickle.loads(pickle.dumps(checked)) == checked
 
 
