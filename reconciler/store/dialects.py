@@ -56,6 +56,11 @@ def waits(task: FromClause) -> ColumnElement[bool]:
     return task.c.hold == literal_column("'behind'")
 
 
+def asks(task: FromClause) -> ColumnElement[bool]:
+    """A task waits to be confirmed; in the text, too."""
+    return task.c.status == literal_column("'CONFIRM'")
+
+
 def once(query: Select[Any], name: str) -> CTE:
     """A query whose rows are worked out once, however often their columns are used."""
     return query.cte(name).prefix_with("MATERIALIZED")

@@ -350,21 +350,21 @@ def confirm_chunk(
         now: this moment.
         chunk: how many at most.
     """
-    asking = and_(_task.c.run_id == run_id, _task.c.status == str(lifecycle.Status.CONFIRM))
-    ahead = select(_task.c.device_id).where(asking, _task.c.device_id > after)
+    asking = and_(_task.c.run_id == run_id, dialects.asks(_task), _task.c.device_id > after)
+    ahead = select(_task.c.device_id).where(asking)
     found = ahead.order_by(_task.c.device_id).limit(chunk).subquery()
     last = connection.execute(select(func.max(found.c.device_id))).scalar()
     if last is None:
         return 0, None
-    between = and_(_task.c.run_id == run_id, _task.c.device_id > after, _task.c.device_id <= last)
-    which = and_(between, _task.c.status == str(lifecycle.Status.CONFIRM))
+    ids = connection.execute(select(_task.c.id).where(asking, _task.c.device_id <= last)).scalars().all()
+    which = _task.c.id.in_(dialects.members(ids))
     to = lifecycle.TABLE[lifecycle.State(lifecycle.Status.CONFIRM)][lifecycle.Trigger.CONFIRMED].to
     line = bulk.Line(literal(str(to.status)), None, author.says("confirmed"))
     bulk.log(connection, _task, which, line, now)
     count = connection.execute(
         update(_task).where(which).values(status=str(to.status), hold=str(to.hold))
     ).rowcount
-    _make_due(connection, between, presence, now)
+    _make_due(connection, which, presence, now)
     moves = counts.Moves()
     moves.move((run_id, lifecycle.Status.CONFIRM, None), (run_id, to.status, None), count)
     moves.write(connection)

@@ -373,6 +373,7 @@ task = Table(
     Index("ix_task_slot", "device_id", "module", unique=True, sqlite_where=text("holds = 1")),
     Index("ix_task_slot_x", "device_id", unique=True, sqlite_where=text("holds = 1 AND multi = 0")),
     Index("ix_task_behind", "device_id", "id", sqlite_where=text("hold = 'behind'")),
+    Index("ix_task_confirm", "run_id", "device_id", sqlite_where=text("status = 'CONFIRM'")),
     Index("ix_task_push", "run_id", "push_due_at", sqlite_where=text("push_due_at IS NOT NULL")),
     Index("ix_task_due", "deadline_at", sqlite_where=text("deadline_at IS NOT NULL")),
     Index("ix_task_retry", "retry_at", sqlite_where=text("retry_at IS NOT NULL")),

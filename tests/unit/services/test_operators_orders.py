@@ -159,6 +159,21 @@ def test_all_tasks_of_a_batch_are_confirmed_in_as_many_transactions_as_it_takes(
     assert desk.log() == [("CONFIRM", "QUEUED", None, "confirmed by alice: because")] * 7
 
 
+def test_the_tasks_between_those_that_are_confirmed_are_not_touched(desk):
+    """They may be as many as there are devices."""
+
+    def make(made):
+        run_id = made.run(confirm=True)
+        return [
+            made.task(run_id, made.device(f"dev-{number}", "1.3.0", online=True), status)
+            for number, status in enumerate(["CONFIRM", "QUEUED", "CONFIRM"])
+        ]
+
+    tasks = desk.set(make)
+    desk.done("confirm", batch=BATCH, tasks=True)
+    assert [desk.task(task).push_due_at for task in tasks] == [NOW, None, NOW]
+
+
 def test_confirming_leaves_other_batches_and_other_tasks_alone(desk):
     def make(made):
         _, mine = asking(made, names=["dev-1"])
