@@ -102,6 +102,7 @@ class Carrier:
             numeric_versions=spec.version_format is resources.VersionFormat.NUMERIC,
             auto_registration=spec.registration is resources.Registration.AUTO,
             modules=[module.name for module in spec.modules],
+            signing_key=spec.signing.private_key_from.reference if spec.signing is not None else None,
         )
         products.put_product(self._connection, product)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from datetime import datetime
 
-from sqlalchemy import Connection, or_, select, update
+from sqlalchemy import Connection, and_, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from reconciler.domain import actual
@@ -13,6 +13,8 @@ from reconciler.protocol.topics import Address
 from reconciler.store import counts, tables
 
 _product, _package, _blob = tables.product, tables.package, tables.blob
+
+UNREAD = "the daemon has not read its signing key yet"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,16 +27,49 @@ class NewProduct:
     numeric_versions: bool
     auto_registration: bool
     modules: list[str]
+    signing_key: str | None = None
+    """Where its private key is (`resources.KeySource.reference`)."""
 
 
 def put_product(connection: Connection, product: NewProduct) -> None:
-    """Declares a product, anew or again. Who has the key of a product that left Git has its devices too."""
-    values = dataclasses.asdict(product) | {"removed": False}
+    """Declares a product, anew or again. Who has the key of a product that left Git has its devices too.
+
+    One that signs is held until the daemon has looked at its signing key (`note_signing`).
+    """
+    held = UNREAD if product.signing_key is not None else None
+    values = dataclasses.asdict(product) | {"removed": False, "signing_held": held, "signing_held_at": None}
     key = _product.c.product_key == product.product_key
     if connection.execute(update(_product).where(key, _product.c.removed).values(**values)).rowcount:
         return
     statement = insert(_product).values(**values)
     connection.execute(statement.on_conflict_do_update(index_elements=["object_id"], set_=values))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Signing:
+    """A product that signs: where its private key is, and why that can't be used (None: it can)."""
+
+    product_id: int
+    name: str
+    key: str
+    held: str | None
+
+
+def signing(connection: Connection) -> list[Signing]:
+    """The products that sign what their devices are told; also such as left Git with tasks on their way."""
+    asked = select(_product.c.id, _product.c.name, _product.c.signing_key, _product.c.signing_held)
+    found = connection.execute(asked.where(_product.c.signing_key.is_not(None)).order_by(_product.c.name))
+    return [Signing(*row) for row in found]
+
+
+def note_signing(connection: Connection, of: Signing, held: str | None, now: datetime) -> None:
+    """A product's signing key can be used from now on (None), or can't be: then nothing goes out to its devices.
+
+    Only while it names that key: a commit may have named another one meanwhile.
+    """
+    same = and_(_product.c.id == of.product_id, _product.c.signing_key == of.key)
+    values = {"signing_held": held, "signing_held_at": now if held is not None else None}
+    connection.execute(update(_product).where(same).values(**values))
 
 
 def product_id(connection: Connection, name: str) -> int | None:

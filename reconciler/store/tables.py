@@ -116,6 +116,11 @@ product = Table(
     Column("numeric_versions", Boolean, nullable=False),
     Column("auto_registration", Boolean, nullable=False),
     Column("modules", JSON, nullable=False),  # besides `default`
+    # Where the private key is that signs what its devices are told: `env:NAME` or `file:PATH`. NULL: nothing is signed.
+    Column("signing_key", Text),
+    # Why it can't be used, and since when: nothing goes out then. The daemon looks, so it is held until that has.
+    Column("signing_held", Text),
+    Column("signing_held_at", Moment),
     Column("removed", Boolean, nullable=False, server_default=text("0")),
 )
 

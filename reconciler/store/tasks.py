@@ -57,8 +57,9 @@ CLOSED = or_(
     _run.c.suspended,
     _run.c.suspended_by.is_not(None),
     exists().where(_job.c.run_id == _run.c.id, _job.c.type.in_(_HALTING)),
+    exists().where(tables.product.c.id == _run.c.product_id, tables.product.c.signing_held.is_not(None)),
 )
-"""The run pushes and offers nothing: suspended, not started, or about to end tasks that could be pushed."""
+"""The run pushes and offers nothing: suspended, not started, about to end tasks that could be pushed, or unsigned."""
 
 
 def in_states(states: Iterable[lifecycle.State], task: FromClause = _task) -> ColumnElement[bool]:

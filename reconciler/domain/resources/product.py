@@ -55,8 +55,15 @@ class KeySource(base.Model):
     env: Annotated[str, base.Text("a variable's name", 255, re.compile(r"[A-Za-z_][A-Za-z0-9_]*"))] | None = (
         Field(default=None, description="The environment variable that holds the key.")
     )
-    file: Annotated[str, base.Text("a path", 4096)] | None = Field(
-        default=None, description="The file on the reconciler's machine that holds the key."
+    file: (
+        Annotated[
+            str,
+            base.Text("an absolute path", 4096, re.compile(r"/[^\x00]*"), "an absolute path begins with /"),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="The file on the reconciler's machine that holds the key: its absolute path.",
     )
 
     @pydantic.model_validator(mode="after")
@@ -66,6 +73,11 @@ class KeySource(base.Model):
                 Code.COMBINATION, "privateKeyFrom has exactly one of `env` and `file`", label="env or file"
             )
         return self
+
+    @property
+    def reference(self) -> str:
+        """The same in one word: `env:NAME` or `file:PATH`."""
+        return f"env:{self.env}" if self.env is not None else f"file:{self.file}"
 
 
 class Signing(base.Model):

@@ -64,10 +64,11 @@ WRONG: list[tuple[Kind, dict[str, Any], str]] = [
         {"protocol": "Sagoo", "versionFormat": "Numeric", "signing": {"privateKeyFrom": {"env": "K"}}},
         "no secure upgrade",
     ),
+    (Kind.PRODUCT, {"signing": {"privateKeyFrom": {"file": "keys/k.pem"}}}, "not an absolute path"),
     (Kind.PRODUCT, {"signing": {"privateKeyFrom": {}}}, "exactly one of `env` and `file`"),
     (
         Kind.PRODUCT,
-        {"signing": {"privateKeyFrom": {"env": "K", "file": "k"}}},
+        {"signing": {"privateKeyFrom": {"env": "K", "file": "/k"}}},
         "exactly one of `env` and `file`",
     ),
     (Kind.PRODUCT, {"registration": None}, "this key has no value"),
