@@ -51,6 +51,7 @@ class Type(enum.StrEnum):
     COMMAND = "command"
     STARTED = "started"
     CLOCK_JUMP = "clock-jump"
+    SIGNING = "signing"
 
 
 class Event(NamedTuple):
