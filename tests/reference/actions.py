@@ -1,6 +1,7 @@
 """The vocabulary of a recorded run: actions are lists of plain data, so that a failing run is kept and replayed.
 
     ["commit", [edit, …]]                     one commit; an edit is
+        ["product", "p", {"registration": "Auto"}]  or "Declared", as at first
         ["device", "p/dev-1", {tag: value}]       or null: no longer declared
         ["package", name, {field: value}]         fields of words.Package; or null
         ["batch", name, {field: value}]           fields of words.Spec, the whole of it; or null
@@ -68,6 +69,10 @@ class Play:
     def _edit(self, kind, name, data):
         if kind == "edit":
             self.desired.batches[name] = replace(self.desired.batches[name], **fields(data))
+            return
+        if kind == "product":
+            opened = {name} if data["registration"] == "Auto" else set()
+            self.desired.open_products = self.desired.open_products - {name} | opened
             return
         found = {
             "device": self.desired.devices,

@@ -16,6 +16,8 @@ class Manifests:
     batches: dict[str, Spec] = field(default_factory=dict)
     groups: dict[str, Group] = field(default_factory=dict)
     devices: dict[str, dict[str, str]] = field(default_factory=dict)
+    open_products: frozenset[str] = frozenset()
+    """Those whose devices may register themselves."""
 
 
 @dataclass
@@ -114,14 +116,18 @@ def _fixed(old, new):
 
 def _declare(fleet, desired):
     """Devices, tags and groups; membership is complete when the commit is (§7)."""
-    fleet.groups = dict(desired.groups)
+    fleet.groups, fleet.open_products = dict(desired.groups), desired.open_products
     for key in sorted(desired.devices.keys() | fleet.devices.keys()):
         device = fleet.devices.get(key)
         if device is None:
             device = fleet.devices[key] = Device(*key.split("/"))
-        registered = key in desired.devices and not device.declared
-        device.declared = key in desired.devices
-        device.tags = dict(desired.devices.get(key, {}))
+        in_git = key in desired.devices
+        registered = in_git and not device.in_git
+        if in_git and not device.known:
+            fleet.meet(device)
+        if in_git or device.in_git:
+            device.in_git = device.declared = in_git
+            device.tags = dict(desired.devices.get(key, {}))
         matching.refresh(fleet, device)
         if registered:
             fleet.trigger(device, ("registered", None))

@@ -22,6 +22,7 @@ from reference.words import (
     SETTLE,
     SUCCEEDED,
     UNFINISHED,
+    Device,
     Run,
 )
 
@@ -34,6 +35,7 @@ class Fleet:
     def __init__(self, gray_parameters=judgement.gray_parameters):
         self.now = 0.0
         self.devices, self.groups, self.packages = {}, {}, {}
+        self.open_products = frozenset()
         self.batches, self.trials, self.unborn = {}, {}, {}
         self.runs, self.tasks = [], []
         self.members = {}
@@ -108,7 +110,7 @@ class Fleet:
 
     def online(self, key):
         """A device connects: what it was notified of is repeated (§5, after the settle time)."""
-        device = self.devices[key]
+        device = self.devices.setdefault(key, Device(*key.split("/")))
         device.online_since = self.now
         for task in self.tasks_of(device):
             if task.status in (NOTIFIED, IN_PROGRESS) and task.hold is None:
@@ -121,7 +123,7 @@ class Fleet:
 
     def inform(self, key, version, module="default", message_id="0"):
         """A device reports a module's version."""
-        device = self.devices[key]
+        device = self._heard(key)
         changed = device.versions.get(module) != version
         device.versions[module] = version
         if changed and self.holder(device, module) is None:
@@ -154,7 +156,7 @@ class Fleet:
 
     def progress(self, key, step, module="default", message_id="0"):
         """A device reports 0..100 or -1..-4."""
-        task = self.holder(self.devices[key], module)
+        task = self.holder(self._heard(key), module)
         mark = ("progress", message_id, step)
         if task is not None and not self._repeated(task, mark):
             self._stepped(task, mark, moves.progressed, step)
@@ -162,7 +164,7 @@ class Fleet:
 
     def ask(self, key, module="default"):
         """`firmware/get`: the target version of the package that it is answered with, or None for `{}`."""
-        task = self.holder(self.devices[key], module)
+        task = self.holder(self._heard(key), module)
         if task is None:
             return None
         task.failure_mark = None
@@ -171,6 +173,21 @@ class Fleet:
         moves.pushed(task, self.now)
         self.settle()
         return task.run.package.version
+
+    def meet(self, device):
+        """A stranger may be there for long: nothing that it said was heard until now."""
+        if device.online_since is not None:
+            device.online_since = self.now
+
+    def _heard(self, key):
+        """§2: a device that never was in Git registers by being heard, where its product's registration is Auto."""
+        device = self.devices[key]
+        if not device.known and device.product in self.open_products:
+            self.meet(device)
+            device.declared = True
+            matching.refresh(self, device)
+            self.trigger(device, ("registered", None))
+        return device
 
     def _repeated(self, task, mark):
         """A5: the device's own repeat of the failure that it sent last is no second failure."""

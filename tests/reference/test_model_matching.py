@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reference.stage import HOUR, Spec, Stage
+from reference.stage import HOUR, MINUTE, Spec, Stage
 
 
 @pytest.fixture
@@ -321,3 +321,27 @@ def test_a_device_with_an_unfinished_task_of_the_batch_is_not_matched_again(one)
     dynamic(one, "d", sources=("1.0.0", "1.1.0"))
     one.inform("1.1.0")
     assert [(task.status, task.source) for task in one.all("d")] == [("QUEUED", "1.1.0")]
+
+
+def test_a_stranger_registers_by_being_heard_where_its_product_is_open(one):
+    one.fleet.online("p/dev9")
+    one.batch("b", strategy="Dynamic", sources=("1.0.0",))
+    one.inform("1.0.0", "dev9")
+    assert one.all("b", "dev9") == []
+    one.desired.open_products = frozenset({"p"})
+    one.commit()
+    one.later(MINUTE)
+    one.inform("1.0.0", "dev9")
+    assert one.task("b", "dev9") == ("QUEUED", None, None)
+    assert one.push("dev9") is not None
+    one.later(10)
+    assert one.push("dev9") is None
+
+
+def test_a_device_that_git_declares_no_more_does_not_register_itself(one):
+    one.desired.open_products = frozenset({"p"})
+    del one.desired.devices[one.dev]
+    one.commit()
+    one.batch("b", strategy="Dynamic", sources=("1.5.0",))
+    one.inform("1.5.0")
+    assert one.all("b") == []

@@ -91,7 +91,15 @@ class Device:
     tags: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     online_since: float | None = None
-    declared: bool = True
+    in_git: bool | None = None
+    """None: it never was."""
+    declared: bool = False
+    """In Git, or it registered itself."""
+
+    @property
+    def known(self):
+        """Git or the device itself told of it once."""
+        return self.declared or self.in_git is not None
 
     @property
     def key(self):

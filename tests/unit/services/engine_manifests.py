@@ -17,7 +17,9 @@ def files(desired):
     found = {"app.bin": b"firmware " * 10}
     for name in products:
         modules = [{"name": module} for module in MODULES]
-        found[f"product-{name}.yaml"] = document("Product", name, productKey=name, modules=modules)
+        registration = "Auto" if name in desired.open_products else "Declared"
+        more = {"modules": modules, "registration": registration}
+        found[f"product-{name}.yaml"] = document("Product", name, productKey=name, **more)
         found[f"inventory-{name}.yaml"] = _inventory(name, desired.devices)
     for kind, made, declared in (
         ("Package", _package, desired.packages),

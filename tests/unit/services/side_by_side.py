@@ -95,7 +95,7 @@ class SideBySide:
             messages = arguments[0] if verb == "burst" else [action]
             return all(self._is_online(message[1]) for message in messages)
         if verb == "online":
-            return arguments[0] in self.fleet.devices and not self._is_online(arguments[0])
+            return not self._is_online(arguments[0])
         if verb in {"confirm", "cancel", "again"}:
             batch, device = self.fleet.batches.get(arguments[0]), self.fleet.devices.get(arguments[1])
             return batch and device and device.product == batch.run.package.product

@@ -59,6 +59,7 @@ class Vocabulary:
     verbs: dict
     devices: int = 3
     products: tuple = ("p",)
+    open_products: tuple = ()
     packages: dict = dataclasses.field(default_factory=lambda: FULL)
     strategies: tuple = ("Static",)
     targets: tuple = ("all",)
@@ -119,6 +120,18 @@ VOCABULARIES = {
         sources=SOURCES[1:],
         fields={"new_reports_only": (None, True), "conflict": CONFLICTS},
         edits=("sources", "sources", "suspend"),
+    ),
+    "reports": Vocabulary(
+        {
+            "online": 2, "inform": 2, "unchanged": 6, "burst": 2, "fleet": 6, "add": 4, "delete": 2, "further": 2,
+            "soon": 1, "progress": 1,
+        },
+        devices=2,
+        open_products=("p",),
+        strategies=("Dynamic",),
+        targets=("group", "all"),
+        sources=SOURCES[1:],
+        fields={"new_reports_only": (True, True, None)},
     ),
     "groups": Vocabulary(
         STEADY | _CHANGES | {"fleet": 6, "group": 4, "upgrade_again": 1, "cancel_task": 1},
@@ -191,13 +204,15 @@ class Author:
 
     def opening(self):
         """How each run begins: devices, some of them there, with a version."""
-        edits = [["device", key, {}] for key in self._keys]
+        edits = [["product", name, {"registration": "Auto"}] for name in self._words.open_products]
+        declared = [key for key in self._keys if not edits or self.choose([True, False])]
+        edits += [["device", key, {}] for key in declared]
         edits += [["package", name, data] for name, data in self._words.packages.items()]
         if "group" in self._words.targets:
             edits += [["group", name, data[0]] for name, data in GROUPS.items()]
             edits.append(["group", "lab-set", {"devices": ["dev-1", "dev-2"]}])
         yield ["commit", edits]
-        for key in self._keys:
+        for key in declared:
             if self.choose([True, True, False]):
                 yield ["online", key]
                 yield ["inform", key, "default", "1.0.0", self._id()]
