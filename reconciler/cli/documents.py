@@ -75,7 +75,16 @@ def facts_of(found: status.Object) -> conditions.Facts:
         materializing=found.materializing,
         work=work,
         trial=_trial(found),
+        unsigned=_unsigned(found),
     )
+
+
+def _unsigned(found: status.Object) -> conditions.Unsigned | None:
+    """Of a product; of a batch or a verification while it has something to push."""
+    held, since = found.unsigned, found.updated_at
+    if found.run is not None and any(found.run.counts.get(each) for each in lifecycle.UNFINISHED):
+        held, since = found.run.unsigned, found.run.created_at
+    return conditions.Unsigned(held.why, held.since or since) if held is not None else None
 
 
 def _suspension(run: status.Run) -> conditions.Suspension | None:

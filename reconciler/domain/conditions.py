@@ -15,6 +15,8 @@ from reconciler.domain import lifecycle, waiting
 from reconciler.domain.actions import HOLDS, Reason
 from reconciler.domain.actual import GIT, UNENDED, Phase, Verification
 
+UNSIGNED = "SigningKeyUnavailable"
+"""The reason of conditions where a product's signing key can't be used."""
 _NO_PHASE = {"Held": HOLDS, "Refused": frozenset(Reason) - HOLDS}
 
 
@@ -123,6 +125,15 @@ class Trial:
         return f"{self.done} of {self.total} ({self.done * 100 // self.total} %)" if self.total else ""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Unsigned:
+    """A product whose packages must be signed and can't be: nothing is pushed or offered."""
+
+    why: str
+    """With what to do about it."""
+    since: datetime
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """What is stored about an object."""
@@ -139,6 +150,8 @@ class Facts:
     """Of a batch."""
     trial: Trial | None = None
     """Of a package."""
+    unsigned: Unsigned | None = None
+    """Of a product, and of what is on its way to its devices."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,7 +217,8 @@ def health(facts: Facts) -> Health:
         return Health.SUSPENDED
     work, trial = facts.work, facts.trial
     failed = trial is not None and trial.state is Verification.FAILED
-    if not facts.in_force or failed or (work is not None and (work.failed or work.stuck)):
+    stuck = work is not None and (work.failed or work.stuck)
+    if not facts.in_force or failed or stuck or facts.unsigned is not None:
         return Health.DEGRADED
     if (work is not None and work.suspended) or (trial is not None and trial.suspended):
         return Health.SUSPENDED
@@ -231,6 +245,8 @@ def _ready(facts: Facts) -> Condition:
     since = facts.changed_at
     if not facts.synced:
         ok, reason, message = False, facts.reason, facts.message
+    elif facts.unsigned is not None:
+        ok, reason, message, since = False, UNSIGNED, facts.unsigned.why, facts.unsigned.since
     elif facts.work is not None:
         ok, reason, message = _outcome(facts.work)
         since = facts.work.ended_at or facts.work.created_at
@@ -314,6 +330,9 @@ def _reconciling(facts: Facts) -> Condition:
 
 def _stalled(facts: Facts) -> Condition:
     work = facts.work
+    if facts.synced and facts.unsigned is not None:
+        why, since = facts.unsigned.why, facts.unsigned.since
+        return Condition(type="Stalled", status=True, reason=UNSIGNED, message=why, since=since)
     if facts.synced and work is not None and work.stuck:
         reason, message = _planned(work)
         return Condition(type="Stalled", status=True, reason=reason, message=message, since=work.created_at)

@@ -32,6 +32,7 @@ class Rule(enum.StrEnum):
     VERIFICATION = "verification"
     SCHEDULE = "schedule"
     SUSPENSION = "suspension"
+    SIGNING = "signing"
     CONFIRMATION = "confirmation"
     QUEUE = "queue"
     DELIVERY = "delivery"
@@ -142,6 +143,8 @@ class Batch:
     verification: Verification = Verification.NOT_REQUIRED
     suspended: str = ""
     """By whom; empty: it is not."""
+    unsigned: str = ""
+    """Why its product's packages can't be signed, where they must be; empty: they can."""
     confirm: bool = False
     left_out: targeting.LeftOut | None = None
     """What was recorded at acceptance, or at the start…"""
@@ -384,6 +387,7 @@ def _gates(device: Device, batch: Batch, task: Task, now: datetime) -> Iterator[
         _verification(batch, started=facts.started_at is not None),
         _schedule(batch, facts, now),
         _suspension(batch),
+        *_signing(batch),
         _confirmation(device, batch, task),
         _queue(facts) if behind else Check(Rule.QUEUE, ok=True, compared="it has the device"),
     ]
@@ -423,6 +427,12 @@ def _suspension(batch: Batch) -> Check:
     )
 
 
+def _signing(batch: Batch) -> Iterator[Check]:
+    """Told only where it is in the way: most products sign nothing."""
+    if batch.unsigned:
+        yield _not(Rule.SIGNING, batch.unsigned, "nothing is pushed or offered until the key is there")
+
+
 def _confirmation(device: Device, batch: Batch, task: Task) -> Check:
     if task.status is Status.CONFIRM:
         order = f"`reconciler confirm {batch.name} --device {device.name}`, inside of its schedule"
@@ -440,7 +450,9 @@ def _delivery(task: Task, now: datetime) -> Check:
     """Whether its device can be, or was, notified; what keeps the batch back was said before."""
     facts = task.facts
     began = facts.started_at or facts.accepted_at
-    alone = dataclasses.replace(facts, suspended_at=None, verified=True, started_at=began)
+    alone = dataclasses.replace(
+        facts, suspended_at=None, unsigned_since=None, verified=True, started_at=began
+    )
     waits = waiting.waits_for(alone, now)
     pushed = (
         f"; pushed {_times(task.pushes)}, last {moment(task.last_pushed_at)}" if task.last_pushed_at else ""

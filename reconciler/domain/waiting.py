@@ -21,6 +21,7 @@ class Wait(enum.StrEnum):
     """What an unfinished task waits for."""
 
     SUSPENDED = "suspended"
+    SIGNING = "waits for its signing key"
     VERIFICATION = "waits for verification"
     BEHIND = "waits behind another task"
     SCHEDULED = "scheduled"
@@ -54,6 +55,8 @@ class Facts:
     """Its package needs no verification, or passed it."""
     suspended_at: datetime | None = None
     """Since when it is suspended, by Git or an operator; None: it is not."""
+    unsigned_since: datetime | None = None
+    """Since when its product's signing key can't be used; None: it can, or nothing is signed."""
     push_delivery: bool = True
     push_rate: int = 0
     """Devices a minute."""
@@ -107,6 +110,8 @@ def _reasons(facts: Facts, now: datetime) -> Iterator[Waiting]:
     asks = facts.status is Status.CONFIRM
     if facts.suspended_at is not None and not asks:
         yield Waiting(Wait.SUSPENDED, facts.suspended_at)
+    if facts.unsigned_since is not None and not asks:
+        yield Waiting(Wait.SIGNING, facts.unsigned_since)
     if not facts.verified and facts.started_at is None:
         yield Waiting(Wait.VERIFICATION, facts.accepted_at)
     if facts.hold is Hold.BEHIND:

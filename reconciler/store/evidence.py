@@ -65,10 +65,11 @@ def runs(connection: Connection, of: Device, limits: Limits) -> list[Run]:
         select(
             _run, _object.c.kind, _object.c.removed, _object.c.sync, _object.c.reason.label("note"),
             _object.c.updated_at.label("changed_at"), tables.package.c.name.label("package"),
-            tables.package.c.verification,
+            tables.package.c.verification, tables.product.c.signing_held,
         )
         .join(_object, _object.c.id == _run.c.object_id)
         .join(tables.package, tables.package.c.id == _run.c.package_id)
+        .join(tables.product, tables.product.c.id == _run.c.product_id)
         .where(_run.c.id.in_(newest))
         .order_by(_run.c.id.desc())
     ).all()  # fmt: skip
@@ -161,6 +162,7 @@ def _run_of(row: Row[Any], seen: _Seen, limits: Limits) -> Run:
         package=row.package,
         verification=actual.Verification(row.verification),
         suspended=f"{suspension}; since {waiting.moment(suspension.since)}" if suspension is not None else "",
+        unsigned=row.signing_held or "",
         confirm=row.confirm,
         left_out=targeting.LeftOut(out.reason) if out is not None else None,
         left_out_version=out.version if out is not None else None,

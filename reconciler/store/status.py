@@ -18,6 +18,14 @@ __all__ = ["Device", "Object", "Run", "Task", "TaskFilter", "devices_of", "objec
 _object, _run, _device = tables.object_, tables.run, tables.device
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Unsigned:
+    """Why a product's signing key can't be used, and since when; None: nobody has looked yet."""
+
+    why: str
+    since: datetime | None
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """The newest life of a batch, or of a package's verification. `revision` is the commit that started it."""
@@ -32,6 +40,7 @@ class Run:
     verification: actual.Verification
     """Its package's."""
     product: str
+    unsigned: Unsigned | None
     target_version: str
     push_rate: int
     suspended: bool
@@ -83,6 +92,8 @@ class Object:
     """An inventory whose names are not all devices yet."""
     verification: actual.Verification | None = None
     """Of a package that was accepted."""
+    unsigned: Unsigned | None = None
+    """Of a product."""
     run: Run | None = None
 
 
@@ -110,7 +121,11 @@ def _objects(
     runs = _runs(connection, leaving_out=leaving_out)
     due = _materializing(connection)
     states = about.verifications(connection)
-    found = [_of(row, runs.get(row.id), states.get(row.id), materializing=row.id in due) for row in rows]
+    unsigned = _unsigned(connection)
+    found = [
+        _of(row, runs.get(row.id), states.get(row.id), unsigned.get(row.id), materializing=row.id in due)
+        for row in rows
+    ]
     gone = {(row.kind, row.name) for row in rows if row.removed and not row.reason}
     return [item for item in found if (item.kind, item.name) not in gone or name is not None or _drains(item)]
 
@@ -126,8 +141,21 @@ def _materializing(connection: Connection) -> frozenset[int]:
     return frozenset(connection.execute(due).scalars())
 
 
+def _unsigned(connection: Connection) -> dict[int, Unsigned]:
+    """The products that are held, by their object's id."""
+    product = tables.product
+    held = select(product.c.object_id, product.c.signing_held, product.c.signing_held_at)
+    rows = connection.execute(held.where(product.c.signing_held.is_not(None)))
+    return {row.object_id: Unsigned(row.signing_held, row.signing_held_at) for row in rows}
+
+
 def _of(
-    row: Row[Any], run: Run | None, verification: actual.Verification | None, *, materializing: bool
+    row: Row[Any],
+    run: Run | None,
+    verification: actual.Verification | None,
+    unsigned: Unsigned | None,
+    *,
+    materializing: bool,
 ) -> Object:
     return Object(
         id=row.id,
@@ -146,6 +174,7 @@ def _of(
         metadata=row.metadata,
         materializing=materializing,
         verification=verification,
+        unsigned=unsigned,
         run=run,
     )
 
@@ -159,6 +188,8 @@ def _runs(connection: Connection, *, leaving_out: bool) -> dict[int, Run]:
             tables.package.c.name.label("package"),
             tables.package.c.verification,
             tables.product.c.name.label("product"),
+            tables.product.c.signing_held,
+            tables.product.c.signing_held_at,
             tables.revision.c.sha,
             tables.revision.c.ref,
         )
@@ -208,6 +239,7 @@ def _run_of(
         package=row.package,
         verification=actual.Verification(row.verification),
         product=row.product,
+        unsigned=Unsigned(row.signing_held, row.signing_held_at) if row.signing_held is not None else None,
         target_version=row.target_version,
         push_rate=row.push_rate,
         suspended=row.suspended,

@@ -120,6 +120,7 @@ def _tasks() -> Select[Any]:
             _run.c.suspended_by, _run.c.suspended_at, _object.c.kind, _object.c.updated_at.label("changed_at"),
             tables.package.c.verification, _device.c.name.label("device"), _device.c.online_epoch,
             _device.c.online_since, _device.c.last_seen_at, tables.product.c.name.label("product"),
+            tables.product.c.signing_held, tables.product.c.signing_held_at,
             tables.revision.c.sha, tables.revision.c.ref, _occupied_by().label("occupied_by"),
         )
         .join(_run, _run.c.id == _task.c.run_id)
@@ -154,6 +155,7 @@ def _facts(row: Row[Any], present: frozenset[int]) -> waiting.Facts:
         started_at=row.run_started_at,
         verified=trial or actual.Verification(row.verification).opens,
         suspended_at=suspended_since(row, row.changed_at),
+        unsigned_since=(row.signing_held_at or row.accepted_at) if row.signing_held is not None else None,
         push_delivery=row.push_delivery,
         push_rate=row.push_rate,
         retry=retry,

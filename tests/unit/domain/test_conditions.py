@@ -8,7 +8,7 @@ import pytest
 
 from reconciler.domain import conditions
 from reconciler.domain.actual import Phase, Verification
-from reconciler.domain.conditions import Facts, Health, Suspension, Sync, Trial, Work
+from reconciler.domain.conditions import Facts, Health, Suspension, Sync, Trial, Unsigned, Work
 from reconciler.domain.lifecycle import Status
 from reconciler.domain.plan import Reason
 
@@ -48,6 +48,20 @@ def test_a_refused_change_stalls_the_object_but_leaves_its_health():
     assert found(refused)["Stalled"] == (True, "Immutable")
     assert conditions.conditions(refused)[2].message == "write a new Batch"
     assert (conditions.sync(refused), conditions.health(refused)) == (Sync.OUT_OF_SYNC, Health.HEALTHY)
+
+
+def test_a_product_that_cannot_sign_is_not_ready_and_says_what_to_do():
+    given = facts(unsigned=Unsigned("no key: put one there", END))
+    assert found(given)["Ready"] == (False, "SigningKeyUnavailable")
+    assert found(given)["Stalled"] == (True, "SigningKeyUnavailable")
+    stalled = conditions.conditions(given)[2]
+    assert (stalled.message, stalled.since) == ("no key: put one there", END)
+    assert conditions.health(given) is Health.DEGRADED
+
+
+def test_a_refused_change_is_said_before_a_missing_key():
+    given = facts(synced=False, reason=Reason.IMMUTABLE, unsigned=Unsigned("no key", END))
+    assert found(given)["Stalled"] == (True, "Immutable")
 
 
 def test_nobody_knows_whether_an_object_of_an_unreadable_file_is_in_sync():

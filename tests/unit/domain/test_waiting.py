@@ -14,6 +14,7 @@ NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 ACCEPTED, CREATED, STARTED = NOW - 5 * HOUR, NOW - 4 * HOUR, NOW - 3 * HOUR
 SUSPENDED, SEEN, ONLINE, BEAT = NOW - 2 * HOUR, NOW - HOUR, NOW - MINUTE, NOW - SECOND
+UNSIGNED = NOW - 2 * MINUTE
 USED_UP = {int(NOW.timestamp()): 1}
 
 
@@ -43,6 +44,7 @@ def test_a_task_that_is_due_waits_for_its_turn_only():
 
 EVERYTHING = [
     (Wait.SUSPENDED, SUSPENDED, {"suspended_at": SUSPENDED}),
+    (Wait.SIGNING, UNSIGNED, {"unsigned_since": UNSIGNED}),
     (Wait.VERIFICATION, ACCEPTED, {"verified": False, "started_at": None}),
     (Wait.BEHIND, CREATED, {"hold": Hold.BEHIND, "occupied_by": "other"}),
     (Wait.SCHEDULED, ACCEPTED, PLANNED),
@@ -95,7 +97,10 @@ def test_who_waits_behind_is_told_for_whom():
 
 def test_a_task_that_nobody_confirmed_waits_for_that():
     asks = {"status": Status.CONFIRM, "push_due_at": None}
-    assert wait(**asks | AWAY | {"suspended_at": SUSPENDED}) == (Wait.CONFIRMATION, STARTED)
+    assert wait(**asks | AWAY | {"suspended_at": SUSPENDED, "unsigned_since": UNSIGNED}) == (
+        Wait.CONFIRMATION,
+        STARTED,
+    )
     assert wait(**asks | {"heartbeat_at": None}) == (Wait.CONFIRMATION, STARTED)
 
 
