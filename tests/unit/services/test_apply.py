@@ -434,7 +434,7 @@ async def test_an_empty_database_holds_the_batches_it_finds_until_they_are_confi
     assert len(careful.rows(select(tables.device))) == 1
     await careful.commit(base(ONE, TWO), batch())
     assert careful.rows(select(tables.run)) == []
-    done = await command(careful, "confirm")
+    done = await command(careful, "confirm", batches=None)
     assert (done.ok, done.result) == (True, "confirmed all")
     await careful.commit(base(ONE, TWO), batch())
     assert (careful.object("all").sync, careful.run().phase) == ("Synced", "IN_PROGRESS")
@@ -467,7 +467,7 @@ async def test_a_held_batch_is_held_also_while_its_devices_are_unknown(careful):
 
 async def confirmed(rig: Rig, *parts: dict[str, bytes]):
     """Everything that is held is confirmed, and the next pass begins."""
-    assert (await command(rig, "confirm")).ok
+    assert (await command(rig, "confirm", batches=None)).ok
     await rig.commit(*parts)
 
 
@@ -514,7 +514,7 @@ async def test_a_held_batch_that_left_git_and_is_back_is_still_held(careful):
     await careful.commit(base(ONE), batch())
     await careful.commit(base(ONE))
     assert careful.object("all").removed
-    assert (await command(careful, "confirm")).result == "nothing was held"
+    assert (await command(careful, "confirm", batches=None)).result == "nothing was held"
     applied = await careful.commit(base(ONE), batch())
     assert [v.reason for v in applied.plan.held] == [Reason.FIRST_SIGHT]
     assert careful.rows(select(tables.run)) == []
