@@ -36,11 +36,11 @@ from reconciler.services.reconcile import Reconcile
 from reconciler.services.sweep import Sweep
 from reconciler.settings import Bootstrap, Settings, address
 from reconciler.source.repository import Repository
-from reconciler.store import devices, identities, products, pushes
+from reconciler.store import devices, granted, identities, products, pushes
 from reconciler.store.database import Database
 from reconciler.transport import endpoint, mqtt
 from reconciler.transport.base import Intake, PresenceKind, Transport
-from reconciler.web import app, downloads
+from reconciler.web import app, downloads, tls
 from reconciler.web.server import HttpServer
 
 _log = logging.getLogger(__name__)
@@ -191,8 +191,7 @@ class Daemon:
         self._server = HttpServer(
             self._app(),
             *address(settings.http_bind, "http_bind"),
-            certificate=settings.http_certificate,
-            key=settings.http_key,
+            tls=_http_tls(settings),
         )
         self.http_port = self._server.bind()
         self._public_urls = urls.check_bases(settings.public_url or self._own_url())
@@ -293,16 +292,25 @@ class Daemon:
     # ---------------------------------------------------------------------------------------------- HTTP
 
     def _app(self) -> app.HttpApp:
+        settings = self.base.settings
+        limits = downloads.Limits(
+            settings.downloads_at_once,
+            settings.batch_downloads_at_once,
+            settings.download_rate,
+            settings.batch_download_rate,
+        )
         served = downloads.Downloads(
-            self.base.url_key, self._find_blob, lambda: int(self._clock.now().timestamp())
+            self.base.url_key, self._find_blob, lambda: int(self._clock.now().timestamp()), limits=limits
         )
         return app.create(
             served, heartbeat_age=self._heartbeat_age, checks=self._checks, metrics=self._metrics_text
         )
 
-    async def _find_blob(self, blob_id: int) -> downloads.Blob | None:
-        found = await self.base.database.read(products.file_of, blob_id)
-        return downloads.Blob(self.base.files.path(found[0]), found[1], found[0]) if found else None
+    async def _find_blob(self, grant: urls.Grant) -> downloads.Blob | None:
+        found = await self.base.database.read(granted.find, grant.blob_id, grant.task_id)
+        if found is None:
+            return None
+        return downloads.Blob(self.base.files.path(found.sha256), found.size, found.sha256, found.batch)
 
     def _heartbeat_age(self) -> float:
         return self._clock.monotonic() - self._sweep.heartbeat if self._sweep else 0.0
@@ -360,6 +368,12 @@ def _broker(settings: Settings) -> mqtt.MqttTransport:
         password=settings.mqtt_password or None,
     )
     return mqtt.MqttTransport(settings.mqtt, options)
+
+
+def _http_tls(settings: Settings) -> ssl.SSLContext | None:
+    if settings.http_certificate is None:
+        return None
+    return tls.FreshContext.of(settings.http_certificate, settings.http_key)
 
 
 def _server_tls(settings: Settings) -> ssl.SSLContext:

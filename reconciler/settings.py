@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import enum
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
@@ -70,6 +71,21 @@ def _seconds(value: object) -> object:
 
 Seconds = Annotated[float, pydantic.BeforeValidator(_seconds)]
 """A time span: written `30s` or `5m`, or as a number of seconds."""
+
+_BYTES = re.compile(r"([0-9]{1,15})\s*(?:([kMGT]?)B)?")
+_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+def _bytes(value: object) -> object:
+    """A size as people write it, in bytes; a number as it is."""
+    found = _BYTES.fullmatch(value.strip()) if isinstance(value, str) else None
+    if isinstance(value, str) and found is None:
+        raise _wrong_limit(f"{value!r} is no size: write 500kB, 20MB, or a number of bytes")
+    return int(found[1]) * _UNITS[found[2] or ""] if found else value
+
+
+Bytes = Annotated[int, pydantic.BeforeValidator(_bytes)]
+"""A number of bytes: written `20MB`, or as a number."""
 
 
 def _limits(value: object) -> Limits:
@@ -154,6 +170,24 @@ class Settings(pydantic.BaseModel):
         description="Where devices reach the downloads; also https:// and http://, with a comma between. "
         "Default: the HTTP address.",
     )
+    downloads_at_once: int = Field(
+        0,
+        ge=0,
+        description="HTTP(S) downloads at a time; who comes then is told to come again (503). 0: no limit.",
+    )
+    batch_downloads_at_once: int = Field(0, ge=0, description="The same for each batch.")
+    download_rate: Bytes = Field(
+        0, ge=0, description="Bytes a second of all HTTP(S) downloads together, such as 20MB. 0: no limit."
+    )
+    batch_download_rate: Bytes = Field(0, ge=0, description="The same for each batch.")
+    sagoo_http: bool = Field(
+        default=False,
+        description="SagooIOT devices ask for packages and report over HTTP, at the HTTP address.",
+    )
+    sagoo_access_key: str = Field(
+        "", description="What those devices sign with (SagooIOT's AK). Without it whoever knows a name may ask."
+    )
+    sagoo_secret_key: str = Field("", description="The key that belongs to it (SagooIOT's SK).")
     secret_key: str = Field("", description="Encrypts device secrets; default: a file in the data directory.")
     bootstrap: Bootstrap = Field(
         Bootstrap.HOLD, description="Batches that an empty database finds in Git: hold them, or start them."

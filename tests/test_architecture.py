@@ -17,6 +17,7 @@ OWNERS = {
     "alembic": {"store"},
     "click": {"cli"},
     "cryptography": {"store"},
+    "h11": {"web"},
     "jsonschema": {"source"},
     "orjson": {"cli", "protocol", "services", "source", "store"},
     "paho": {"transport"},

@@ -1,7 +1,8 @@
-"""Decides who may download which bytes: signed URLs, ranges, and headers as devices in C need them.
+"""Decides who may download which bytes: signed URLs, within the operator's limits, headers as devices in C need them.
 
-Part of `app`. It knows blobs by number and asks an injected function where they lie; nothing of packages or tasks.
-Whatever is wrong with a request is answered with the same 403, so that nothing can be found out by trying.
+Part of `app`. It knows blobs by what a URL grants and asks an injected function where they lie; nothing of packages or
+tasks. Whatever is wrong with a URL is answered with the same 403, so that nothing can be found out by trying; who has
+a good one while there is no room hears 503 and when to come again.
 
 Device protocol §1, trap 7: exactly `Content-Length`, never chunked, and `Range: bytes=N-` in every request.
 """
@@ -9,25 +10,32 @@ Device protocol §1, trap 7: exactly `Content-Length`, never chunked, and `Range
 from __future__ import annotations
 
 import asyncio
+import collections
+import contextlib
 import dataclasses
 import logging
-import os
 import pathlib
-import re
+import time
 from collections.abc import Awaitable, Callable
 
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
+from reconciler import errors
 from reconciler.protocol import urls
+from reconciler.web import ranges
+from reconciler.web.gate import Gate, Limits, Passage
+from reconciler.web.openfile import OpenFile, OpenFiles
+
+__all__ = ["Blob", "Downloads", "Limits"]
 
 _log = logging.getLogger(__name__)
 
-_SMALLEST_PIECE = 64 << 10
-_LARGEST_PIECE = 1 << 20
-_ALL_PIECES = 16 << 20
-_RANGE = re.compile(r"bytes=(?:([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18}))", re.ASCII)
-_FORBIDDEN = b"Forbidden\n"
+ZERO_COPY = "http.response.zerocopysend"
+"""The extension of ASGI by which a server sends a part of a file without a copy in our memory."""
+_COPIED = 64 << 10
+_PLAIN = {"Content-Type": "text/plain"}
+_MISSING = (FileNotFoundError, IsADirectoryError, PermissionError)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,6 +46,12 @@ class Blob:
     size: int
     """Bytes."""
     sha256: str
+    batch: str = ""
+    """Whose limits it counts in."""
+
+
+Find = Callable[[urls.Grant], Awaitable[Blob | None]]
+"""What a URL opens, if there is such a thing."""
 
 
 class Downloads:
@@ -45,86 +59,91 @@ class Downloads:
 
     Args:
         key: what the URLs are signed with.
-        find: the blob with this number, or None.
+        find: what a URL opens.
         now: seconds since 1970.
+        limits: how many, and how fast.
     """
 
     def __init__(
-        self, key: bytes, find: Callable[[int], Awaitable[Blob | None]], now: Callable[[], int]
+        self, key: bytes, find: Find, now: Callable[[], int], *, limits: Limits | None = None
     ) -> None:
         self._key = key
         self._find = find
         self._now = now
-        self._running = 0
+        self._gate = Gate(limits or Limits(), time.monotonic)
+        self._files = OpenFiles()
         self._refusals: dict[str, tuple[int, int]] = {}
+        self.counted: collections.Counter[str] = collections.Counter()
+        """Requests by how they ended: served, left (the device went away), forbidden, busy."""
+
+    @property
+    def running(self) -> int:
+        """Downloads that are under way."""
+        return self._gate.running
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one GET or HEAD."""
         try:
-            blob = await self._blob(scope["path_params"]["token"])
-            descriptor = await asyncio.to_thread(_open, blob)
+            grant = urls.verify(self._key, scope["path_params"]["token"], self._now())
+            async with contextlib.AsyncExitStack() as stack:
+                blob, file = await self._open(grant, stack)
+                answer = ranges.answer(Headers(scope=scope), blob.sha256, blob.size)
+                if scope["method"] == "HEAD" or not answer.body:
+                    await _say(send, answer.status, answer.headers, b"", length=answer.length)
+                    return
+                with self._gate.enter(blob.batch) as passage:
+                    await self._serve(Exchange(scope, receive, send), answer, file, passage)
         except urls.Forbidden as refusal:
-            self._count(refusal.reason)
-            await _answer(send, 403, {"Content-Type": "text/plain"}, _FORBIDDEN)
-            return
-        try:
-            await self._serve(scope, receive, send, blob, descriptor)
-        finally:
-            os.close(descriptor)
+            self._count("forbidden", refusal.reason)
+            await _say(send, 403, _PLAIN, b"Forbidden\n")
+        except errors.TransientError as busy:
+            self._count("busy", busy.message)
+            again = str(10 + grant.task_id % 20)  # not all at the same moment
+            await _say(send, 503, _PLAIN | {"Retry-After": again}, b"Busy\n")
 
-    async def _blob(self, token: str) -> Blob:
-        grant = urls.verify(self._key, token, self._now())
-        blob = await self._find(grant.blob_id)
-        if blob is None:
-            raise urls.Forbidden("no such blob")
-        return blob
+    async def _open(self, grant: urls.Grant, stack: contextlib.AsyncExitStack) -> tuple[Blob, OpenFile]:
+        """What a URL opens.
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send, blob: Blob, descriptor: int) -> None:
-        etag = f'"{blob.sha256}"'
-        headers = {"Content-Type": "application/octet-stream", "Accept-Ranges": "bytes", "ETag": etag}
-        part = _part(Headers(scope=scope), etag, blob.size)
-        if part is None:
-            await _answer(send, 200, headers, length=blob.size)
-            part = range(blob.size)
-        elif not part:
-            await _answer(send, 416, headers | {"Content-Range": f"bytes */{blob.size}"}, b"")
-            return
-        else:
-            headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{blob.size}"
-            await _answer(send, 206, headers, length=len(part))
-        if scope["method"] == "HEAD":
-            part = range(0)
-        await self._stream(receive, send, descriptor, part)
-
-    async def _stream(self, receive: Receive, send: Send, descriptor: int, part: range) -> None:
-        """Sends a part of the file until its end, or until the device is gone.
-
-        One piece at a time is in memory, and nothing is read before it went out: that is what the empty message
-        waits for. Pieces are large while few download, for speed, and small while many do, who may all be slow.
+        Raises:
+            Forbidden: nothing.
+            TransientError: we can't say, or can't open it just now.
         """
-        gone = asyncio.create_task(_wait_until_gone(receive))
-        self._running += 1
-        at = part.start
+        blob = await self._find(grant)
+        if blob is None:
+            raise urls.Forbidden("no such file, or its task was cancelled")
         try:
-            while at < part.stop and not gone.done():
-                piece = min(
-                    max(_ALL_PIECES // self._running, _SMALLEST_PIECE), _LARGEST_PIECE, part.stop - at
-                )
-                body = await asyncio.to_thread(os.pread, descriptor, piece, at)
-                if not body:
-                    raise EOFError("a file became shorter while it was downloaded")
-                at += len(body)
-                await send({"type": "http.response.body", "body": body, "more_body": True})
-                del body
-                await send({"type": "http.response.body", "body": b"", "more_body": True})
-            if not gone.done():
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
-        finally:
-            self._running -= 1
-            gone.cancel()
+            file = await stack.enter_async_context(self._files.opened(blob.path))
+        except _MISSING:
+            raise urls.Forbidden("the file is missing") from None
+        except OSError as problem:
+            raise errors.TransientError(f"a file can't be opened: {problem.strerror}") from problem
+        if file.size != blob.size:
+            raise urls.Forbidden("the file is damaged")
+        return blob, file
 
-    def _count(self, reason: str) -> None:
+    async def _serve(
+        self, exchange: Exchange, answer: ranges.Answer, file: OpenFile, passage: Passage
+    ) -> None:
+        """Sends an answer until its end, or until the device is gone."""
+        await _say(exchange.send, answer.status, answer.headers, length=answer.length)
+        gone = asyncio.create_task(_wait_until_gone(exchange.receive))
+        try:
+            for part in answer.body:
+                if isinstance(part, bytes):
+                    await exchange.say(part)
+                else:
+                    await _stream(exchange, file, part, passage, gone)
+            if not gone.done():
+                await exchange.say(b"", more=False)
+        except ConnectionError:
+            pass  # it went away while a file was sent
+        finally:
+            gone.cancel()
+            self.counted["served" if exchange.is_over else "left"] += 1
+
+    def _count(self, result: str, reason: str) -> None:
         """Logs each reason at most once a minute, with how often it was given."""
+        self.counted[result] += 1
         now = self._now()
         logged, count = self._refusals.get(reason, (0, 0))
         if now - logged >= 60:
@@ -133,38 +152,57 @@ class Downloads:
         self._refusals[reason] = (logged, count + 1)
 
 
-def _open(blob: Blob) -> int:
-    try:
-        descriptor = os.open(blob.path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        raise urls.Forbidden("the file is missing") from None
-    if os.fstat(descriptor).st_size != blob.size:
-        os.close(descriptor)
-        raise urls.Forbidden("the file is damaged")
-    return descriptor
+class Exchange:
+    """One request, and how its answer is sent."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.receive = receive
+        self.send = send
+        self.is_over = False
+        """Whether the answer was sent to its end."""
+        self._zero_copy = ZERO_COPY in scope.get("extensions", {})
+
+    async def say(self, body: bytes, *, more: bool = True) -> None:
+        """Sends these bytes."""
+        await self.send({"type": "http.response.body", "body": body, "more_body": more})
+        self.is_over = not more
+
+    async def say_file(self, file: OpenFile, at: int, count: int) -> None:
+        """Sends a part of a file, and waits until the system has taken it.
+
+        Where the server can't do that without a copy (TLS), little of it is in memory at a time, and nothing is
+        read before that went out: this is what the empty message waits for.
+        """
+        await file.warm(at, count)
+        if self._zero_copy:
+            message = {"type": ZERO_COPY, "file": file, "offset": at, "count": count, "more_body": True}
+            await self.send(message)
+            return
+        for place in range(at, at + count, _COPIED):
+            await self.say(file.read(place, min(_COPIED, at + count - place)))
+            await self.say(b"")
 
 
-def _part(headers: Headers, etag: str, size: int) -> range | None:
-    """The wanted part; None for all of it, an empty one when there is no such part (RFC 9110 §14).
-
-    Several ranges at once, and units that nobody knows, may be answered with the whole.
-    """
-    match = _RANGE.fullmatch(headers.get("range", "").strip())
-    if match is None or headers.get("if-range", etag) != etag:
-        return None
-    first, last, suffix = match.groups()
-    if suffix is not None:
-        return range(max(size - int(suffix), 0), size)
-    if last and int(last) < int(first):
-        return None
-    return range(int(first), min(int(last) + 1, size) if last else size)
-
-
-async def _answer(
-    send: Send, status: int, headers: dict[str, str], body: bytes | None = None, *, length: int = 0
+async def _stream(
+    exchange: Exchange, file: OpenFile, part: range, passage: Passage, gone: asyncio.Task[None]
 ) -> None:
-    """The head of an answer, and its body when it is given; a streamed one has `length` bytes."""
-    headers = {**headers, "Content-Length": str(length if body is None else len(body))}
+    """Sends a part of the file piece by piece, each when its turn comes."""
+    at = part.start
+    while at < part.stop and not gone.done():
+        count = min(passage.piece, part.stop - at)
+        delay = passage.delay(count)
+        if delay > 0 and (await asyncio.wait([gone], timeout=delay))[0]:
+            return
+        await exchange.say_file(file, at, count)
+        at += count
+
+
+async def _say(
+    send: Send, status: int, headers: dict[str, str], body: bytes | None = None, *, length: int | None = None
+) -> None:
+    """The head of an answer, and its body when it is given; what is streamed, or only told of, has `length` bytes."""
+    size = len(body or b"") if length is None else length
+    headers = {**headers, "Content-Length": str(size)}
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": status, "headers": raw})
     if body is not None:

@@ -7,24 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-import pathlib
 import socket
 import ssl
 from collections.abc import Iterator
 from typing import Any
 
+import h11
 import uvicorn
-from starlette.types import ASGIApp
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from starlette.types import ASGIApp, Message, Receive, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from reconciler import errors
+from reconciler.web import downloads
+from reconciler.web.openfile import OpenFile
 
-_log = logging.getLogger(__name__)
-
-_FIRST_REQUEST_SECONDS = 10.0
+_REQUEST_SECONDS = 10.0
 _STALL_SECONDS = 60
 _GRACE_SECONDS = 3
+_COPIED = 64 << 10
 
 
 class HttpServer:
@@ -34,8 +34,7 @@ class HttpServer:
         app: what answers.
         host: the address to listen on.
         port: the port; 0 for any free one.
-        certificate: a PEM file with the certificate chain, for TLS.
-        key: a PEM file with its private key; None when it is in the same file.
+        tls: for HTTPS (`tls.FreshContext`).
         stall: seconds after which a client that takes nothing is cut off.
     """
 
@@ -45,15 +44,14 @@ class HttpServer:
         host: str,
         port: int,
         *,
-        certificate: pathlib.Path | None = None,
-        key: pathlib.Path | None = None,
+        tls: ssl.SSLContext | None = None,
         stall: float = _STALL_SECONDS,
     ) -> None:
         self._app = app
         self._host = host
         self._port = port
         self._stall = stall
-        self._tls = _tls(certificate, key) if certificate else None
+        self._tls = tls
         self._socket: socket.socket | None = None
 
     def bind(self) -> int:
@@ -127,22 +125,77 @@ class _Server(uvicorn.Server):
 
 
 class _Protocol(H11Protocol):
-    """HTTP/1.1 by h11, which keeps the spelling of header names. Who connects must say something soon."""
+    """HTTP/1.1 by h11, which keeps the spelling of header names, and files without a copy in our memory.
+
+    Who connects must say something soon, and whoever begins a request must end it soon.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._application, self.app = self.app, self._offer
+        self._silence: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self.loop.call_later(_FIRST_REQUEST_SECONDS, self._drop_if_silent)
+        self._silence = self.loop.call_later(_REQUEST_SECONDS, transport.abort)
 
-    def _drop_if_silent(self) -> None:
-        if self.cycle is None:
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            self._hear()
+        elif self._silence is None:
+            self._silence = self.loop.call_later(_REQUEST_SECONDS, self.transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._hear()
+        super().connection_lost(exc)
+
+    def _hear(self) -> None:
+        if self._silence is not None:
+            self._silence.cancel()
+            self._silence = None
+
+    async def _offer(self, scope: Any, receive: Receive, send: Send) -> None:
+        """The application, with the extension of ASGI for files, where there is no encryption in the way."""
+        cycle = self.cycle
+
+        async def sending(message: Message) -> None:
+            if message["type"] == downloads.ZERO_COPY:
+                await self._send_file(cycle, message)
+            else:
+                await send(message)
+
+        extensions: dict[str, object] = {downloads.ZERO_COPY: {}} if self.scheme == "http" else {}
+        await self._application(scope | {"extensions": extensions}, receive, sending)
+
+    async def _send_file(self, cycle: RequestResponseCycle, message: Message) -> None:
+        """Sends a part of a file, and waits until the kernel took it.
+
+        Raises:
+            ConnectionError: the client is gone.
+            EOFError: the file has become shorter.
+        """
+        file, at, count = message["file"], message["offset"], message["count"]
+        cycle.conn.send_with_data_passthrough(h11.Data(data=range(count)))  # type: ignore[arg-type] # it counts them
+        try:
+            sent = await self._copied_by_the_kernel(file, at, count)
+        except (OSError, RuntimeError) as problem:
             self.transport.abort()
+            cycle.disconnected = True
+            raise ConnectionResetError("the client is gone") from problem
+        if sent < count:
+            raise EOFError("a file became shorter while it was downloaded")
 
-
-def _tls(certificate: pathlib.Path, key: pathlib.Path | None) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(certificate, key)
-    except (OSError, ssl.SSLError) as problem:
-        text = f"the certificate {certificate} (key {key or 'in the same file'}) cannot be used: {problem}"
-        raise errors.UserError(text, remedy="give PEM files, the key without a password") from problem
-    return context
+    async def _copied_by_the_kernel(self, file: OpenFile, at: int, count: int) -> int:
+        try:
+            return await self.loop.sendfile(self.transport, file, at, count, fallback=False)  # type: ignore[arg-type]
+        except (
+            asyncio.SendfileNotAvailableError
+        ):  # by this file system; or nobody is there, which writing will tell
+            for place in range(at, at + count, _COPIED):
+                self.transport.write(file.read(place, min(_COPIED, at + count - place)))
+                await self.flow.drain()
+                if self.transport.is_closing():
+                    raise
+            return count
