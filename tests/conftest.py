@@ -30,7 +30,13 @@ def database(database_url):
     opened.close()
 
 
-_PACKAGES = {"mosquitto": "mosquitto mosquitto-clients", "curl": "curl"}
+_PACKAGES = {
+    "mosquitto": "mosquitto mosquitto-clients",
+    "curl": "curl",
+    "wget": "wget",
+    "aria2c": "aria2",
+    "nginx": "nginx-light",
+}
 _PLACES = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/bin:/opt/homebrew/bin:/opt/homebrew/sbin"
 _left_out = pytest.StashKey[dict[str, int]]()
 

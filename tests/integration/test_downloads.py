@@ -12,112 +12,31 @@ import re
 import resource
 import socket
 import ssl
-import subprocess
 import time
 
 import pytest
 from certificates import Certificates
+from sites import CONTENT, ETAG, NOW, Site, header, status
 
 from reconciler import errors
 from reconciler.protocol import urls
-from reconciler.web import app, server, tls
-from reconciler.web.downloads import Blob, Downloads, Limits
-
-KEY = b"k" * 32
-NOW = 1_900_000_000
-CONTENT = os.urandom(300_000)
-SHA256 = hashlib.sha256(CONTENT).hexdigest()
-ETAG = f'"{SHA256}"'
+from reconciler.web import server, tls
+from reconciler.web.downloads import Blob
 
 
-class Site:
-    """A running server with one blob (number 7), and one (8) of a size of its own."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.now = NOW
-        self.heartbeat_age = 0.0
-        self.checks = [("git", True, "main@sha1:abc"), ("database", True, "fine")]
-        (folder / "blob").write_bytes(CONTENT)
-        self.blobs = {7: Blob(folder / "blob", len(CONTENT), SHA256)}
-        self.port = 0
-        self.downloads = Downloads(KEY, self.find, lambda: self.now)
-        self.busy = False
-
-    async def find(self, grant):
-        if self.busy:
-            raise errors.TransientError("the database is busy")
-        return self.blobs.get(grant.blob_id)
-
-    def limited(self, **limits):
-        self.downloads = Downloads(KEY, self.find, lambda: self.now, limits=Limits(**limits))
-        return self
-
-    def application(self):
-        return app.create(
-            self.downloads,
-            heartbeat_age=lambda: self.heartbeat_age,
-            checks=lambda: self.checks,
-            metrics=lambda: ("text/plain; version=0.0.4", b"a 1\n"),
-        )
-
-    @contextlib.asynccontextmanager
-    async def running(self, *, zero_copy=True, **options):
-        application = self.application() if zero_copy else copying(self.application())
-        running = server.HttpServer(application, "127.0.0.1", 0, **options)
-        self.port = running.bind()
-        task = asyncio.create_task(running.serve())
-        try:
-            yield self
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-    def path(self, blob_id=7, *, task=1, expires=NOW + 60):
-        return f"/d/{urls.sign(KEY, blob_id, task, expires)}/app.bin"
-
-    async def ask(self, request: str) -> tuple[bytes, bytes]:
-        """Head and body of a raw answer, read to the end of the connection."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        writer.write(request.replace("\n", "\r\n").encode())
-        raw = await asyncio.wait_for(reader.read(), 20)
-        writer.close()
-        head, _, body = raw.partition(b"\r\n\r\n")
-        return head, body
-
-    async def get(self, path, *headers, method="GET", version="1.1"):
-        lines = [f"{method} {path} HTTP/{version}", "Host: h", "Connection: close", *headers, "", ""]
-        return await self.ask("\n".join(lines))
-
-
-def copying(application):
-    """As it is behind TLS: files pass through our memory."""
-
-    async def wrapped(scope, receive, send):
-        await application(scope | {"extensions": {}}, receive, send)
-
-    return wrapped
-
-
-@pytest.fixture(params=["zero copy", "copied"])
+@pytest.fixture
 async def site(tmp_path, request):
-    async with Site(tmp_path).running(zero_copy=request.param == "zero copy") as running:
+    async with Site(tmp_path).running(zero_copy=getattr(request, "param", True)) as running:
         yield running
 
 
-def status(head):
-    return int(head.split(b" ", 2)[1])
-
-
-def header(head, name):
-    """The header with just this spelling."""
-    found = re.search(rb"\r\n" + name.encode() + rb": ([^\r]*)", head)
-    return found[1].decode() if found else None
+both_ways = pytest.mark.parametrize("site", [True, False], indirect=True, ids=["zero copy", "copied"])
 
 
 # --- whole files and ranges ---
 
 
+@both_ways
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 async def test_a_file_comes_whole_with_the_exact_header_and_never_chunked(site, version):
     head, body = await site.get(site.path(), version=version)
@@ -193,36 +112,12 @@ async def test_head_says_what_get_would_and_sends_no_body(site):
     assert (status(head), body, header(head, "Content-Length")) == (206, b"", "5")
 
 
+@both_ways
 async def test_an_empty_file_can_be_downloaded(site, tmp_path):
     (tmp_path / "empty").write_bytes(b"")
     site.blobs[8] = Blob(tmp_path / "empty", 0, hashlib.sha256().hexdigest())
     head, body = await site.get(site.path(8))
     assert (status(head), body, header(head, "Content-Length")) == (200, b"", "0")
-
-
-@pytest.mark.needs("curl")
-async def test_curl_downloads_resumes_and_keeps_its_connection(site, tmp_path):
-    url = f"http://127.0.0.1:{site.port}{site.path()}"
-    target = tmp_path / "got"
-    target.write_bytes(CONTENT[:123_456])
-    fetch = ["curl", "--silent", "--show-error", "--fail", "--continue-at", "-", "--output", target, url]
-    twice = [
-        "curl",
-        "--silent",
-        "--fail",
-        "--write-out",
-        "%{num_connects}",
-        "-o",
-        "/dev/null",
-        url,
-        "-o",
-        "/dev/null",
-        url,
-    ]
-    await asyncio.to_thread(subprocess.run, fetch, check=True)
-    assert target.read_bytes() == CONTENT
-    ran = await asyncio.to_thread(subprocess.run, twice, check=True, capture_output=True)
-    assert ran.stdout == b"10"  # the second one needed no new connection
 
 
 # --- who may ---
@@ -325,6 +220,7 @@ async def connected(site, count, blob=8):
     return found
 
 
+@both_ways
 async def test_slow_clients_hold_nobody_up_and_take_little_memory_and_one_descriptor(site):
     big_file(site)
     before, files = resident_bytes(), descriptors()
@@ -356,6 +252,7 @@ async def test_a_client_that_takes_nothing_is_cut_off(tmp_path):
     assert taken < 32 << 20
 
 
+@both_ways
 async def test_a_client_that_left_ends_its_download(site):
     big_file(site, 2 << 30)
     reader, writer = (await connected(site, 1))[0]
@@ -366,6 +263,7 @@ async def test_a_client_that_left_ends_its_download(site):
     assert site.downloads.counted == {"left": 1}
 
 
+@both_ways
 async def test_a_file_that_becomes_shorter_ends_the_connection_and_nothing_else_is_served(site):
     big_file(site, 64 << 20)
     reader, writer = (await connected(site, 1))[0]
