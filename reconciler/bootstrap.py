@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import hmac
 import logging
+import resource
 import ssl
 from collections.abc import Iterator
 from datetime import timedelta
@@ -222,6 +223,7 @@ class Daemon:
 
     async def run(self) -> None:
         """Runs until cancelled."""
+        _allow_sockets()
         base, clock = self.base, self._clock
         exact = self.transport.presence is PresenceKind.EXACT
         settle, now = settle_of(base.settings), clock.now()
@@ -245,7 +247,10 @@ class Daemon:
             work=applied,
             pushes_due=ingest.pushes_due,
         )
-        sources = Sources(self.reconcile, ingest, dispatch, self._sweep, intake, self.transport)
+        sources = Sources(
+            self.reconcile, ingest, dispatch, self._sweep, intake, self.transport,
+            downloads=self._downloads.counted, downloads_running=lambda: self._downloads.running,
+        )  # fmt: skip
         self._metrics = Metrics(sources)
         self._ingest = ingest
         self.reconcile.after_apply = lambda: self._after_apply(applied)
@@ -299,11 +304,14 @@ class Daemon:
             settings.download_rate,
             settings.batch_download_rate,
         )
-        served = downloads.Downloads(
+        self._downloads = downloads.Downloads(
             self.base.url_key, self._find_blob, lambda: int(self._clock.now().timestamp()), limits=limits
         )
         return app.create(
-            served, heartbeat_age=self._heartbeat_age, checks=self._checks, metrics=self._metrics_text
+            self._downloads,
+            heartbeat_age=self._heartbeat_age,
+            checks=self._checks,
+            metrics=self._metrics_text,
         )
 
     async def _find_blob(self, grant: urls.Grant) -> downloads.Blob | None:
@@ -328,6 +336,13 @@ class Daemon:
         if self._metrics is None:  # asked before everything was joined
             return "text/plain", b""
         return self._metrics.content_type, self._metrics.text()
+
+
+def _allow_sockets() -> None:
+    """Lets this process open as many sockets as it may: many systems begin with 1,024, fewer than a fleet needs."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # where "as many as it may" is not a number that it may
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _cause(error: BaseException) -> BaseException:

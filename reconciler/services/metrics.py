@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
@@ -37,6 +37,9 @@ class Sources:
     sweep: Sweep
     intake: Intake
     transport: Transport
+    downloads: Mapping[str, int]
+    """Requests for downloads by how they ended."""
+    downloads_running: Callable[[], int]
     objects: list[status.Object] = dataclasses.field(default_factory=list)
     """What the database said last."""
 
@@ -68,6 +71,7 @@ class Metrics:
         yield InfoMetricFamily("reconciler_build", "This program.", {"version": reconciler.__version__})
         yield from self._passes()
         yield from self._traffic()
+        yield from self._downloads()
         yield from self._objects()
 
     def _passes(self) -> Iterable[Metric]:
@@ -116,6 +120,16 @@ class Metrics:
         yield GaugeMetricFamily(
             "reconciler_intake_messages", "Messages that wait.", value=len(self._sources.intake)
         )
+
+    def _downloads(self) -> Iterable[Metric]:
+        ended = CounterMetricFamily(
+            "reconciler_downloads", "Requests for downloads by how they ended.", labels=["result"]
+        )
+        for result, count in sorted(self._sources.downloads.items()):
+            ended.add_metric([result], count)
+        yield ended
+        running = self._sources.downloads_running()
+        yield GaugeMetricFamily("reconciler_downloads_running", "Downloads under way.", value=running)
 
     def _objects(self) -> Iterable[Metric]:
         info = GaugeMetricFamily(

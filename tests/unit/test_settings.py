@@ -27,8 +27,29 @@ def test_a_time_is_written_as_in_manifests_or_in_seconds(written, seconds):
 
 
 @pytest.mark.parametrize(
+    ("written", "size"),
+    [("500kB", 500_000), ("20 MB", 20_000_000), ("1GB", 10**9), ("70B", 70), ("64000", 64_000), (5, 5)],
+)
+def test_a_rate_is_written_in_units_or_in_bytes(written, size):
+    assert Settings.load({"download_rate": written}, {}).download_rate == size
+
+
+@pytest.mark.parametrize(
     ("flags", "said"),
     [
+        (
+            {"batch_download_rate": "fast"},
+            "--batch-download-rate is wrong: 'fast' is no size: write 500kB, 20MB, or a number of bytes",
+        ),
+        (
+            {"download_rate": "20mb"},
+            "--download-rate is wrong: '20mb' is no size: write 500kB, 20MB, or a number of bytes",
+        ),
+        ({"downloads_at_once": "-1"}, "--downloads-at-once is wrong: it is at least 0"),
+        (
+            {"batch_downloads_at_once": "many"},
+            "--batch-downloads-at-once is wrong: 'many' is not a whole number",
+        ),
         ({"interval": "-1"}, "--interval is wrong: it is at least 0.1"),
         (
             {"interval": "2d"},
