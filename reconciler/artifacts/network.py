@@ -1,0 +1,106 @@
+"""Decides which addresses files are fetched from: the address that is checked is the one that is connected to.
+
+Called by the fetcher of https://. A name that leads elsewhere at the second look leads nowhere else here, because there
+is no second look.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import socket
+import threading
+
+from reconciler import errors
+
+CONNECT_SECONDS = 10.0
+SILENT_SECONDS = 60.0
+"""A source that sends nothing for so long is gone."""
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+class RefusedError(errors.UserError):
+    """We may not, or will not, fetch this: trying again changes nothing."""
+
+
+class HaltedError(errors.TransientError):
+    """The daemon is being stopped."""
+
+
+class Halt:
+    """Ends a fetch from another thread, also one that waits for bytes."""
+
+    def __init__(self) -> None:
+        self._halted = threading.Event()
+        self._socket: socket.socket | None = None
+
+    def halt(self) -> None:
+        """Ends it, soon."""
+        self._halted.set()
+        if self._socket is not None:
+            with contextlib.suppress(OSError):  # below TLS: what is read afterwards is an end, not ciphertext
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+    def watch(self, connected: socket.socket) -> None:
+        """The socket that the fetch waits for from now on."""
+        self._socket = connected
+        self.check()
+
+    def check(self) -> None:
+        """To be called between any two steps.
+
+        Raises:
+            HaltedError: it is to end.
+        """
+        if self._halted.is_set():
+            raise HaltedError("the daemon was stopped")
+
+
+def is_public(address: str) -> bool:
+    """True for an address that anybody on the internet reaches, or would."""
+    found: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(found, ipaddress.IPv6Address):
+        embedded = found.ipv4_mapped or found.sixtofour
+        if found in _NAT64:
+            embedded = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
+        found = embedded or found
+    return found.is_global and not found.is_multicast
+
+
+def connect(host: str, port: int, halt: Halt, *, public_only: bool) -> socket.socket:
+    """A connection to a host.
+
+    Raises:
+        RefusedError: it has private addresses only, and those are not allowed.
+        TransientError: it is not known, or can't be reached.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise errors.TransientError(f"the name {host} is not known: {_words(error)}") from error
+    allowed = [entry for entry in found if not public_only or is_public(str(entry[4][0]))]
+    if not allowed:
+        raise RefusedError(
+            f"it leads to {host}, which has a private address ({found[0][4][0]})",
+            remedy="Name that host in the manifest, or allow it with --allow-private-redirects.",
+        )
+    failed: OSError | None = None
+    for family, kind, protocol, _, address in allowed:
+        halt.check()
+        connected = socket.socket(family, kind, protocol)
+        try:
+            connected.settimeout(CONNECT_SECONDS)
+            connected.connect(address)
+        except OSError as error:
+            connected.close()
+            failed = error
+            continue
+        connected.settimeout(SILENT_SECONDS)
+        return connected
+    assert failed is not None, "a name has at least one address"
+    raise errors.TransientError(f"{host} can't be reached: {_words(failed)}") from failed
+
+
+def _words(error: Exception) -> str:
+    text = error.strerror if isinstance(error, OSError) else None
+    return (text or str(error) or type(error).__name__).lower()
