@@ -33,7 +33,9 @@ def database(database_url):
 _PACKAGES = {
     "mosquitto": "mosquitto mosquitto-clients",
     "curl": "curl",
+    "openssl": "openssl",
     "wget": "wget",
+    "zstd": "zstd",
     "aria2c": "aria2",
     "nginx": "nginx-light",
 }

@@ -91,14 +91,12 @@ class Keyring:
             self._keys[reference] = text, signing_keys.read(text, where)
         return self._keys[reference][1]
 
-    def sign(self, reference: str | None, digest: str) -> str | None:
-        """The signature over a digest in hex, in base64; None for a product that doesn't sign.
+    def sign(self, reference: str, digest: str) -> str:
+        """The signature, in base64, over the bytes of a digest that is given in hex.
 
         Raises:
-            StalledError: its key was never read: nothing unsigned goes out.
+            StalledError: the key was never read: nothing unsigned goes out.
         """
-        if reference is None:
-            return None
         if reference not in self._keys:
             raise errors.StalledError(
                 "a push was due before its product's signing key was read",
@@ -112,7 +110,7 @@ class Signing:
 
     def __init__(self, database: Database, keyring: Keyring, clock: Clock) -> None:
         self._database = database
-        self._keyring = keyring
+        self.keyring = keyring
         self._clock = clock
 
     async def run(self) -> None:
@@ -143,7 +141,7 @@ class Signing:
 
     def _problem(self, asked: Asked) -> str | None:
         try:
-            self._keyring.look(asked.key)
+            self.keyring.look(asked.key)
         except errors.UserError as error:
             return f"its signing key can't be used: {error.message}. {error.remedy}"
         return None
@@ -151,8 +149,8 @@ class Signing:
 
 def _note(connection: Connection, asked: Asked, held: str | None, clock: Clock) -> None:
     now = clock.now()
-    products.note_signing(connection, asked, held, now)
-    if held is None and asked.held == products.UNREAD:  # the usual way: nobody needs to know
+    changed = products.note_signing(connection, asked, held, now)
+    if not changed or (held is None and asked.held == products.UNREAD):  # the usual way: nobody needs to know
         return
     message = held or "its signing key can be used again: pushes go on"
     line = events.Event(type=events.Type.SIGNING, kind="Product", name=asked.name, message=message)
