@@ -15,7 +15,10 @@ PACKAGE = ROOT / "reconciler"
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if "migrations" not in path.parts)
 OWNERS = {
     "alembic": {"store"},
+    "botocore": {"artifacts"},
+    "backports": {"artifacts"},
     "click": {"cli"},
+    "compression": {"artifacts"},
     "cryptography": {"store"},
     "h11": {"web"},
     "jsonschema": {"source"},

@@ -23,6 +23,7 @@ COMMANDS = {
     "cancel": "Cancel a batch, a verification, or one device's task.",
     "confirm": "Confirm tasks, release held batches, or confirm a commit's cancellations.",
     "demo": "A fleet in one command: endpoint, simulated devices, reconciler.",
+    "delta": "Make the patch from one firmware file to another, and its manifest.",
     "describe": "Everything about one object, device or task.",
     "device": "Identities and secrets of devices.",
     "events": "What happened, when, and by which commit.",

@@ -1,0 +1,113 @@
+"""`reconciler delta`: what it prints is a manifest that `validate` takes, with the patch beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+import pytest
+
+OLD = b"".join(hashlib.sha256(b"%d" % number).digest() for number in range(9000))
+NEW = OLD[:50_000] + b"something new" + OLD[60_000:]
+KNOWN = ("--product", "lamp", "--from", "1.0.0", "--to", "1.1.0")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "old.bin").write_bytes(OLD)
+    (tmp_path / "new.bin").write_bytes(NEW)
+    (tmp_path / "lamp.yaml").write_text(
+        "apiVersion: ota/v1\nkind: Product\nmetadata: {name: lamp}\nspec: {modules: [{name: mcu}]}\n"
+    )
+    return tmp_path
+
+
+def test_the_manifest_is_printed_and_is_valid_beside_the_patch(reconciler, folder):
+    ran = reconciler("delta", "old.bin", "new.bin", "-o", "patch.bin", *KNOWN)
+    assert ran.code == 0
+    content = (folder / "patch.bin").read_bytes()
+    assert ran.out == (
+        'apiVersion: ota/v1\nkind: Package\nmetadata:\n  name: "lamp-1.0.0-to-1.1.0"\nspec:\n  product: "lamp"\n'
+        '  type: Delta\n  version: "1.1.0"\n  sourceVersion: "1.0.0"\n'
+        "  signMethod: SHA256 # MD5 for devices with the Android SDK\n  files:\n"
+        '    - name: "patch.bin"\n      source: "patch.bin" # the way to it from this manifest\n'
+        f"      size: {len(content)}\n      sha256: {hashlib.sha256(content).hexdigest()}\n"
+    )
+    (folder / "delta.yaml").write_text(ran.out)
+    assert reconciler("validate").out == "2 manifests valid\n"
+
+
+def test_size_share_time_memory_and_how_to_apply_it_are_said_beside_the_manifest(reconciler, folder):
+    said = reconciler("delta", "old.bin", "new.bin", "-o", "patch.bin", *KNOWN).err
+    size = (folder / "patch.bin").stat().st_size
+    first, second = said.splitlines()
+    assert first.startswith(
+        f"patch.bin: {size:,} bytes, {size / len(NEW):.1%} of new.bin (278,013 bytes); made"
+    )
+    assert re.search(r"checked in \d+\.\d s, with at most 512 MiB of memory$", first)
+    assert second == "it is applied with: zstd -d --patch-from=old.bin patch.bin -o new.bin.restored"
+
+
+def test_what_it_was_not_told_is_left_to_be_filled_in_and_not_valid_before(reconciler, folder):
+    ran = reconciler("delta", "old.bin", "new.bin", "-o", "patch.bin")
+    assert "fill in what stands in < >" in ran.err
+    (folder / "delta.yaml").write_text(ran.out)
+    found = reconciler("validate", "-o", "concise").out
+    for line in ("product", "version", "source version"):
+        assert f"<{line}>" in ran.out
+        assert f"<{line}>" in found
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        ("--product", "lamp", "--from", "1.0", "--to", "1.1", "--module", "mcu"),
+        ("--product", "lamp", "--from", "V_1.0-RC.1", "--to", "V_1.0-RC.2"),
+        ("--product", "lamp", "--from", "1" * 64, "--to", "2" * 64),
+        ("--product", "lamp", "--from", "yes", "--to", "1.10"),
+    ],
+)
+def test_the_names_and_the_title_fit_whatever_versions_there_are(reconciler, folder, known):
+    (folder / "delta.yaml").write_text(
+        reconciler("delta", "old.bin", "new.bin", "-o", "patch.bin", *known).out
+    )
+    assert reconciler("validate").out == "2 manifests valid\n"
+
+
+def test_a_patch_that_saves_nothing_is_said_to_be_so(reconciler, folder):
+    (folder / "new.bin").write_bytes(hashlib.sha256(b"no").digest())
+    ran = reconciler("delta", "old.bin", "new.bin", "-o", "patch.bin", *KNOWN)
+    assert ran.code == 0
+    assert "no smaller than the whole file: a Full package serves better" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("patch.zst", "patch.zst has no format that packages may have"),
+        (f"{'p' * 30}.bin", "has more than 32 characters"),
+    ],
+)
+def test_a_name_that_no_package_can_have_is_refused_before_anything_is_done(
+    reconciler, folder, name, complaint
+):
+    ran = reconciler("delta", "none", "none", "-o", name, *KNOWN)
+    assert (ran.code, ran.out) == (2, "")
+    assert complaint in ran.err
+    assert not (folder / name).exists()
+
+
+def test_the_operators_formats_count(reconciler, folder):
+    ran = reconciler(
+        "delta", "old.bin", "new.bin", "-o", "p.zst", "--limits", "file-formats=.zst .bin", *KNOWN
+    )
+    assert ran.code == 0
+
+
+def test_what_cannot_be_done_is_one_line_and_exit_code_one(reconciler, folder):
+    ran = reconciler("delta", "old.bin", "none.bin", "-o", "patch.bin")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err == "error: none.bin cannot be read or written: No such file or directory\n"
+    ran = reconciler("delta", "old.bin", "new.bin", "-o", "patch.bin", "--memory", "100")
+    assert (ran.code, "needs up to 512 MiB of memory" in ran.err, "--memory" in ran.err) == (1, True, True)
