@@ -152,7 +152,7 @@ class FolderTree:
         """The file on the disk; None: there is none, a symbolic link leads there, or it is outside."""
         place = pathlib.Path(os.path.normpath(self._root / path))
         try:
-            inside = place.is_relative_to(self._root) and place.resolve() == place
+            inside = place.is_relative_to(self._root) and os.path.realpath(place) == str(place)
             return place if inside and place.is_file() else None
         except (OSError, ValueError):  # a name that is too long, or holds a NUL
             return None
