@@ -37,8 +37,9 @@ INSERT INTO object (id, kind, name, path, digest, spec, revision_id, sync, creat
 INSERT INTO product (id, object_id, name, product_key, numeric_versions, auto_registration, modules)
     VALUES (1, 1, 'thermostat', '{PRODUCT_KEY}', 0, 0, '[]');
 INSERT INTO blob (id, sha256, md5, size, created_at) VALUES (1, 's', 'm', 65536, 0);
-INSERT INTO package (id, object_id, name, product_id, blob_id, module, version, sign_method, file_name)
-    VALUES (1, 2, 'thermostat-{TARGET}', 1, 1, 'default', '{TARGET}', 'SHA256', 'firmware.bin');
+INSERT INTO package (id, object_id, name, product_id, module, version, sign_method)
+    VALUES (1, 2, 'thermostat-{TARGET}', 1, 'default', '{TARGET}', 'SHA256');
+INSERT INTO package_file (package_id, number, name, blob_id) VALUES (1, 1, 'firmware.bin', 1);
 """
 _BATCHES = """
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)

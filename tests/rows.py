@@ -53,10 +53,12 @@ class Rows:
     def package(self, name=PACKAGE, version="1.4.0", spec=None, **changes):
         said = {"product": PRODUCT, "version": version, **(spec or {})}
         values = {
-            "object_id": self.object("Package", name, said), "name": name, "product_id": 1, "blob_id": 1,
-            "module": "default", "version": version, "sign_method": "SHA256", "file_name": "app.bin",
+            "object_id": self.object("Package", name, said), "name": name, "product_id": 1,
+            "module": "default", "version": version, "sign_method": "SHA256",
         }  # fmt: skip
-        return self.add(tables.package, **values | changes)
+        package_id = self.add(tables.package, **values | changes)
+        self.add(tables.package_file, package_id=package_id, number=1, name="app.bin", blob_id=1)
+        return package_id
 
     def device(self, name, version=None, *, online=False, modules=None, **changes):
         """A device that reported a version (of other modules too), online since a minute ago or away for an hour."""

@@ -76,8 +76,9 @@ def package(connection, version="1.4.0", product_name=PRODUCT, *, name=None, **c
     assert product_id is not None
     blob = products.put_blob(connection, sha256=f"sha-{name}", md5="m", size=2048, now=NOW)
     values = {
-        "object_id": object_id, "name": name, "product_id": product_id, "blob_id": blob, "module": "default",
-        "version": version, "sign_method": "SHA256", "file_name": "firmware.bin", "custom_info": None,
+        "object_id": object_id, "name": name, "product_id": product_id, "module": "default",
+        "version": version, "sign_method": "SHA256", "files": (products.NewFile("firmware.bin", blob),),
+        "custom_info": None,
     }  # fmt: skip
     products.put_package(connection, products.NewPackage(**values | changes))
     return name

@@ -12,7 +12,7 @@ from reconciler.cli import documents, looking, names, options, tables
 from reconciler.cli import events as log
 from reconciler.cli.names import KINDS, Thing
 from reconciler.domain import conditions
-from reconciler.domain.resources import DEFAULT_MODULE
+from reconciler.domain.resources import DEFAULT_MODULE, Protocol
 from reconciler.store import about, devices, events, status, task_views
 from reconciler.store.database import Connection
 
@@ -82,6 +82,7 @@ def _product(connection: Connection, item: status.Object, _now: datetime) -> Ite
     yield from _fields(
         {
             "Product key": product.product_key,
+            "Protocol": (item.spec or {}).get("protocol", Protocol.ALIYUN),
             "Modules": ", ".join(dict.fromkeys(modules_of)),
             "Devices": listed or "none",
         }
@@ -96,19 +97,19 @@ def _product(connection: Connection, item: status.Object, _now: datetime) -> Ite
 
 
 def _package(connection: Connection, item: status.Object, now: datetime) -> Iterator[str]:
-    file, spec = about.file(connection, item.id), item.spec or {}
-    if file is not None:
-        names_of = ", ".join(one["name"] for one in spec.get("files", ()))
+    spec = item.spec or {}
+    if item.digest is not None:
         yield from _fields(
             {
-                "Product": file.product,
+                "Product": spec.get("product", ""),
                 "Version": spec.get("version", ""),
                 "Module": spec.get("module", DEFAULT_MODULE),
-                "File": names_of,
-                "Size": f"{file.size:,} bytes",
-                "SHA-256": file.sha256,
-                "MD5": file.md5,
             }
+        )
+    for file in about.files(connection, item.name).get(item.id, ()):
+        yield from _section(
+            f"File {file.name}",
+            _fields({"Size": f"{file.size:,} bytes", "SHA-256": file.sha256, "MD5": file.md5}),
         )
     trial, run = documents.facts_of(item).trial, item.run
     if trial is not None and run is not None:

@@ -92,10 +92,16 @@ def _products(connection: Connection, request: Request) -> list[Item]:
 
 
 def _packages(connection: Connection, request: Request) -> list[Item]:
-    return [
-        Item(document, (item.name, *_said(document, "product", "version"), _verified(item), *last), wide)
-        for item, document, last, wide in _objects(Thing.PACKAGE, connection, request)
-    ]
+    stored, items = about.files(connection, request.name), []
+    for item, document, last, wide in _objects(Thing.PACKAGE, connection, request):
+        files = stored.get(item.id, ())
+        document["status"]["files"] = [
+            {"name": file.name, "size": file.size, "sha256": file.sha256, "md5": file.md5} for file in files
+        ]
+        cells = (item.name, *_said(document, "product", "version"), _verified(item), *last)
+        bytes_ = f"{sum(file.size for file in files):,}" if files else ""
+        items.append(Item(document, cells, (str(len(files) or ""), bytes_, *wide)))
+    return items
 
 
 def _verified(item: status.Object) -> str:
@@ -202,7 +208,9 @@ def _task(item: status.Task, waits: Waiting | None, request: Request) -> Item:
 
 VIEWS: Mapping[Thing, View] = {
     Thing.PRODUCT: View(("NAME", "KEY", *_LAST), _LAST_WIDE, _products),
-    Thing.PACKAGE: View(("NAME", "PRODUCT", "VERSION", "VERIFICATION", *_LAST), _LAST_WIDE, _packages),
+    Thing.PACKAGE: View(
+        ("NAME", "PRODUCT", "VERSION", "VERIFICATION", *_LAST), ("FILES", "BYTES", *_LAST_WIDE), _packages
+    ),
     Thing.INVENTORY: View(("NAME", "PRODUCT", "DEVICES", *_LAST), _LAST_WIDE, _inventories),
     Thing.GROUP: View(
         ("NAME", "PRODUCT", "TYPE", "DEVICES", *_LAST), ("DYNAMIC-BATCHES", *_LAST_WIDE), _groups

@@ -84,16 +84,32 @@ class Stream:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class PackageInfo:
-    """What a device is told of a package of one file."""
+class File:
+    """What a device is told of a file of a package."""
 
-    version: str
+    name: str
+    """Told when it is one of several."""
     size: int
-    """Bytes of the file."""
+    """Bytes."""
     source: str | Stream
-    """Where the device gets the file: a URL, or a stream."""
+    """Where the device gets it: a URL, or a stream when it is the only one."""
     sha256: str
     md5: str
+    signature: str | None = None
+    """In base64, over the bytes of the digest that the device checks (secure upgrade); None: it is not signed."""
+
+    def digest(self, method: SignMethod) -> str:
+        """The digest that the device checks."""
+        return self.md5 if method is SignMethod.MD5 else self.sha256
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PackageInfo:
+    """What a device is told of a package."""
+
+    version: str
+    files: tuple[File, ...]
+    """1 to 20, in the order of the manifest."""
     sign_method: SignMethod = SignMethod.SHA256
     module: str = DEFAULT_MODULE
     is_delta: bool = False
@@ -113,7 +129,7 @@ def parse_inform(payload: bytes) -> Inform:
         raise Malformed(f"version is {_kind(version)}, not a string")
     if not _NAME.fullmatch(version):
         raise Malformed(f"version {_show(version)} is not 1 to 64 of letters, digits, '.', '_' and '-'")
-    return Inform(version, _module(params))
+    return Inform(version, read_module(params))
 
 
 def parse_progress(payload: bytes) -> Progress:
@@ -124,9 +140,17 @@ def parse_progress(payload: bytes) -> Progress:
     Raises:
         Malformed: the payload is no such report, or its step is none of -4..100.
     """
-    params = _params(payload)
+    return read_progress(_params(payload))
+
+
+def read_progress(params: dict[str, Any]) -> Progress:
+    """The same, of a report's `params`.
+
+    Raises:
+        Malformed: as `parse_progress`.
+    """
     return Progress(
-        _step(params.get("step")), _description(params.get("desc")), _module(params), _strategy(params)
+        _step(params.get("step")), _description(params.get("desc")), read_module(params), _strategy(params)
     )
 
 
@@ -137,7 +161,7 @@ def parse_firmware_get(payload: bytes) -> FirmwareGet:
         Malformed: the payload is no such question.
     """
     document = read_object(payload)
-    return FirmwareGet(read_id(document), _module(read_part(document, "params")))
+    return FirmwareGet(read_id(document), read_module(read_part(document, "params")))
 
 
 def push(package: PackageInfo, now_ms: int) -> bytes:
@@ -147,7 +171,7 @@ def push(package: PackageInfo, now_ms: int) -> bytes:
         package: what to tell.
         now_ms: milliseconds since 1970; the message's id.
     """
-    return orjson.dumps({"code": "1000", "data": _data(package), "id": now_ms, "message": "success"})
+    return orjson.dumps({"code": "1000", "data": package_data(package), "id": now_ms, "message": "success"})
 
 
 def get_reply(request_id: int | str, package: PackageInfo | None) -> bytes:
@@ -157,24 +181,21 @@ def get_reply(request_id: int | str, package: PackageInfo | None) -> bytes:
         request_id: `FirmwareGet.id`, echoed with its type.
         package: what to tell, or None.
     """
-    return orjson.dumps({"id": request_id, "code": 200, "data": _data(package) if package else {}})
+    return orjson.dumps({"id": request_id, "code": 200, "data": package_data(package) if package else {}})
 
 
-def _data(package: PackageInfo) -> dict[str, Any]:
-    """`data`: scalars first, then `extData` (trap 4); the single-file form (5); `dProtocol` with a stream only (6)."""
-    is_md5 = package.sign_method is SignMethod.MD5
-    data: dict[str, Any] = {"size": package.size, "version": package.version}
+def package_data(package: PackageInfo) -> dict[str, Any]:
+    """`data` of a push or a reply: scalars, then `extData`, then `files` (traps 4, 5); one file has its own form."""
+    single = package.files[0] if len(package.files) == 1 else None
+    data: dict[str, Any] = {"size": single.size} if single else {}
+    data["version"] = package.version
     if package.is_delta:
         data["isDiff"] = 1
-    if isinstance(package.source, Stream):
-        stream = package.source
-        data |= {"dProtocol": "mqtt", "streamId": stream.id, "streamFileId": stream.file_id}
-    else:
-        data["url"] = package.source
-    if is_md5:
-        data["md5"] = package.md5
-    data["sign"] = package.md5 if is_md5 else package.sha256
+    if single:
+        data |= _single(single, package.sign_method)
     data["signMethod"] = package.sign_method.value
+    if single and single.signature is not None:
+        data["digestsign"] = single.signature
     if package.module != DEFAULT_MODULE:
         data["module"] = package.module
     extra = dict(package.tags)
@@ -182,7 +203,35 @@ def _data(package: PackageInfo) -> dict[str, Any]:
         extra["_package_udi"] = package.custom_info
     if extra:
         data["extData"] = extra
+    if not single:
+        data["files"] = [_one_of_several(file, package.sign_method) for file in package.files]
     return data
+
+
+def _single(file: File, method: SignMethod) -> dict[str, Any]:
+    """The fields of the only file; `dProtocol` with a stream only (trap 6)."""
+    if isinstance(file.source, Stream):
+        stream = file.source
+        data: dict[str, Any] = {"dProtocol": "mqtt", "streamId": stream.id, "streamFileId": stream.file_id}
+    else:
+        data = {"url": file.source}
+    if method is SignMethod.MD5:
+        data["md5"] = file.md5
+    return {**data, "sign": file.digest(method)}
+
+
+def _one_of_several(file: File, method: SignMethod) -> dict[str, Any]:
+    """An entry of `files`. All of its fields but `fileMd5` are asked for by the C SDK.
+
+    The protocol's documents have no signature in this form. Each file has its own, under a name that begins like the
+    others here, so that nobody takes it for the `digestsign` of a package of one file (trap 4).
+    """
+    assert isinstance(file.source, str), "a download over MQTT is of one file (device protocol §2)"
+    data: dict[str, Any] = {"fileSize": file.size, "fileName": file.name, "fileUrl": file.source}
+    if method is SignMethod.MD5:
+        data["fileMd5"] = file.md5
+    data["fileSign"] = file.digest(method)
+    return {**data, "fileDigestsign": file.signature} if file.signature is not None else data
 
 
 def read_object(payload: bytes) -> dict[str, Any]:
@@ -236,7 +285,12 @@ def _params(payload: bytes) -> dict[str, Any]:
     return read_part(read_object(payload), "params")
 
 
-def _module(params: dict[str, Any]) -> str:
+def read_module(params: Mapping[str, Any]) -> str:
+    """The module that a message is about; `default` when it names none.
+
+    Raises:
+        Malformed: it can't be a module's name.
+    """
     module = params.get("module")
     if module is None or module in (DEFAULT_MODULE, ""):
         return DEFAULT_MODULE
@@ -271,7 +325,10 @@ def _step(step: object) -> int:
 
 
 def _strategy(params: dict[str, Any]) -> str | None:
+    """As it was pushed it is a number, but devices may echo it as they like (trap 10)."""
     strategy = params.get("strategy")
+    if isinstance(strategy, int) and not isinstance(strategy, bool):
+        strategy = str(strategy)
     return strategy if isinstance(strategy, str) and 0 < len(strategy) <= 128 else None
 
 

@@ -107,7 +107,9 @@ class Blocks:
             _log.error("a block was not sent", exc_info=answering.exception())
 
     async def _reply(self, address: Address, request: blocks.Request) -> bytes:
-        file = await self._database.read(products.file_of_task, address, request.stream_id)
+        file = await self._database.read(
+            products.file_of_task, address, request.stream_id, messages.STREAM_FILE
+        )
         if file is None or request.file_id != messages.STREAM_FILE:
             return self._refusal(address, request, 404, "no such stream, or its upgrade is over")
         sha256, length = file

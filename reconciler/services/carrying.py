@@ -103,27 +103,24 @@ class Carrier:
             auto_registration=spec.registration is resources.Registration.AUTO,
             modules=[module.name for module in spec.modules],
             signing_key=spec.signing.private_key_from.reference if spec.signing is not None else None,
+            protocol=spec.protocol,
+            md5_name=spec.md5_name,
         )
         products.put_product(self._connection, product)
 
     def _package(
         self, object_id: int, action: Action, declaration: Declaration, resource: resources.Package
     ) -> None:
-        spec, (fact,) = resource.spec, declaration.files
-        assert isinstance(fact, desires.FileFact), "a package of this release has one file in the repository"
-        blob_id = products.put_blob(
-            self._connection, sha256=fact.sha256, md5=fact.md5, size=fact.size, now=self._now
-        )
+        spec = resource.spec
         package = products.NewPackage(
             object_id=object_id,
             name=resource.metadata.name,
             product_id=self._product_id(spec.product),
-            blob_id=blob_id,
+            files=tuple(map(self._file, spec.files, declaration.files)),
             module=spec.module,
             version=spec.version,
             source_version=spec.source_version,
             sign_method=spec.sign_method,
-            file_name=spec.files[0].name,
             custom_info=spec.custom_info or None,
             verification=beginning.verification(action, resource),
         )
@@ -133,6 +130,16 @@ class Carrier:
             roster_id = self._roster_id(declaration)
             new = beginning.trial(resource, where, roster_id, self._limits)
             runs.create(self._connection, new, self._now)
+
+    def _file(self, written: resources.PackageFile, file: desires.File) -> products.NewFile:
+        if isinstance(file, desires.ForeignFile):
+            found = products.blob_id(self._connection, file.sha256)
+            assert found is not None, "a rule of the plan asked for it"
+            return products.NewFile(written.name, found)
+        blob_id = products.put_blob(
+            self._connection, sha256=file.sha256, md5=file.md5, size=file.size, now=self._now
+        )
+        return products.NewFile(written.name, blob_id)
 
     def _group(
         self, object_id: int, action: Action, declaration: Declaration, resource: resources.DeviceGroup

@@ -13,7 +13,7 @@ from typing import Any
 
 from reconciler.protocol import blocks
 from reconciler.simulator.download import DownloadError, Pieces
-from reconciler.simulator.push import Push, Stream
+from reconciler.simulator.push import File, Stream
 
 _TRIES = 6
 
@@ -34,15 +34,15 @@ class BlockReader:
         self._last_id = 0
         self._awaited: tuple[str, int, asyncio.Future[bytes]] | None = None
 
-    async def read(self, push: Push, stream: Stream) -> Pieces:
-        """The file of a push whose source is a stream.
+    async def read(self, file: File, stream: Stream) -> Pieces:
+        """A file whose source is a stream.
 
         Raises:
             DownloadError: the server refuses, or doesn't answer.
         """
         offset = 0
-        while offset < push.size:
-            block = await self._block(stream, offset, min(self._size, push.size - offset))
+        while offset < file.size:
+            block = await self._block(stream, offset, min(self._size, file.size - offset))
             offset += len(block)
             yield block
 

@@ -13,7 +13,7 @@ import ssl
 import urllib.parse
 from collections.abc import AsyncGenerator
 
-from reconciler.simulator.push import Push
+from reconciler.simulator.push import File
 
 _CHUNK = 64 * 1024
 _BUFFER = 256  # bytes that older C SDKs have for a host, and for a path
@@ -35,7 +35,7 @@ class DownloadError(Exception):
 
 
 Pieces = AsyncGenerator[bytes, None]
-"""A file as it comes: as many bytes as its push says. Raises DownloadError."""
+"""A file as it comes: as many bytes as the push says. Raises DownloadError."""
 
 
 class Downloads:
@@ -59,28 +59,28 @@ class Downloads:
         self._tls = tls
         self._checked: set[tuple[str, str, int]] = set()
 
-    async def fetch(self, push: Push, pieces: Pieces | None = None) -> None:
-        """Downloads the push's file and checks it.
+    async def fetch(self, file: File, pieces: Pieces | None = None) -> None:
+        """Downloads a file and checks it.
 
         Args:
-            push: what to download.
-            pieces: the file of a push whose source is a stream; None: it has a URL.
+            file: what to download.
+            pieces: how it comes when its source is a stream; None: it has a URL.
 
         Raises:
             DownloadError: whatever went wrong.
         """
         async with self._slots:
             try:
-                async with contextlib.aclosing(pieces or self._http(push)) as coming:
-                    await self._check(push, coming)
+                async with contextlib.aclosing(pieces or self._http(file)) as coming:
+                    await self._check(file, coming)
             except (OSError, EOFError, ValueError) as error:
                 raise DownloadError(-2, f"download failed: {type(error).__name__}: {error}") from error
         self.count += 1
-        self.bytes += push.size
+        self.bytes += file.size
 
-    async def _http(self, push: Push) -> Pieces:
-        assert isinstance(push.source, str), "a stream comes in pieces"
-        url = urllib.parse.urlsplit(push.source)
+    async def _http(self, file: File) -> Pieces:
+        assert isinstance(file.source, str), "a stream comes in pieces"
+        url = urllib.parse.urlsplit(file.source)
         path = url.path + (f"?{url.query}" if url.query else "")
         if url.scheme not in {"http", "https"} or not url.hostname:
             raise DownloadError(-2, "the URL is not http or https")
@@ -93,27 +93,27 @@ class Downloads:
             request = f"GET {path or '/'} HTTP/1.1\r\nHost: {url.netloc}\r\nRange: bytes=0-\r\n"
             writer.write(f"{request}Connection: close\r\n\r\n".encode("ascii"))
             async with asyncio.timeout(_WITHIN):
-                await _expect_head(reader, push.size)
-            left = push.size
+                await _expect_head(reader, file.size)
+            left = file.size
             while left:
                 async with asyncio.timeout(_WITHIN):
                     piece = await reader.read(min(_CHUNK, left))
                 if not piece:
-                    raise EOFError(f"{left} of {push.size} bytes are missing")
+                    raise EOFError(f"{left} of {file.size} bytes are missing")
                 left -= len(piece)
                 yield piece
         finally:
             writer.close()
 
-    async def _check(self, push: Push, pieces: Pieces) -> None:
+    async def _check(self, file: File, pieces: Pieces) -> None:
         """Takes all the pieces, and keeps nothing of them but their digest."""
-        key = (push.method, push.sign, push.size)
-        digest = None if key in self._checked else hashlib.new(push.method, usedforsecurity=False)
+        key = (file.method, file.sign, file.size)
+        digest = None if key in self._checked else hashlib.new(file.method, usedforsecurity=False)
         async for piece in pieces:
             if digest is not None:
                 digest.update(piece)
-        if digest is not None and digest.hexdigest() != push.sign:
-            raise DownloadError(-3, f"the file's {push.method} is not what the push says")
+        if digest is not None and digest.hexdigest() != file.sign:
+            raise DownloadError(-3, f"the file's {file.method} is not what the push says")
         if self._digest_once:
             self._checked.add(key)
 

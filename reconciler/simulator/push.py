@@ -8,16 +8,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from typing import Any
 
 from reconciler.protocol import topics
 
 METHODS = {"Md5": "md5", "SHA256": "sha256"}
 """The only spellings of `signMethod` that every SDK takes, with the name of the digest (trap 2)."""
+_METHODS_OF_SAGOO = METHODS | {"MD5": "md5"}
+"""Those of SagooIOT devices, which are told the number of a batch."""
+
+MOST_FILES = 20
+"""That the C SDK finds in a push; it takes no notice of more."""
 
 _SCALARS = (
     "size", "version", "isDiff", "url", "dProtocol", "streamId", "streamFileId", "signMethod", "sign", "module"
 )  # fmt: skip
+_OF_SEVERAL = ("fileSize", "fileName", "fileUrl", "fileSign")
+"""What the C SDK asks of each of several files."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -29,17 +37,24 @@ class Stream:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Push:
-    """A package that a device was told to install."""
+class File:
+    """A file to fetch and to check."""
 
-    version: str
     source: str | Stream
     """A URL, or a stream."""
     size: int
     method: str
     """`md5` or `sha256`."""
     sign: str
-    """The file's digest, in lower-case hex."""
+    """Its digest, in lower-case hex."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Push:
+    """A package that a device was told to install."""
+
+    version: str
+    files: tuple[File, ...]
     module: str = "default"
     strategy: str | None = None
     """What a SagooIOT platform wants echoed in each progress report (device protocol §4)."""
@@ -51,39 +66,52 @@ def parse(payload: bytes) -> Push | None:
 
     Dropped is what has no url, version, size, signMethod or sign (trap 12), what has an unknown signMethod
     (trap 2), and what the C SDK's textual search for keys reads differently from JSON (traps 3 and 4). In the place
-    of the url there may be a stream, if all of it is there (trap 6).
+    of the url there may be a stream, if all of it is there (trap 6). Several files are taken as the C SDK finds them
+    (trap 5); the others know nothing of such pushes.
     """
     try:
         data = json.loads(payload)["data"]
         push = _read(data)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
-    return push if all(_found_by_text(payload, key, data[key]) for key in _SCALARS if key in data) else None
+    found = all(_found_by_text(payload, key, data[key]) for key in _SCALARS if key in data)
+    return push if found and _files_found_by_text(payload, data.get("files", [])) else None
 
 
 def _read(data: dict[str, Any]) -> Push:
-    texts = {key: data[key] for key in ("version", "signMethod", "sign")}
-    texts["module"] = data.get("module", "default")
-    if not all(isinstance(text, str) and text for text in texts.values()) or type(data["size"]) is not int:
-        raise ValueError("a field of the wrong type")
+    strategy = data.get("extData", {}).get("strategy")
+    method = (METHODS if strategy is None else _METHODS_OF_SAGOO)[data["signMethod"]]
+    if "files" not in data:
+        files = [_file(data["size"], _source(data), data["sign"], method)]
+    else:
+        listed = [tuple(file[key] for key in _OF_SEVERAL) for file in data["files"]]
+        if "dProtocol" in data or not 2 <= len(listed) <= MOST_FILES:
+            raise ValueError("not so many files")
+        files = [_file(size, _text(url), sign, method) for size, name, url, sign in listed if _text(name)]
     return Push(
-        version=texts["version"],
-        source=_source(data),
-        size=data["size"],
-        method=METHODS[texts["signMethod"]],
-        sign=texts["sign"].lower(),
-        module=texts["module"],
-        strategy=data.get("extData", {}).get("strategy"),
+        version=_text(data["version"]),
+        files=tuple(files),
+        module=_text(data.get("module", "default")),
+        strategy=None if strategy is None else str(strategy),
         is_delta=data.get("isDiff") == 1,
     )
 
 
+def _file(size: object, source: str | Stream, sign: object, method: str) -> File:
+    if type(size) is not int:
+        raise ValueError("a size that is no number")
+    return File(source, size, method, _text(sign).lower())
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("no text")
+    return value
+
+
 def _source(data: dict[str, Any]) -> str | Stream:
     if "dProtocol" not in data:
-        url = data["url"]
-        if not isinstance(url, str) or not url:
-            raise ValueError("no url")
-        return url
+        return _text(data["url"])
     stream = Stream(data["streamId"], data["streamFileId"])
     if data["dProtocol"] != "mqtt" or type(stream.id) is not int or type(stream.file_id) is not int:
         raise ValueError("no stream")
@@ -96,6 +124,17 @@ def _found_by_text(payload: bytes, key: str, value: str | int) -> bool:
     if isinstance(value, int):
         return rest.startswith(b"%d" % value)
     return rest.startswith((json.dumps(value).encode(), json.dumps(value, ensure_ascii=False).encode()))
+
+
+def _files_found_by_text(payload: bytes, files: list[dict[str, Any]]) -> bool:
+    """Whether what stands between braces, from `"files":` to the end of all, is just these files (trap 5)."""
+    _, _, rest = payload.partition(b'"files":')
+    found = re.findall(rb"{[^{}]*}", rest)
+    return len(found) == len(files) and all(
+        _found_by_text(text, key, file[key])
+        for text, file in zip(found, files, strict=True)
+        for key in _OF_SEVERAL
+    )
 
 
 def is_push_topic(topic: str, address: topics.Address) -> bool:

@@ -16,7 +16,7 @@ from reconciler.simulator.blocks import BlockReader
 from reconciler.simulator.client import Client, RefusedError
 from reconciler.simulator.device import Device, State
 from reconciler.simulator.download import DownloadError, Downloads
-from reconciler.simulator.push import Push, Stream
+from reconciler.simulator.push import File, Push, Stream
 from reconciler.simulator.script import Action, Away, Fetch, Flash, Reboot, Say, Script, Wait
 
 _UNREACHED = -2
@@ -180,20 +180,25 @@ class Runner:
             self._become(State.OFFLINE if self._client is None else State.IDLE)
 
     async def _fetched(self, push: Push) -> bool:
+        """Whether all the files of a push came; what came is not fetched again for one that did not."""
         now = asyncio.get_running_loop().time
         patient_until = now() + self.device.behaviour.download_patience
-        while True:
+        missing = list(push.files)
+        while missing:
             try:
-                source = push.source
-                pieces = self._blocks.read(push, source) if isinstance(source, Stream) else None
-                await self._downloads.fetch(push, pieces)
+                await self._fetch(missing[0])
             except DownloadError as error:
                 if error.step != _UNREACHED or now() >= patient_until:
                     self._say(self.device.failure(push, error.step, error.description))
                     return False
                 await asyncio.sleep(_FETCH_AGAIN)
             else:
-                return True
+                del missing[0]
+        return True
+
+    async def _fetch(self, file: File) -> None:
+        pieces = self._blocks.read(file, file.source) if isinstance(file.source, Stream) else None
+        await self._downloads.fetch(file, pieces)
 
     async def _do(self, action: Action) -> None:
         match action:

@@ -20,7 +20,7 @@ class Say:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Fetch:
-    """Downloads the file and checks it. When that fails, the rest of the script is not carried out."""
+    """Downloads and checks one file after the other. When that fails, the rest of the script is not carried out."""
 
     push: Push
 

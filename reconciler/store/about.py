@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Table, and_, case, func, selec
 
 from reconciler.domain import actual
 from reconciler.store import devices, tables
+from reconciler.store.products import File, files_of
 
 _product, _device, _run = tables.product, tables.device, tables.run
 
@@ -53,27 +54,13 @@ def declared_devices(connection: Connection) -> Mapping[int, int]:
     return {row[0]: row[1] for row in connection.execute(select(inventory.c.object_id, declared))}
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class File:
-    """A package's file as it was stored, and what its product's devices see of it."""
-
-    size: int
-    sha256: str
-    md5: str
-    product: str
-
-
-def file(connection: Connection, object_id: int) -> File | None:
-    """The file of a package by its object's id; None when it was never accepted."""
-    package, blob = tables.package, tables.blob
-    row = connection.execute(
-        select(blob.c.size, blob.c.sha256, blob.c.md5, _product.c.name)
-        .select_from(package)
-        .join(blob, blob.c.id == package.c.blob_id)
-        .join(_product, _product.c.id == package.c.product_id)
-        .where(package.c.object_id == object_id)
-    ).first()
-    return File(*row) if row else None
+def files(connection: Connection, name: str | None = None) -> dict[int, tuple[File, ...]]:
+    """The files of packages as they were stored, by their object's id; nothing of one that was never accepted."""
+    package = tables.package
+    ids = select(package.c.id) if name is None else select(package.c.id).where(package.c.name == name)
+    found = files_of(connection, ids)
+    objects = connection.execute(select(package.c.object_id, package.c.id).where(package.c.id.in_(ids)))
+    return {object_id: found[package_id] for object_id, package_id in objects}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

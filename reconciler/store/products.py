@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from collections.abc import Iterable
 from datetime import datetime
 
-from sqlalchemy import Connection, and_, or_, select, update
+from sqlalchemy import Connection, Select, and_, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
-from reconciler.domain import actual
+from reconciler.domain import actual, resources
 from reconciler.protocol.topics import Address
 from reconciler.store import counts, tables
 
 _product, _package, _blob = tables.product, tables.package, tables.blob
+_file = tables.package_file
 
 UNREAD = "the daemon has not read its signing key yet"
 
@@ -29,6 +32,9 @@ class NewProduct:
     modules: list[str]
     signing_key: str | None = None
     """Where its private key is (`resources.KeySource.reference`)."""
+    protocol: str = resources.Protocol.ALIYUN
+    """How its devices are spoken to."""
+    md5_name: str = resources.Md5Name.CLASSIC
 
 
 def put_product(connection: Connection, product: NewProduct) -> None:
@@ -62,14 +68,18 @@ def signing(connection: Connection) -> list[Signing]:
     return [Signing(*row) for row in found]
 
 
-def note_signing(connection: Connection, of: Signing, held: str | None, now: datetime) -> None:
+def note_signing(connection: Connection, of: Signing, held: str | None, now: datetime) -> bool:
     """A product's signing key can be used from now on (None), or can't be: then nothing goes out to its devices.
 
-    Only while it names that key: a commit may have named another one meanwhile.
+    False, and nothing changes, when it is not as it was read any more: a commit may have named another key meanwhile.
     """
-    same = and_(_product.c.id == of.product_id, _product.c.signing_key == of.key)
+    as_read = and_(
+        _product.c.id == of.product_id,
+        _product.c.signing_key == of.key,
+        _product.c.signing_held.is_not_distinct_from(of.held),
+    )
     values = {"signing_held": held, "signing_held_at": now if held is not None else None}
-    connection.execute(update(_product).where(same).values(**values))
+    return bool(connection.execute(update(_product).where(as_read).values(**values)).rowcount)
 
 
 def product_id(connection: Connection, name: str) -> int | None:
@@ -84,23 +94,37 @@ def put_blob(connection: Connection, *, sha256: str, md5: str, size: int, now: d
     connection.execute(
         insert(_blob)
         .values(sha256=sha256, md5=md5, size=size, created_at=now)
-        .on_conflict_do_nothing(index_elements=["sha256"])
+        .on_conflict_do_update(index_elements=["sha256"], set_={"stored": True, "unused_since": None})
     )
     return int(connection.execute(select(_blob.c.id).where(_blob.c.sha256 == sha256)).scalar_one())
 
 
+def blob_id(connection: Connection, sha256: str) -> int | None:
+    """The id of a file that is in the store."""
+    query = select(_blob.c.id).where(_blob.c.sha256 == sha256, _blob.c.stored)
+    return connection.execute(query).scalar_one_or_none()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NewFile:
+    """One of a package's files: what devices call it, and which stored file it is."""
+
+    name: str
+    blob_id: int
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class NewPackage:
-    """What a package's row is made of."""
+    """What a package's rows are made of."""
 
     object_id: int
     name: str
     product_id: int
-    blob_id: int
+    files: tuple[NewFile, ...]
+    """In the order of the manifest."""
     module: str
     version: str
     sign_method: str
-    file_name: str
     custom_info: str | None
     source_version: str | None = None
     """Of a delta."""
@@ -111,11 +135,18 @@ class NewPackage:
 def put_package(connection: Connection, package: NewPackage) -> int:
     """Declares a package, anew or again; its id. What may not change was refused by the plan."""
     values = dataclasses.asdict(package) | {"removed": False}
+    del values["files"]
     if package.verification is None:
         del values["verification"]
     statement = insert(_package).values(**values)
     statement = statement.on_conflict_do_update(index_elements=["object_id"], set_=values)
-    return int(connection.execute(statement.returning(_package.c.id)).scalar_one())
+    package_id = int(connection.execute(statement.returning(_package.c.id)).scalar_one())
+    files = [
+        {"package_id": package_id, "number": number, "name": file.name, "blob_id": file.blob_id}
+        for number, file in enumerate(package.files, start=1)
+    ]
+    connection.execute(insert(_file).on_conflict_do_nothing(), files)
+    return package_id
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -168,22 +199,35 @@ def remove(connection: Connection, object_id: int) -> None:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class File:
+    """One of a package's files, as it is stored."""
+
+    name: str
+    blob_id: int
+    size: int
+    sha256: str
+    md5: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Offer:
-    """What a run's devices are offered, but for the place of the file."""
+    """What a run's devices are offered, but for the places of the files."""
 
     run_id: int
     version: str
     module: str
     sign_method: str
-    sha256: str
-    md5: str
-    size: int
-    blob_id: int
-    file_name: str
+    files: tuple[File, ...]
+    """In the order of the manifest."""
     custom_info: str | None
     tags: dict[str, str]
     download: str
     delta: bool
+    protocol: str = resources.Protocol.ALIYUN
+    """How the devices are spoken to."""
+    md5_name: str = resources.Md5Name.CLASSIC
+    signing_key: str | None = None
+    """Where the key is that signs the files; None: they are not signed."""
 
 
 def offers(connection: Connection, run_ids: list[int]) -> dict[int, Offer]:
@@ -191,15 +235,31 @@ def offers(connection: Connection, run_ids: list[int]) -> dict[int, Offer]:
     run = tables.run
     query = (
         select(
-            run.c.id.label("run_id"), _package.c.version, _package.c.module, _package.c.sign_method, _blob.c.sha256,
-            _blob.c.md5, _blob.c.size, _blob.c.id.label("blob_id"), _package.c.file_name, _package.c.custom_info,
-            run.c.tags, run.c.download, run.c.delta,
+            run.c.id.label("run_id"), run.c.package_id, _package.c.version, _package.c.module,
+            _package.c.sign_method, _package.c.custom_info, run.c.tags, run.c.download, run.c.delta,
+            _product.c.protocol, _product.c.md5_name, _product.c.signing_key,
         )
         .join(_package, _package.c.id == run.c.package_id)
-        .join(_blob, _blob.c.id == _package.c.blob_id)
+        .join(_product, _product.c.id == run.c.product_id)
         .where(run.c.id.in_(run_ids))
     )  # fmt: skip
-    return {row["run_id"]: Offer(**row) for row in connection.execute(query).mappings()}
+    rows = [dict(row) for row in connection.execute(query).mappings()]
+    files = files_of(connection, {row["package_id"] for row in rows})
+    return {row["run_id"]: Offer(files=files[row.pop("package_id")], **row) for row in rows}
+
+
+def files_of(
+    connection: Connection, package_ids: Iterable[int] | Select[tuple[int]]
+) -> dict[int, tuple[File, ...]]:
+    """The files of packages, by the package's id."""
+    query = (
+        select(_file.c.package_id, _file.c.name, _blob.c.id, _blob.c.size, _blob.c.sha256, _blob.c.md5)
+        .join(_blob, _blob.c.id == _file.c.blob_id)
+        .where(_file.c.package_id.in_(package_ids))
+        .order_by(_file.c.package_id, _file.c.number)
+    )
+    rows = itertools.groupby(connection.execute(query), lambda row: row.package_id)
+    return {package_id: tuple(File(*row[1:]) for row in its) for package_id, its in rows}
 
 
 def file_of(connection: Connection, blob_id: int) -> tuple[str, int] | None:
@@ -208,15 +268,17 @@ def file_of(connection: Connection, blob_id: int) -> tuple[str, int] | None:
     return (row.sha256, row.size) if row else None
 
 
-def file_of_task(connection: Connection, address: Address, task_id: int) -> tuple[str, int] | None:
-    """SHA-256 and size of the file of a device's unfinished task; None when it has no such task."""
+def file_of_task(
+    connection: Connection, address: Address, task_id: int, number: int
+) -> tuple[str, int] | None:
+    """SHA-256 and size of a file of a device's unfinished task, by its number; None when it has none such."""
     task, run, device = tables.task, tables.run, tables.device
     query = (
         select(_blob.c.sha256, _blob.c.size)
         .select_from(task)
         .join(run, run.c.id == task.c.run_id)
-        .join(_package, _package.c.id == run.c.package_id)
-        .join(_blob, _blob.c.id == _package.c.blob_id)
+        .join(_file, and_(_file.c.package_id == run.c.package_id, _file.c.number == number))
+        .join(_blob, _blob.c.id == _file.c.blob_id)
         .join(device, device.c.id == task.c.device_id)
         .join(_product, _product.c.id == device.c.product_id)
         .where(task.c.id == task_id, task.c.ended_at.is_(None))

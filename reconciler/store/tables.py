@@ -115,6 +115,9 @@ product = Table(
     Column("product_key", String(64), nullable=False, unique=True),
     Column("numeric_versions", Boolean, nullable=False),
     Column("auto_registration", Boolean, nullable=False),
+    # How its devices are spoken to, and what they call MD5.
+    Column("protocol", String(8), nullable=False, server_default="Aliyun"),
+    Column("md5_name", String(8), nullable=False, server_default="Md5"),
     Column("modules", JSON, nullable=False),  # besides `default`
     # Where the private key is that signs what its devices are told: `env:NAME` or `file:PATH`. NULL: nothing is signed.
     Column("signing_key", Text),
@@ -122,6 +125,8 @@ product = Table(
     Column("signing_held", Text),
     Column("signing_held_at", Moment),
     Column("removed", Boolean, nullable=False, server_default=text("0")),
+    _one_of("protocol", resources.Protocol, "protocol"),
+    _one_of("md5_name", resources.Md5Name, "md5_name"),
 )
 
 # A file in the content-addressed store.
@@ -133,6 +138,33 @@ blob = Table(
     Column("md5", String(32), nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("created_at", Moment, nullable=False),
+    # False: it was collected, because nothing needed it any more, or went missing.
+    Column("stored", Boolean, nullable=False, server_default=text("1")),
+    # Since when nothing needs it. NULL: something does.
+    Column("unused_since", Moment),
+)
+
+# A file from outside that the newest commit names: the intent to have it, which lasts as long as Git names it, and how
+# far it is. It is here as soon as its blob is stored.
+fetch = Table(
+    "fetch",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    # What the manifest says; NULL: nothing.
+    Column("size", BigInteger),
+    Column("received", BigInteger, nullable=False, server_default=text("0")),
+    Column("total", BigInteger),
+    # Attempts in a row that brought nothing, and when the next one is.
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("retry_at", Moment),
+    # Final: what is there is another file (`mismatch`), or may not be fetched (`refused`, until the next start).
+    Column("failure", String(8)),
+    Column("message", Text, nullable=False, server_default=""),
+    Column("created_at", Moment, nullable=False),
+    UniqueConstraint("sha256", "source"),
+    _one_of("failure", ["mismatch", "refused"], "failure"),
 )
 
 package = Table(
@@ -142,7 +174,6 @@ package = Table(
     Column("object_id", _Id, ForeignKey("object.id"), nullable=False, unique=True),
     Column("name", String(253), nullable=False, unique=True),
     Column("product_id", _Id, ForeignKey("product.id"), nullable=False),
-    Column("blob_id", _Id, ForeignKey("blob.id"), nullable=False),
     Column("module", String(64), nullable=False),
     Column("version", String(64), nullable=False),
     # Of a delta: the one version that it starts from.
@@ -150,10 +181,20 @@ package = Table(
     # How its trial stands; batches start only when none is required or it is verified.
     Column("verification", String(16), nullable=False, server_default="not-required"),
     Column("sign_method", String(8), nullable=False),
-    Column("file_name", String(64), nullable=False),
     Column("custom_info", Text),
     Column("removed", Boolean, nullable=False, server_default=text("0")),
     _one_of("verification", actual.Verification, "verification"),
+)
+
+# A package's files, numbered from 1 in the order of its manifest.
+package_file = Table(
+    "package_file",
+    metadata,
+    Column("package_id", _Id, ForeignKey("package.id"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("name", String(64), nullable=False),
+    Column("blob_id", _Id, ForeignKey("blob.id"), nullable=False),
+    sqlite_with_rowid=False,
 )
 
 # A long list of names (and tags), kept by the digest of its content: staged before the transaction that uses it.

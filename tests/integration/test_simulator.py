@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+from collections import Counter
 
 import pytest
 from brokers import free_port
@@ -132,6 +134,41 @@ async def test_md5_and_digesting_once_work_too(mosquitto):
         fleet = Fleet(specs(5), mosquitto.url, behaviour(), FleetOptions(digest_once=True))
         assert (await lived(fleet, all_on("1.4.0"))).downloads == 5
     assert all("Range: bytes=0-\r\n" in request for request in platform.requests)
+
+
+async def test_each_of_several_files_is_downloaded_before_anything_is_flashed(mosquitto):
+    async with Platform(MqttTransport(mosquitto.url, QUICK)) as platform:
+        platform.push = _several(platform, "first.bin", "second.bin", "third.bin")
+        fleet = Fleet(specs(2), mosquitto.url, behaviour())
+        assert (await lived(fleet, all_on("1.4.0"))).downloads == 6
+    paths = Counter(request.split(" ")[1] for request in platform.requests)
+    assert paths == {"/first.bin": 2, "/second.bin": 2, "/third.bin": 2}
+
+
+async def test_one_wrong_file_of_several_is_a_failure_of_all(mosquitto):
+    async with Platform(MqttTransport(mosquitto.url, QUICK)) as platform:
+        platform.push = _several(platform, "first.bin", "second.bin", "third.bin", spoilt="second.bin")
+        fleet = Fleet(specs(1), mosquitto.url, behaviour())
+        async with living(fleet):
+            await eventually(lambda: platform.steps()["-3"] == 1)
+        assert fleet.summary().flashes == 0
+    assert len(platform.requests) == 2
+
+
+def _several(platform: Platform, *names: str, spoilt: str = ""):
+    single = json.loads(platform.push())
+    data = single["data"]
+    files = [
+        {
+            "fileSize": data["size"],
+            "fileName": name,
+            "fileUrl": data["url"].replace("/f", f"/{name}"),
+            "fileSign": "0" * 64 if name == spoilt else data["sign"],
+        }
+        for name in names
+    ]
+    several = {"version": data["version"], "signMethod": data["signMethod"], "files": files}
+    return lambda: json.dumps({**single, "data": several}, separators=(",", ":")).encode()
 
 
 def _spelt(platform: Platform):

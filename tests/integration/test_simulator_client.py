@@ -16,7 +16,7 @@ from reconciler.protocol import broker_url
 from reconciler.protocol.mqtt311 import packets
 from reconciler.simulator.client import Client, RefusedError, Session, connect
 from reconciler.simulator.download import DownloadError, Downloads
-from reconciler.simulator.push import Push
+from reconciler.simulator.push import File
 
 
 @contextlib.asynccontextmanager
@@ -132,8 +132,8 @@ async def a_server(tls: ssl.SSLContext | None = None):
     await asyncio.sleep(0.05)
 
 
-def push(url: str, sign: str = hashlib.sha256(BODY).hexdigest()) -> Push:
-    return Push("2", url, len(BODY), "sha256", sign)
+def wanted(url: str, sign: str = hashlib.sha256(BODY).hexdigest()) -> File:
+    return File(url, len(BODY), "sha256", sign)
 
 
 async def test_a_file_is_downloaded_over_https_from_a_server_that_is_trusted(tmp_path):
@@ -142,19 +142,19 @@ async def test_a_file_is_downloaded_over_https_from_a_server_that_is_trusted(tmp
     server_side.load_cert_chain(files.server, files.server_key)
     async with a_server(server_side) as url:
         trusting = Downloads(tls=ssl.create_default_context(cafile=files.ca))
-        await trusting.fetch(push(url))
+        await trusting.fetch(wanted(url))
         assert (trusting.count, trusting.bytes) == (1, len(BODY))
         with pytest.raises(DownloadError, match="CERTIFICATE_VERIFY_FAILED"):
-            await Downloads().fetch(push(url))
+            await Downloads().fetch(wanted(url))
 
 
 async def test_digesting_once_still_finds_a_different_file_out():
     async with a_server() as url:
         downloads = Downloads(digest_once=True)
-        await downloads.fetch(push(url))
-        await downloads.fetch(push(url))
+        await downloads.fetch(wanted(url))
+        await downloads.fetch(wanted(url))
         with pytest.raises(DownloadError) as caught:
-            await downloads.fetch(push(url, "00"))
+            await downloads.fetch(wanted(url, "00"))
         assert caught.value.step == -3
 
 
@@ -171,5 +171,5 @@ async def test_digesting_once_still_finds_a_different_file_out():
 )
 async def test_a_url_that_no_device_can_use_is_a_failed_download(url, says):
     with pytest.raises(DownloadError, match=says) as caught:
-        await Downloads().fetch(push(url))
+        await Downloads().fetch(wanted(url))
     assert caught.value.step == -2

@@ -225,6 +225,41 @@ def device_name_problem(name: str, limits: limit.Limits) -> str:
     )
 
 
+PROTOCOL_KEYS = frozenset(
+    {
+        "code",
+        "message",
+        "id",
+        "method",
+        "params",
+        "step",
+        "desc",
+        "data",
+        "size",
+        "version",
+        "isDiff",
+        "url",
+        "md5",
+        "sign",
+        "signMethod",
+        "digestsign",
+        "module",
+        "extData",
+        "files",
+        "fileSize",
+        "fileName",
+        "fileUrl",
+        "fileMd5",
+        "fileSign",
+        "fileDigestsign",
+        "dProtocol",
+        "streamId",
+        "streamFileId",
+        "strategy",
+    }
+)
+"""The wire's own field names (device protocol §2, §4). Devices find a field by its name alone (trap 4), so a
+tag or a file's name that looks like one would be taken for it."""
 BRACES = "some devices count braces to find the end of a message: close what is opened"
 
 

@@ -21,40 +21,6 @@ from reconciler.domain import limits as limit
 from reconciler.domain.diagnostics import Code
 from reconciler.domain.resources import base
 
-PROTOCOL_KEYS = frozenset(
-    {
-        "code",
-        "message",
-        "id",
-        "method",
-        "params",
-        "step",
-        "desc",
-        "data",
-        "size",
-        "version",
-        "isDiff",
-        "url",
-        "md5",
-        "sign",
-        "signMethod",
-        "digestsign",
-        "module",
-        "extData",
-        "files",
-        "fileSize",
-        "fileName",
-        "fileUrl",
-        "fileMd5",
-        "fileSign",
-        "dProtocol",
-        "streamId",
-        "streamFileId",
-        "strategy",
-    }
-)
-"""The wire's own field names (device protocol §2, §4). Devices find a field by its name alone (trap 4), so a
-tag that looks like one would be taken for it."""
 _TAG_KEY = re.compile(r"[A-Za-z0-9.]{1,30}")
 _RETRY_INTERVALS = tuple(timedelta(minutes=minutes) for minutes in (0, 10, 30, 60, 1440))
 
@@ -266,7 +232,7 @@ def _check_tags(tags: dict[str, str]) -> dict[str, str]:
         if not 1 <= len(value) <= 1024:
             message = f"a tag's value has 1 to 1,024 characters, this has {len(value):,}"
             raise base.problem(Code.RANGE, message, at=(key,))
-        if value in PROTOCOL_KEYS:
+        if value in base.PROTOCOL_KEYS:
             raise _taken_for_a_field(value, key)
         if not base.is_balanced(value):
             raise base.problem(
@@ -284,7 +250,7 @@ def _check_tag_key(key: str) -> None:
         raise base.problem(
             Code.MALFORMED, f"`{key}` is not a tag's key", remedy=remedy, at=(key,), at_key=True
         )
-    if key in PROTOCOL_KEYS:
+    if key in base.PROTOCOL_KEYS:
         raise _taken_for_a_field(key, key, at_key=True)
 
 

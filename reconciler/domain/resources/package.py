@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 import pydantic
 from pydantic import Field
 
+from reconciler.domain import foreign
 from reconciler.domain import limits as limit
 from reconciler.domain.diagnostics import Code
 from reconciler.domain.resources import base
@@ -61,7 +62,13 @@ class PackageFile(base.Model):
     """One file of a package."""
 
     name: Annotated[
-        str, base.Text("a file's name", 32, re.compile(r"[^/\\\x00-\x1f\x7f]+"), "no slashes")
+        str,
+        base.Text(
+            "a file's name",
+            32,
+            re.compile(r'[^/\\"{}\[\]\x00-\x1f\x7f]+'),
+            "no slashes, quotes, braces and brackets: they mislead devices that search a message's text",
+        ),
     ] = Field(description="The name that devices see; 1 to 32 characters, unique in the package.")
     source: Annotated[str, base.Text("a source", 4096)] = Field(
         description="A path in the repository relative to this manifest, or a URL: https://, s3://, file://."
@@ -70,6 +77,17 @@ class PackageFile(base.Model):
     sha256: (
         Annotated[str, base.Text("a SHA-256", 64, re.compile("[0-9A-Fa-f]+"), "64 hex digits", 64)] | None
     ) = Field(default=None, description="The SHA-256 in hex; checked. Required unless source is a path.")
+
+    @pydantic.field_validator("name")
+    @classmethod
+    def _name_no_field(cls, name: str) -> str:
+        if name in base.PROTOCOL_KEYS:
+            raise base.problem(
+                Code.MALFORMED,
+                f"`{name}` is a field of the device protocol, and cannot be a file's name",
+                remedy="devices find fields by their name alone; add the file's ending",
+            )
+        return name
 
     @pydantic.field_validator("source")
     @classmethod
@@ -81,6 +99,9 @@ class PackageFile(base.Model):
                 f"files cannot come from `{scheme[0]}`",
                 remedy="use a path in the repository, https://, s3:// or file://",
             )
+        complaint = foreign.problem(source) if scheme is not None else ""
+        if complaint:
+            raise base.problem(Code.MALFORMED, complaint, remedy="correct the source")
         if scheme is None and (source.startswith("/") or "\\" in source):
             raise base.problem(
                 Code.MALFORMED,

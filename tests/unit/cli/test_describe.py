@@ -15,7 +15,7 @@ from reconciler.cli.looking import now
 from reconciler.domain import lifecycle
 from reconciler.domain.plan import Reason
 from reconciler.domain.resources import Kind
-from reconciler.store import devices, events, objects, pushes, tables
+from reconciler.store import devices, events, objects, products, pushes, tables
 
 FLEET = ["dev-1", "dev-2", "dev-3", "dev-4"]
 
@@ -108,6 +108,25 @@ def test_a_package_shows_its_file_and_its_batches(fleet, reconciler):
     assert "Size: 2,048 bytes" in out
     assert f"SHA-256: sha-{BATCH}" in out
     assert f"Batches: {BATCH}: IN_PROGRESS, FAILED 1, IN_PROGRESS 1, QUEUED 1" in out
+
+
+def test_a_package_shows_each_of_its_files(database, reconciler):
+    with database.writing() as connection:
+        seed.product(connection)
+        blobs = [
+            products.put_blob(connection, sha256=f"sha-{size}", md5=f"md5-{size}", size=size, now=seed.NOW)
+            for size in (1000, 7)
+        ]
+        files = tuple(map(products.NewFile, ("app.bin", "web.zip"), blobs))
+        seed.package(connection, files=files)
+    out = squeezed(reconciler("describe", "package", BATCH))
+    assert "File app.bin: Size: 1,000 bytes SHA-256: sha-1000 MD5: md5-1000" in out
+    assert "File web.zip: Size: 7 bytes SHA-256: sha-7 MD5: md5-7" in out
+    (listed,) = json.loads(reconciler("get", "packages", "-o", "json").out)
+    assert listed["status"]["files"][1] == {"name": "web.zip", "size": 7, "sha256": "sha-7", "md5": "md5-7"}
+    wide = squeezed(reconciler("get", "packages", "-o", "wide"))
+    assert "FILES BYTES" in wide
+    assert " 2 1,007 " in wide
 
 
 def test_an_inventory_shows_how_many_devices_it_declares(fleet, reconciler):

@@ -10,14 +10,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.domain.resources import batch
+from reconciler.domain.resources import base
 from reconciler.protocol import messages
-from reconciler.protocol.messages import FirmwareGet, Inform, Malformed, PackageInfo, Progress, SignMethod
+from reconciler.protocol.messages import (
+    File,
+    FirmwareGet,
+    Inform,
+    Malformed,
+    PackageInfo,
+    Progress,
+    SignMethod,
+)
 
 PARSERS = [messages.parse_inform, messages.parse_progress, messages.parse_firmware_get]
-PACKAGE = PackageInfo(
-    version="2.0.0", size=432945, source="http://ota.example/d/abc/app.bin", sha256="ab" * 32, md5="cd" * 16
+FILE = File(
+    name="app.bin", size=432945, source="http://ota.example/d/abc/app.bin", sha256="ab" * 32, md5="cd" * 16
 )
+OTHER = File(
+    name="é 2.tar.gz", size=7, source="http://ota.example/d/abd/_2.tar.gz", sha256="ef" * 32, md5="01" * 16
+)
+PACKAGE = PackageInfo(version="2.0.0", files=(FILE,))
 
 
 def scan(text: bytes, key: bytes) -> bytes | None:
@@ -47,9 +59,9 @@ def scan(text: bytes, key: bytes) -> bytes | None:
     return text[at:end]
 
 
-def with_(**changes: object) -> PackageInfo:
-    fields = {name: getattr(PACKAGE, name) for name in PackageInfo.__dataclass_fields__}
-    return PackageInfo(**{**fields, **changes})
+def with_(source: str | messages.Stream = FILE.source, **changes: object) -> PackageInfo:
+    changes.setdefault("files", (dataclasses.replace(FILE, source=source),))
+    return dataclasses.replace(PACKAGE, **changes)
 
 
 # --- informs ---
@@ -280,9 +292,31 @@ def test_a_push_with_everything_has_its_fields_in_the_documented_order():
 
 def test_no_tag_can_have_the_name_of_a_field_that_we_send():
     package = with_(sign_method=SignMethod.MD5, is_delta=True, module="MCU", tags={"k": "v"})
-    for source in (PACKAGE.source, messages.Stream(1)):
-        pushed = json.loads(messages.push(dataclasses.replace(package, source=source), 5))
-        assert {*pushed, *pushed["data"]} <= batch.PROTOCOL_KEYS
+    for files in ((FILE,), (dataclasses.replace(FILE, source=messages.Stream(1)),), (FILE, OTHER)):
+        pushed = json.loads(messages.push(dataclasses.replace(package, files=files), 5))
+        of_files = [key for file in pushed["data"].get("files", ()) for key in file]
+        assert {*pushed, *pushed["data"], *of_files} <= base.PROTOCOL_KEYS
+
+
+def test_several_files_come_last_in_the_order_of_the_manifest():
+    package = with_(files=(FILE, OTHER), is_delta=True, module="MCU", tags={"k": "v"})
+    assert messages.push(package, 5).decode() == (
+        '{"code":"1000","data":{"version":"2.0.0","isDiff":1,"signMethod":"SHA256","module":"MCU","extData":{"k":"v"},'
+        '"files":[{"fileSize":432945,"fileName":"app.bin","fileUrl":"http://ota.example/d/abc/app.bin",'
+        f'"fileSign":"{"ab" * 32}"}},'
+        '{"fileSize":7,"fileName":"é 2.tar.gz","fileUrl":"http://ota.example/d/abd/_2.tar.gz",'
+        f'"fileSign":"{"ef" * 32}"}}]}},"id":5,"message":"success"}}'
+    )
+
+
+def test_several_files_have_their_md5_twice_where_that_is_the_method():
+    data = json.loads(messages.get_reply("1", with_(files=(FILE, OTHER), sign_method=SignMethod.MD5)))["data"]
+    assert [(file["fileMd5"], file["fileSign"]) for file in data["files"]] == [
+        ("cd" * 16,) * 2,
+        ("01" * 16,) * 2,
+    ]
+    assert "md5" not in data
+    assert "sign" not in data
 
 
 def test_a_reply_echoes_the_id_with_its_type_and_says_200_as_a_number():
@@ -307,17 +341,17 @@ def test_manifests_name_the_sign_methods_and_the_wire_spells_them():
     "build", [lambda p: messages.push(p, 1626969597470), lambda p: messages.get_reply(7, p)]
 )
 @given(
-    source=st.sampled_from([PACKAGE.source, messages.Stream(1397345)]),
+    source=st.sampled_from([FILE.source, messages.Stream(1397345)]),
     is_delta=st.booleans(),
     method=st.sampled_from(SignMethod),
     module=st.sampled_from(["default", "MCU"]),
     tags=st.dictionaries(
         st.from_regex(r"[A-Za-z0-9.]{1,30}", fullmatch=True).filter(
-            lambda key: key not in batch.PROTOCOL_KEYS
+            lambda key: key not in base.PROTOCOL_KEYS
         ),
         st.text(
             st.characters(exclude_characters='{}[]"', exclude_categories=["Cs"]), min_size=1, max_size=30
-        ).filter(lambda value: value not in batch.PROTOCOL_KEYS),
+        ).filter(lambda value: value not in base.PROTOCOL_KEYS),
         max_size=3,
     ),
     custom_info=st.sampled_from([None, "", "plain", '{"notice":"now","version":"9.9"}', '{"a":{"url":[1]}}']),
@@ -337,7 +371,7 @@ def test_a_device_in_c_finds_every_field_of_what_we_send(
     data = scan(payload, b"data")
     assert data is not None
     assert json.loads(data) == json.loads(payload)["data"]
-    digest = package.md5 if method is SignMethod.MD5 else package.sha256
+    digest = FILE.md5 if method is SignMethod.MD5 else FILE.sha256
     assert scan(data, b"size") == b"432945"
     assert scan(data, b"version") == b"2.0.0"
     streamed = isinstance(source, messages.Stream)
@@ -347,11 +381,79 @@ def test_a_device_in_c_finds_every_field_of_what_we_send(
     assert scan(data, b"streamFileId") == (b"1" if streamed else None)
     assert scan(data, b"sign") == digest.encode()
     assert scan(data, b"signMethod") == (b"Md5" if method is SignMethod.MD5 else b"SHA256")
-    assert scan(data, b"md5") == (package.md5.encode() if method is SignMethod.MD5 else None)
+    assert scan(data, b"md5") == (FILE.md5.encode() if method is SignMethod.MD5 else None)
     assert scan(data, b"isDiff") == (b"1" if is_delta else None)
     assert scan(data, b"module") == (b"MCU" if module == "MCU" else None)
     assert scan(data, b"files") is None
     assert scan(payload, b"id") == (b"1626969597470" if b"message" in payload else b"7")
+
+
+def entries(text: bytes) -> list[bytes]:
+    """What a device in C takes for the entries of an array: what stands between braces, from there to the end."""
+    found, begin = [], None
+    for place in range(len(text)):
+        if text[place : place + 1] == b"{":
+            begin = place
+        elif text[place : place + 1] == b"}" and begin is not None:
+            found.append(text[begin : place + 1])
+            begin = None
+    return found
+
+
+@pytest.mark.parametrize(
+    "build", [lambda p: messages.push(p, 1626969597470), lambda p: messages.get_reply(7, p)]
+)
+@given(
+    count=st.integers(2, 20),
+    is_delta=st.booleans(),
+    method=st.sampled_from(SignMethod),
+    module=st.sampled_from(["default", "MCU"]),
+    custom_info=st.sampled_from([None, '{"files":[{"fileUrl":"x"},{"fileUrl":"y"}]}']),
+)
+def test_a_device_in_c_finds_every_one_of_several_files(
+    build, *, count, is_delta, method, module, custom_info
+):
+    files = tuple(dataclasses.replace(OTHER, name=f"{number}.bin", size=number) for number in range(count))
+    package = PackageInfo(
+        "2.0.0", files, method, module, is_delta=is_delta, tags={"site": "x"}, custom_info=custom_info
+    )
+    data = scan(build(package), b"data")
+    assert data is not None
+    assert scan(data, b"version") == b"2.0.0"
+    assert scan(data, b"signMethod") == (b"Md5" if method is SignMethod.MD5 else b"SHA256")
+    assert scan(data, b"isDiff") == (b"1" if is_delta else None)
+    assert scan(data, b"module") == (b"MCU" if module == "MCU" else None)
+    assert scan(data, b"dProtocol") is None
+    assert scan(data, b"files") is not None
+    found = entries(data[data.index(b'"files":') :])
+    digest = OTHER.md5 if method is SignMethod.MD5 else OTHER.sha256
+    assert [tuple(scan(entry, key) for key in ENTRY) for entry in found] == [
+        (b"%d" % number, b"%d.bin" % number, OTHER.source.encode(), digest.encode())
+        for number in range(count)
+    ]
+
+
+@pytest.mark.parametrize("build", [lambda p: messages.push(p, 1), lambda p: messages.get_reply(7, p)])
+@pytest.mark.parametrize("source", [FILE.source, messages.Stream(5)], ids=["URL", "stream"])
+def test_a_signed_file_has_its_signature_before_all_that_is_not_a_scalar(build, source):
+    signed = dataclasses.replace(FILE, source=source, signature="c2lnbg==")
+    data = json.loads(build(PackageInfo("2.0.0", (signed,), tags={"site": "x"})))["data"]
+    assert data["digestsign"] == "c2lnbg=="
+    assert list(data)[-1] == "extData"
+    assert scan(build(PackageInfo("2.0.0", (signed,))), b"digestsign") == b"c2lnbg=="
+    assert b"digestsign" not in build(PackageInfo("2.0.0", (dataclasses.replace(FILE, source=source),)))
+
+
+def test_each_of_several_signed_files_has_its_own_signature_and_the_package_none():
+    files = tuple(dataclasses.replace(OTHER, signature=each) for each in ("b25l", "dHdv"))
+    said = messages.push(PackageInfo("2.0.0", files, SignMethod.MD5), 1)
+    data = json.loads(said)["data"]
+    assert [file["fileDigestsign"] for file in data["files"]] == ["b25l", "dHdv"]
+    assert scan(said, b"digestsign") is None
+    assert b"fileDigestsign" not in messages.push(PackageInfo("2.0.0", (OTHER, OTHER)), 1)
+
+
+ENTRY = (b"fileSize", b"fileName", b"fileUrl", b"fileSign")
 
 
 def test_the_scanner_is_as_easily_fooled_as_the_devices_are():

@@ -54,6 +54,16 @@ async def fleet(rig):
 FLEET = base(*NAMES)
 
 
+async def test_all_the_files_of_a_package_are_shipped(fleet):
+    files = [{"name": name, "source": name} for name in ("app.bin", "web.zip")]
+    package = document("Package", "lamp-2", product="lamp", version=TARGET, title="Two", files=files)
+    found, _ = look(fleet, FLEET, {"package.yaml": package, "web.zip": b"<html>"}, batch())
+    assert found == {}  # the files of a package stay as they are
+    other = document("Package", "lamp-3", product="lamp", version="3.0.0", files=files)
+    found, _ = look(fleet, FLEET, {"other.yaml": other, "web.zip": b"<html>"}, batch(package="lamp-3"))
+    assert found["all"].bytes_to_ship == 8 * (90 + 6)
+
+
 async def test_a_batch_is_for_all_that_fit_and_says_who_is_left_out(fleet):
     found, _ = look(fleet, FLEET, batch())
     reach = found["all"]

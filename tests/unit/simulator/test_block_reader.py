@@ -10,11 +10,11 @@ import pytest
 from reconciler.protocol import blocks
 from reconciler.simulator.blocks import BlockReader
 from reconciler.simulator.download import DownloadError, Downloads
-from reconciler.simulator.push import Push, Stream
+from reconciler.simulator.push import File, Stream
 
 FILE = bytes(range(256)) * 9 + b"the end"
 STREAM = Stream(41, 1)
-PUSH = Push("2", STREAM, len(FILE), "sha256", "0" * 64)
+WANTED = File(STREAM, len(FILE), "sha256", "0" * 64)
 
 
 class Server:
@@ -36,7 +36,7 @@ class Server:
             asyncio.get_running_loop().call_soon(self.reader.heard, each)
 
     async def read(self) -> bytes:
-        return b"".join([piece async for piece in self.reader.read(PUSH, STREAM)])
+        return b"".join([piece async for piece in self.reader.read(WANTED, STREAM)])
 
 
 def nothing(_reply, _request):
@@ -101,7 +101,7 @@ async def test_silence_is_a_failed_download_after_six_questions():
 async def test_a_file_with_another_digest_is_found_out():
     server, downloads = Server(), Downloads()
     with pytest.raises(DownloadError) as caught:
-        await downloads.fetch(PUSH, server.reader.read(PUSH, STREAM))
+        await downloads.fetch(WANTED, server.reader.read(WANTED, STREAM))
     assert (caught.value.step, downloads.count) == (-3, 0)
 
 

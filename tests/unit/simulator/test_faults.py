@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from reconciler import errors
 from reconciler.simulator.faults import Faults, afflict
-from reconciler.simulator.push import Push
+from reconciler.simulator.push import File, Push
 from reconciler.simulator.script import Away, Fetch, Flash, Reboot, Say, Script, Wait
 
-PUSH = Push("2.0.0", "http://h/f", 3, "sha256", "ab")
+PUSH = Push("2.0.0", (File("http://h/f", 3, "sha256", "ab"),))
 REPORTS = [Say("/p", str(step).encode(), step) for step in (0, 50, 100)]
 SCRIPT: Script = (
     REPORTS[0],

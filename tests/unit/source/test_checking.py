@@ -170,13 +170,6 @@ def test_moving_files_changes_no_digest():
             Code.UNSUPPORTED,
             "kind Repository is not supported",
         ),
-        (
-            "product.yaml",
-            ("spec: {", "spec: {signing: {privateKeyFrom: {env: KEY}}, "),
-            (4, 8),
-            Code.UNSUPPORTED,
-            "signing packages is not supported yet",
-        ),
         ("b/eu.yaml", ("name: eu", "name: 1.10"), (4, 9), Code.TYPE, "`1.10` was read as the number 1.1"),
         (
             "b/eu.yaml",
@@ -392,8 +385,57 @@ def test_a_download_over_mqtt_is_of_a_small_file(size, fits):
         assert found.help == "write `download: Auto`"
 
 
+TWO_FILES = PACKAGE.rstrip() + "\n    - name: web.zip\n      source: ../web.zip\n"
+
+
+def test_every_file_of_a_package_is_a_fact_in_the_order_of_the_manifest():
+    checked = check({"p/fw.yaml": TWO_FILES, "web.zip": b"<html>"})
+    assert checked.diagnostics == ()
+    facts = checked.desired.declarations[Key(Kind.PACKAGE, "fw")].files
+    assert [(fact.path, fact.size) for fact in facts] == [("fw.bin", len(IMAGE)), ("web.zip", 6)]
+
+
+def test_every_file_of_a_package_is_checked_at_its_own_place():
+    wrong = TWO_FILES.replace("../fw.bin", "../fv.bin") + "      size: 9\n"
+    checked = check({"p/fw.yaml": wrong, "web.zip": b"<html>"})
+    assert findings(checked) == [("p/fw.yaml", 10, 15, "OTA301"), ("p/fw.yaml", 13, 13, "OTA302")]
+    assert Key(Kind.PACKAGE, "fw") in checked.desired.broken
+
+
+def test_a_download_over_mqtt_is_of_one_file():
+    over_mqtt = BATCH.replace("spec:", "spec:\n  download: MQTT")
+    checked = check({"p/fw.yaml": TWO_FILES, "web.zip": b"<html>", "b/eu.yaml": over_mqtt})
+    assert findings(checked) == [("b/eu.yaml", 6, 13, "OTA116")]
+    assert "of one file, and the package has 2" in checked.diagnostics[0].message
+
+
+SAGOO = PRODUCT.replace("spec: {", "spec: {protocol: Sagoo, versionFormat: Numeric, ")
+
+
+def test_a_sagoo_device_downloads_over_http():
+    over_mqtt = BATCH.replace("spec:", "spec:\n  download: MQTT")
+    (found,) = check({"product.yaml": SAGOO, "b/eu.yaml": over_mqtt}).diagnostics
+    assert (found.code, found.place.line, found.help) == (Code.COMBINATION, 6, "write `download: Auto`")
+    assert found.message == "SagooIOT devices download over HTTP(S) only, not over MQTT"
+    over_https = BATCH.replace("spec:", "spec:\n  download: HTTPS")
+    assert check({"product.yaml": SAGOO, "b/eu.yaml": over_https}).diagnostics == ()
+
+
+def test_a_sagoo_device_takes_one_file():
+    two = PACKAGE + "    - name: more.bin\n      source: ../fw.bin\n"
+    (found,) = check({"product.yaml": SAGOO, "p/fw.yaml": two}).diagnostics
+    assert (found.code, found.place.path) == (Code.COMBINATION, "p/fw.yaml")
+    assert found.message == "SagooIOT devices take packages of one file, and this one has 2"
+    assert check({"p/fw.yaml": two}).diagnostics == ()
+
+
+def test_a_sagoo_devices_versions_are_numbers():
+    (found,) = check({"product.yaml": SAGOO, "p/fw.yaml": PACKAGE.replace("1.4.0", "1.4-beta")}).diagnostics
+    assert found.code is Code.VERSION_FORMAT
+
+
 def test_what_is_not_supported_yet_is_told_once_with_what_to_do():
-    wrong = PRODUCT.replace("spec: {", "spec: {protocol: Sagoo, ")
+    wrong = PRODUCT.replace("spec: {", "spec: {signing: {privateKeyFrom: {env: KEY}}, ")
     (found,) = check({"product.yaml": wrong}).diagnostics
     assert (found.code, found.help) == (Code.UNSUPPORTED, "remove it; it comes in a later release")
 

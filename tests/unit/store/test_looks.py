@@ -15,6 +15,8 @@ from reconciler.store import about, events, objects, products, revisions, runs, 
 FLEET = ["dev-1", "dev-2", "dev-3"]
 KEY = Key(Kind.BATCH, BATCH)
 
+FILE = products.File("firmware.bin", 1, 2048, f"sha-{BATCH}", "m")
+
 
 @pytest.fixture
 def looked(database):
@@ -162,8 +164,8 @@ def test_what_stands_beside_an_object_is_found(looked):
     with looked.reading() as connection:
         assert about.products(connection) == [about.Product(1, PRODUCT, seed.KEY)]
         assert about.device_count(connection, 1) == {"declared": 4}
-        assert about.file(connection, 2) == about.File(2048, f"sha-{BATCH}", "m", PRODUCT)
-        assert about.file(connection, 99) is None
+        assert about.files(connection) == about.files(connection, BATCH) == {2: (FILE,)}
+        assert about.files(connection, "other") == {}
         assert about.left_out(connection, 4) == [about.LeftOut(BATCH, "already-on-target", "1.4.0")]
         assert about.left_out(connection, 1) == []
         assert sorted(about.device_names(connection)) == [*FLEET, "dev-4"]
@@ -172,8 +174,8 @@ def test_what_stands_beside_an_object_is_found(looked):
 def test_what_a_device_is_offered_comes_from_the_runs_package(looked):
     with looked.reading() as connection:
         offer = products.offers(connection, [1])[1]
-        assert (offer.version, offer.size, offer.file_name) == ("1.4.0", 2048, "firmware.bin")
-        assert products.file_of(connection, offer.blob_id) == (f"sha-{BATCH}", 2048)
+        assert (offer.version, offer.files) == ("1.4.0", (FILE,))
+        assert products.file_of(connection, FILE.blob_id) == (f"sha-{BATCH}", 2048)
         assert products.file_of(connection, 99) is None
 
 
