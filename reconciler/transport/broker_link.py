@@ -24,12 +24,13 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from reconciler import errors
 from reconciler.protocol import broker_url
+from reconciler.protocol.mqtt311 import packets, stream
 from reconciler.transport.base import Delivery
-from reconciler.transport.broker_socket import BufferedSocket, Buffering
+from reconciler.transport.broker_socket import SharedSocket, Sharing
 
 _log = logging.getLogger(__name__)
 
-_BURST = 64  # packets read before other work on the loop gets its turn
+_BURST = 64  # packets taken before other work on the loop gets its turn
 _CONNACK_WITHIN = 10.0  # seconds
 _FILTERS_A_SUBSCRIBE = 200  # keeps a SUBSCRIBE under the packet limits of usual brokers
 _SERVER_UNAVAILABLE = "Server unavailable"
@@ -93,7 +94,7 @@ class Link:
         tls: ssl.SSLContext | None,
         *,
         connected: Callable[[Link], None],
-        received: Callable[[Link, paho.MQTTMessage], None],
+        received: Callable[[Link, packets.Publish], None],
     ) -> None:
         self.refused: set[str] = set()
         """Filters that the broker doesn't let us subscribe to."""
@@ -112,7 +113,8 @@ class Link:
         self._subscribing: dict[int, list[str]] = {}
         self._kept: str | None = None
         self._paused = False
-        self._packets = 0
+        self._stream = stream.parser()
+        self._will_write = False
         self._seconds = 0
         self._timer: asyncio.TimerHandle | None = None
         self._client = self._make_client(tls)
@@ -133,13 +135,12 @@ class Link:
         client.max_inflight_messages = 0  # `_slots` counts them: what waits here is dropped with the link
         if self._url.username is not None:
             client.username_pw_set(self._url.username, self._url.password)
-        client.tls_set_context(Buffering(tls).as_context())
+        client.tls_set_context(Sharing(tls).as_context())
         client.on_connect = lambda _c, _u, _flags, reason, _p: self._on_connect(reason)
         client.on_disconnect = lambda _c, _u, _flags, reason, _p: self._on_disconnect(reason)
         client.on_message = lambda _c, _u, message: self._on_message(message)
         client.on_publish = lambda _c, _u, mid, _reason, _p: self._on_publish(mid)
         client.on_subscribe = lambda _c, _u, mid, reasons, _p: self._on_subscribe(mid, reasons)
-        client.on_unsubscribe = lambda _c, _u, _mid, _reasons, _p: self._on_unsubscribe()
         client.connect_async(self._url.host, self._url.port, self._options.keepalive)
         return client
 
@@ -183,17 +184,17 @@ class Link:
             raise errors.TransientError(f"{self} closed the connection at once")
         client, loop = self._client, self._loop
         client.on_socket_register_write = lambda _c, _u, _s: self._write_soon()
-        client.on_socket_close = lambda _c, _u, s: self._detach(cast("BufferedSocket", s))
-        sock.is_held = True
+        client.on_socket_close = lambda _c, _u, s: self._detach(cast("SharedSocket", s))
+        sock.take()
         loop.add_reader(sock, self._readable)
         self._timer = loop.call_later(1.0, self._each_second)
         loop.call_soon(self._readable)  # TLS may have decrypted the answer already
-        loop.call_soon(self._write)
+        self._write_soon()
 
-    def _socket(self) -> BufferedSocket | None:
-        return cast("BufferedSocket | None", self._client.socket())
+    def _socket(self) -> SharedSocket | None:
+        return cast("SharedSocket | None", self._client.socket())
 
-    def _detach(self, sock: BufferedSocket) -> None:
+    def _detach(self, sock: SharedSocket) -> None:
         self._loop.remove_reader(sock)
         self._loop.remove_writer(sock)
 
@@ -228,26 +229,66 @@ class Link:
     # Reading, writing and time, called by the event loop
 
     def _readable(self) -> None:
-        """Reads what is there, up to a burst. The selector doesn't see what the socket keeps in its buffer."""
-        for _ in range(_BURST):
-            if self._paused or self._ended.done():
-                return
-            before = self._packets
-            self._step(self._client.loop_read)
-            if self._packets == before and not self._is_buffered():
-                return
-        if self._is_buffered():
-            self._loop.call_soon(self._readable)
-
-    def _is_buffered(self) -> bool:
+        """Reads what is there with one call. A link that is paused reads nothing."""
         sock = self._socket()
-        return sock is not None and sock.pending() > 0
+        if self._paused or self._ended.done() or sock is None:
+            return
+        try:
+            data = sock.read()
+        except OSError as error:
+            self._finish(f"the connection broke: {error}")
+            return
+        if data:
+            self._stream.feed(data)
+            self._take()
+            if sock.decrypted():
+                self._loop.call_soon(self._readable)
+        elif data is not None:
+            self._lend(b"")
+
+    def _take(self) -> None:
+        """Takes messages out of the stream and lends paho the rest, up to a burst."""
+        taken = 0
+        try:
+            for packet in self._stream:
+                if isinstance(packet, packets.Publish):
+                    self._receive(packet)
+                else:
+                    self._lend(packet.encode())
+                taken += 1
+                if self._paused or self._ended.done():
+                    return
+                if taken == _BURST:
+                    self._loop.call_soon(self._take_on)
+                    return
+        except packets.ProtocolError as error:
+            self._finish(f"the broker sent what is no MQTT: {error.reason}")
+
+    def _take_on(self) -> None:
+        if not self._paused and not self._ended.done():
+            self._take()
+
+    def _receive(self, message: packets.Publish) -> None:
+        try:
+            self._received(self, message)
+        except Exception:  # noqa: BLE001 - whatever it is, it is in the log and the others are read
+            _log.exception("%s: a message could not be taken", self)
+
+    def _lend(self, data: bytes) -> None:
+        """Lets paho read a packet, or that the stream has ended."""
+        sock = self._socket()
+        if sock is not None:
+            sock.lend(data)
+            self._step(self._client.loop_read)
 
     def _write_soon(self) -> None:
-        self._loop.call_soon(self._write)
+        if not self._will_write:
+            self._will_write = True
+            self._loop.call_soon(self._write)
 
     def _write(self) -> None:
         """Once in a turn of the loop: whatever was said in it, with one call."""
+        self._will_write = False
         sock = self._socket()
         while sock is not None and not self._ended.done():
             self._loop.remove_writer(sock)
@@ -257,7 +298,7 @@ class Link:
             if not self._client.want_write():
                 return
 
-    def _is_flushed(self, sock: BufferedSocket) -> bool:
+    def _is_flushed(self, sock: SharedSocket) -> bool:
         try:
             if sock.flush():
                 return True
@@ -298,6 +339,7 @@ class Link:
         if self._paused and sock is not None and not self._ended.done():
             self._paused = False
             self._loop.add_reader(sock, self._readable)
+            self._loop.call_soon(self._take_on)
             self._loop.call_soon(self._readable)
 
     # What is said
@@ -322,8 +364,10 @@ class Link:
 
     def acknowledge(self, mid: int) -> None:
         """Acknowledges a received message; does nothing when the link has ended: it will be sent again."""
-        if not self._ended.done():
-            self._client.ack(mid, 1)
+        sock = self._socket()
+        if not self._ended.done() and sock is not None:
+            sock.say(packets.Puback(mid).encode())
+            self._write_soon()
 
     async def publish(self, topic: str, payload: bytes) -> Delivery:
         """Sends at QoS 1, when fewer than `max_inflight` are on their way, and waits for the PUBACK."""
@@ -358,7 +402,6 @@ class Link:
 
     @_guarded
     def _on_connect(self, reason: ReasonCode) -> None:
-        self._packets += 1
         if not self._connected.done():
             self._connected.set_result(reason)
         if not reason.is_failure:
@@ -375,12 +418,11 @@ class Link:
 
     @_guarded
     def _on_message(self, message: paho.MQTTMessage) -> None:
-        self._packets += 1
-        self._received(self, message)
+        """One that is not as MQTT says: it has no topic that can be read, or none at all."""
+        self._received(self, packets.Publish("", b"", message.qos, message.mid, message.dup, message.retain))
 
     @_guarded
     def _on_publish(self, mid: int) -> None:
-        self._packets += 1
         waiting = self._unacknowledged.pop(mid, None)
         if waiting is None:
             return
@@ -390,14 +432,9 @@ class Link:
 
     @_guarded
     def _on_subscribe(self, mid: int, reasons: list[ReasonCode]) -> None:
-        self._packets += 1
         filters = self._subscribing.pop(mid, [])
         self.refused.update(each for each, reason in zip(filters, reasons, strict=False) if reason.is_failure)
         self._note_flow()
-
-    @_guarded
-    def _on_unsubscribe(self) -> None:
-        self._packets += 1
 
     def _note_flow(self) -> None:
         if self.flowing_since is None and not self._subscribing:

@@ -1,7 +1,9 @@
-"""What paho reads from and writes to: a socket with a buffer for each direction.
+"""What paho reads from and writes to: a socket of which it gets only its share.
 
-Paho asks the system for each byte of a packet's header, and writes each acknowledgement by itself. Here many packets
-come with one call and leave with one. `broker_link` owns it and says when to `flush`; this knows bytes, no packets.
+Messages are most of what a broker sends, and paho spends more on each than all the rest of the daemon does: it asks the
+system for every byte of a head, and looks at filters, flows and callbacks that we don't use. So `broker_link` reads the
+stream itself, with the parser of our own endpoint, takes the messages out, and lends everything else to paho, as it
+came. What is written leaves with one call in a turn of the loop. This knows bytes, no packets.
 """
 
 from __future__ import annotations
@@ -14,42 +16,39 @@ _AT_ONCE = 64 * 1024
 """Bytes read with one call, and bytes to be written that may wait before paho has to keep the rest."""
 
 
-class BufferedSocket:
-    """A connected socket, plain or TLS, as far as paho uses one.
+class SharedSocket:
+    """A connected socket, plain or TLS, as far as paho uses one. It is paho's alone until it is `taken`.
 
     Args:
         sock: what it reads from and writes to.
     """
 
     def __init__(self, sock: socket.socket) -> None:
-        self.is_held = False
-        """What is sent waits for `flush`."""
         self._sock = sock
-        self._read = memoryview(b"")
+        self._taken = False
+        self._lent = b""
+        self._ended = False
         self._unsent = bytearray()
 
     # what paho calls
 
     def recv(self, limit: int) -> bytes:
-        """The next bytes; raises what the socket raises when there are none."""
-        if not self._read:
-            self._read = memoryview(self._sock.recv(_AT_ONCE))
-        taken, self._read = self._read[:limit], self._read[limit:]
-        return bytes(taken)
+        """The next of the bytes that were lent; raises BlockingIOError when there are none."""
+        if not self._taken:
+            return self._sock.recv(limit)
+        if not self._lent and not self._ended:
+            raise BlockingIOError
+        got, self._lent = self._lent[:limit], self._lent[limit:]
+        return got
 
     def send(self, data: bytes) -> int:
         """Takes all of it, or raises BlockingIOError when too much waits already."""
-        if not self.is_held:
+        if not self._taken:
             return self._sock.send(data)
         if len(self._unsent) >= _AT_ONCE:
             raise BlockingIOError
         self._unsent += data
         return len(data)
-
-    def pending(self) -> int:
-        """Bytes that were read or decrypted already: the selector doesn't see them."""
-        inner = self._sock.pending() if isinstance(self._sock, ssl.SSLSocket) else 0
-        return len(self._read) + inner
 
     def fileno(self) -> int:
         """For the selector."""
@@ -79,6 +78,34 @@ class BufferedSocket:
 
     # what the link calls
 
+    def take(self) -> None:
+        """From now on paho reads what it is lent, and what is sent waits for `flush`."""
+        self._taken = True
+
+    def read(self) -> bytes | None:
+        """What came in; empty at the end of the stream, None when there is nothing yet.
+
+        Raises:
+            OSError: the connection is broken.
+        """
+        try:
+            return self._sock.recv(_AT_ONCE)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return None
+
+    def decrypted(self) -> bool:
+        """True when TLS keeps more that can be read: the selector doesn't see that."""
+        return isinstance(self._sock, ssl.SSLSocket) and self._sock.pending() > 0
+
+    def lend(self, data: bytes) -> None:
+        """Lets paho read this; nothing at all is the end of the stream."""
+        self._ended = not data
+        self._lent += data
+
+    def say(self, data: bytes) -> None:
+        """Writes a whole packet with the next flush, however much waits."""
+        self._unsent += data
+
     def flush(self) -> bool:
         """Writes what waits; False when the socket takes no more now.
 
@@ -93,8 +120,8 @@ class BufferedSocket:
         return True
 
 
-class Buffering:
-    """Makes paho's sockets `BufferedSocket`s: it stands where paho expects a TLS context, and passes one on.
+class Sharing:
+    """Makes paho's sockets `SharedSocket`s: it stands where paho expects a TLS context, and passes one on.
 
     Args:
         tls: how to check and be checked; None for plain TCP.
@@ -112,13 +139,13 @@ class Buffering:
         *,
         server_hostname: str | None = None,
         do_handshake_on_connect: bool = False,
-    ) -> BufferedSocket:
+    ) -> SharedSocket:
         """Called by paho with each connection that it makes."""
         if self._tls is not None:
             sock = self._tls.wrap_socket(
                 sock, server_hostname=server_hostname, do_handshake_on_connect=do_handshake_on_connect
             )
-        return BufferedSocket(sock)
+        return SharedSocket(sock)
 
     def as_context(self) -> ssl.SSLContext:
         """For paho's signature: of a context it uses what is here, and nothing else."""

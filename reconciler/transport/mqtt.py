@@ -17,10 +17,9 @@ import random
 import ssl
 from collections.abc import Callable, Mapping
 
-import paho.mqtt.client as paho
-
 from reconciler import errors
 from reconciler.protocol import broker_url, topics
+from reconciler.protocol.mqtt311 import packets
 from reconciler.transport.base import Delivery, Health, Intake, Message, PresenceKind
 from reconciler.transport.broker_link import ClosingSocket, Link, LinkOptions
 
@@ -232,22 +231,22 @@ class MqttTransport:
 
     # What comes in
 
-    def _received(self, link: Link, message: paho.MQTTMessage) -> None:
+    def _received(self, link: Link, message: packets.Publish) -> None:
         """Offers a device's message; counts and acknowledges what is none (or it would come for ever)."""
         self.stats.received += 1
-        acknowledge = functools.partial(link.acknowledge, message.mid) if message.qos else _nothing
+        acknowledge = functools.partial(link.acknowledge, message.packet_id) if message.qos else _nothing
         found = self._for_us(link, message)
         if found is None or self._intake is None:
             acknowledge()
             return
         route, address = found
-        self._intake.offer(Message(address, route, bytes(message.payload), message.dup, acknowledge))
+        self._intake.offer(Message(address, route, message.payload, message.duplicate, acknowledge))
         if self._intake.full:
             link.pause()
             self._intake.when_room(link.resume)
 
-    def _for_us(self, link: Link, message: paho.MQTTMessage) -> tuple[topics.Route, topics.Address] | None:
-        found = topics.parse(_topic(message))
+    def _for_us(self, link: Link, message: packets.Publish) -> tuple[topics.Route, topics.Address] | None:
+        found = topics.parse(message.topic)
         if found is None:
             self.stats.foreign += 1
         elif found[1].product_key not in self._products:
@@ -289,13 +288,6 @@ async def _room(intake: Intake) -> None:
 
 def _filters(product_keys: frozenset[str]) -> list[str]:
     return [each for product_key in sorted(product_keys) for each in topics.uplinks(product_key)]
-
-
-def _topic(message: paho.MQTTMessage) -> str:
-    try:
-        return message.topic
-    except UnicodeDecodeError:
-        return ""
 
 
 def _nothing() -> None:
