@@ -188,8 +188,19 @@ class Disconnect(NamedTuple):
         return DISCONNECT
 
 
+class Foreign(NamedTuple):
+    """A packet that was not looked into, as it came (see `stream`)."""
+
+    data: bytes
+
+    def encode(self) -> bytes:
+        """The packet's bytes."""
+        return self.data
+
+
 Packet = (
     Connect
+    | Foreign
     | Connack
     | Publish
     | Puback

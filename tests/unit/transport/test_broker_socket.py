@@ -1,4 +1,4 @@
-"""The socket that paho reads from and writes to."""
+"""The socket of which paho gets its share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from reconciler.transport.broker_socket import BufferedSocket, Buffering
+from reconciler.transport.broker_socket import SharedSocket, Sharing
 
 
 @pytest.fixture
@@ -15,98 +15,116 @@ def pair():
     ours.settimeout(0)
     theirs.settimeout(5)
     with ours, theirs:
-        yield BufferedSocket(ours), theirs
+        yield SharedSocket(ours), theirs
 
 
-def fill(buffered):
+@pytest.fixture
+def taken(pair):
+    pair[0].take()
+    return pair
+
+
+def fill(shared):
     """Until neither the system nor the buffer takes more; how many bytes that were."""
-    taken = 0
+    count = 0
     while True:
         try:
-            taken += buffered.send(b"x" * 1000)
+            count += shared.send(b"x" * 1000)
         except BlockingIOError:
-            if not buffered.flush():
-                return taken
+            if not shared.flush():
+                return count
 
 
-def test_what_came_at_once_is_handed_out_in_the_pieces_that_are_asked_for(pair):
-    buffered, theirs = pair
-    theirs.sendall(b"abcdef")
-    assert [buffered.recv(1), buffered.recv(2)] == [b"a", b"bc"]
-    assert buffered.pending() == 3
-    assert buffered.recv(100) == b"def"
-    assert buffered.pending() == 0
+def test_until_it_is_taken_it_reads_and_writes_at_once(pair):
+    shared, theirs = pair
+    theirs.sendall(b"hello")
+    assert (shared.recv(2), shared.recv(10)) == (b"he", b"llo")
+    assert shared.send(b"you") == 3
+    assert theirs.recv(10) == b"you"
 
 
-def test_nothing_to_read_is_said_as_a_socket_says_it(pair):
-    buffered, theirs = pair
+def test_then_only_what_is_lent_can_be_received_in_the_pieces_that_are_asked_for(taken):
+    shared, theirs = taken
+    theirs.sendall(b"not for paho")
     with pytest.raises(BlockingIOError):
-        buffered.recv(1)
+        shared.recv(1)
+    shared.lend(b"abc")
+    assert (shared.recv(1), shared.recv(10)) == (b"a", b"bc")
+    with pytest.raises(BlockingIOError):
+        shared.recv(1)
+
+
+def test_the_end_of_the_stream_is_lent_as_nothing_behind_what_was_lent_before(taken):
+    shared, _ = taken
+    shared.lend(b"a")
+    shared.lend(b"")
+    assert [shared.recv(10), shared.recv(10), shared.recv(10)] == [b"a", b"", b""]
+
+
+def test_its_owner_reads_what_came_nothing_yet_and_the_end(taken):
+    shared, theirs = taken
+    assert shared.read() is None
+    theirs.sendall(b"hello")
+    assert shared.read() == b"hello"
+    assert not shared.decrypted(), "it is no TLS"
     theirs.close()
-    assert buffered.recv(1) == b""
+    assert shared.read() == b""
 
 
-def test_a_socket_that_is_not_held_writes_at_once(pair):
-    buffered, theirs = pair
-    assert buffered.send(b"hello") == 5
-    assert theirs.recv(10) == b"hello"
-
-
-def test_a_held_one_writes_everything_at_the_flush(pair):
-    buffered, theirs = pair
-    buffered.is_held = True
-    assert (buffered.send(b"one "), buffered.send(b"two")) == (4, 3)
+def test_what_was_sent_and_said_leaves_with_the_flush_in_its_order(taken):
+    shared, theirs = taken
+    assert shared.send(b"one ") == 4
+    shared.say(b"two ")
+    assert shared.send(b"three") == 5
     theirs.settimeout(0)
     with pytest.raises(BlockingIOError):
-        theirs.recv(10)
-    assert buffered.flush()
-    assert theirs.recv(10) == b"one two"
+        theirs.recv(20)
+    assert shared.flush()
+    assert theirs.recv(20) == b"one two three"
 
 
-def test_a_peer_that_reads_nothing_stops_the_writer_and_loses_nothing(pair):
-    buffered, theirs = pair
-    buffered.is_held = True
-    taken, received = fill(buffered), 0
-    assert not buffered.flush()
-    while received < taken:
+def test_a_peer_that_reads_nothing_stops_the_writer_and_loses_nothing(taken):
+    shared, theirs = taken
+    count, received = fill(shared), 0
+    assert not shared.flush()
+    shared.say(b"an acknowledgement is always taken")
+    count += len(b"an acknowledgement is always taken")
+    while received < count:
         received += len(theirs.recv(65536))
-        buffered.flush()
-    assert (received, buffered.flush()) == (taken, True)
+        shared.flush()
+    assert (received, shared.flush()) == (count, True)
 
 
-def test_closing_writes_what_waits(pair):
-    buffered, theirs = pair
-    buffered.is_held = True
-    buffered.send(b"goodbye")
-    buffered.close()
+def test_closing_writes_what_waits(taken):
+    shared, theirs = taken
+    shared.send(b"goodbye")
+    shared.close()
     assert theirs.recv(10) == b"goodbye"
     assert theirs.recv(10) == b""
 
 
-def test_closing_after_the_peer_is_gone_raises_nothing(pair):
-    buffered, theirs = pair
-    buffered.is_held = True
-    buffered.send(b"goodbye")
+def test_closing_after_the_peer_is_gone_raises_nothing(taken):
+    shared, theirs = taken
+    shared.send(b"goodbye")
     theirs.close()
-    buffered.close()
-    assert buffered.fileno() == -1
+    shared.close()
+    assert shared.fileno() == -1
 
 
-def test_a_flush_to_a_peer_that_is_gone_says_so(pair):
-    buffered, theirs = pair
-    buffered.is_held = True
-    buffered.send(b"hello")
+def test_a_flush_to_a_peer_that_is_gone_says_so(taken):
+    shared, theirs = taken
+    shared.send(b"hello")
     theirs.close()
     with pytest.raises(OSError, match="pipe"):
-        buffered.flush()
+        shared.flush()
 
 
-def test_without_tls_the_plain_socket_is_wrapped_and_negotiates_nothing(pair):
+def test_without_tls_the_plain_socket_is_wrapped_and_negotiates_nothing():
     ours, theirs = socket.socketpair()
     with theirs:
-        buffered = Buffering(None).wrap_socket(ours, server_hostname="broker")
-        buffered.settimeout(1.0)
-        buffered.do_handshake()
-        buffered.send(b"plain")
+        shared = Sharing(None).wrap_socket(ours, server_hostname="broker")
+        shared.settimeout(1.0)
+        shared.do_handshake()
+        shared.send(b"plain")
         assert theirs.recv(10) == b"plain"
-        buffered.close()
+        shared.close()
