@@ -82,21 +82,14 @@ class Ingest:
         """What keeps messages from being committed right now."""
 
     async def run(self, intake: Intake) -> None:
-        """Takes burst after burst, until cancelled. One is read while the one before it is being committed."""
-        ready: asyncio.Queue[_Taken] = asyncio.Queue(1)
-        async with asyncio.TaskGroup() as both:
-            both.create_task(self._read_all(intake, ready))
-            both.create_task(self._store_all(intake, ready))
+        """Takes burst after burst, until cancelled.
 
-    async def _read_all(self, intake: Intake, ready: asyncio.Queue[_Taken]) -> None:
-        while True:
-            await ready.put(self._read(await intake.take(LIMIT)))
-
-    async def _store_all(self, intake: Intake, ready: asyncio.Queue[_Taken]) -> None:
-        loop = asyncio.get_running_loop()
+        One after the other: to read a burst while the one before it is being committed only makes two threads wait
+        for the same interpreter.
+        """
         retry = backoff.Backoff(0.2, 10.0)
         while True:
-            taken = await ready.get()
+            taken = self._read(await intake.take(LIMIT))
             while True:
                 try:
                     await self._store(taken)
@@ -106,8 +99,8 @@ class Ingest:
                     await asyncio.sleep(retry.failed())
                 else:
                     break
-            loop.call_soon(_acknowledge, taken.said)  # when the writer has its next burst already
             intake.committed()
+            _acknowledge(taken.said)
             self.away = None
             retry.succeeded()
 
