@@ -17,7 +17,9 @@ from reconciler.domain.desired import Declaration
 from reconciler.domain.resources import Kind, Strategy
 
 MUTABLE: Mapping[Kind, frozenset[str]] = {
-    Kind.PRODUCT: frozenset({"description", "modules", "versionFormat", "registration", "signing"}),
+    Kind.PRODUCT: frozenset(
+        {"description", "modules", "versionFormat", "registration", "signing", "md5Name"}
+    ),
     Kind.PACKAGE: frozenset({"title", "description", "customInfo", "verification"}),
     Kind.DEVICE_INVENTORY: frozenset({"devices", "devicesFrom"}),
     Kind.DEVICE_GROUP: frozenset({"title", "devices", "devicesFrom", "selector"}),

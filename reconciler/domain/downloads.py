@@ -1,7 +1,7 @@
 """Decides in which way devices fetch a file, and which ways a batch may ask for (platform rules §3, §4: `download`).
 
-A guard asks `unconfigured` when a batch is accepted, validation asks `unfit`, and offers ask `resolve` for what a
-device is told. What is configured is the caller's to know; nothing here looks at settings.
+A guard asks `unconfigured` when a batch is accepted, validation asks `unfit` and `unspoken`, and offers ask `resolve`
+for what a device is told. What is configured is the caller's to know; nothing here looks at settings.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from reconciler.domain.resources import Download
+from reconciler.domain.resources import Download, Protocol
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -56,4 +56,11 @@ def unfit(wanted: Download, sizes: Sequence[int], most: int) -> str:
         return f"a download over MQTT is of one file, and the package has {len(sizes)}"
     if sizes and sizes[0] > most:
         return f"a download over MQTT has at most {most:,} bytes, and the package's file has {sizes[0]:,}"
+    return ""
+
+
+def unspoken(wanted: Download, protocol: Protocol) -> str:
+    """Why devices that speak this protocol can't download in this way; empty when they can (device protocol §4)."""
+    if protocol is Protocol.SAGOO and wanted is Download.MQTT:
+        return "SagooIOT devices download over HTTP(S) only, not over MQTT"
     return ""

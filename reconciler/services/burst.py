@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import enum
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -32,6 +32,8 @@ class Result(enum.StrEnum):
     MALFORMED = "malformed"
     UNKNOWN = "unknown_device"
     REPEATED = "repeated"
+    ANOTHER_BATCH = "another_batch"
+    """A SagooIOT device reports the progress of an upgrade that is not its newest."""
 
 
 class Heard(NamedTuple):
@@ -41,16 +43,27 @@ class Heard(NamedTuple):
     said: Said
     fingerprint: bytes
     duplicate: bool
+    answer: Callable[[bytes], None] | None = None
+    """As `transport.base.Message` has it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Reply:
     """What a device that asked is told, after the commit. No offer: there is nothing to do."""
 
-    address: Address
-    request_id: int | str
+    asked: Asked
     task_id: int = 0
     offer: products.Offer | None = None
+
+
+class Asked(NamedTuple):
+    """Who asked for a package, and how he is answered."""
+
+    address: Address
+    request_id: int | str
+    sagoo: bool
+    answer: Callable[[bytes], None] | None
+    """As `transport.base.Message` has it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -112,7 +125,7 @@ class Burst:
         self._before: dict[int, lifecycle.Task] = {}
         self._lines: dict[int, list[events.Event]] = collections.defaultdict(list)
         self._log: list[events.Event] = []
-        self._asked: list[tuple[Address, int | str, lifecycle.Task | None]] = []
+        self._asked: list[tuple[Asked, lifecycle.Task | None]] = []
 
     def process(self, heard: Sequence[Heard], presence: Sequence[Presence]) -> Outcome:
         """Applies who came, then messages in their order; then what follows from them; then who left.
@@ -122,8 +135,9 @@ class Burst:
         """
         last = self._meet(heard, presence)
         said = [(message, self._devices.get(message.address)) for message in heard]
-        due = self._come([device for _, device in said if device is not None], last)
-        self._read([(message, device) for message, device in said if device is not None])
+        known = [(message, device) for message, device in said if device is not None]
+        due = self._come(known, last)
+        self._read(known)
         results = tuple(self._hear(message, device) if device else Result.UNKNOWN for message, device in said)
         replies = self._replies()
         self._write([m for m, result in zip(heard, results, strict=True) if result is not Result.REPEATED])
@@ -141,7 +155,7 @@ class Burst:
         addresses = {message.address for message in heard} | {item.address for item in presence}
         self._devices = devices.find(self._connection, addresses, self._host.presence_epoch)
         if len(self._devices) < len(addresses):
-            self._register(message.address for message in heard)
+            self._register(message.address for message in heard if message.answer is None)
         last: dict[Address, Presence] = {}
         for item in presence:
             # a late 'gone' of a connection that was replaced says nothing about the new one
@@ -235,9 +249,12 @@ class Burst:
             return Result.MALFORMED
         place = (device.id, said.module)
         if isinstance(said, messages.Progress):
+            if device.sagoo and said.strategy is not None and not self._is_of(place, said.strategy):
+                return Result.ANOTHER_BATCH
             self._progress(place, said, message.fingerprint)
         elif isinstance(said, messages.FirmwareGet):
-            self._get(message, place, said.id)
+            asked = Asked(message.address, said.id, device.sagoo, message.answer)
+            self._get(asked, place, message.fingerprint)
         elif device.numeric_versions and not resources.NUMERIC_VERSION.fullmatch(said.version):
             return Result.MALFORMED
         else:
@@ -253,6 +270,14 @@ class Burst:
         task = self._addressee(place)
         if task is not None:
             self._apply(task, lifecycle.progressed(said.step, said.desc, mark))
+
+    def _is_of(self, place: Place, strategy: str) -> bool:
+        """Whether the task that a progress would be for is of the batch that the device means."""
+        task_id = self._slots.get(place)
+        if task_id is not None:
+            return str(self._found[task_id].run_id) == strategy
+        ended = self._addressee(place)
+        return ended is None or str(ended.run_id) == strategy
 
     def _inform(self, device: devices.Device, place: Place, version: str, mark: bytes) -> None:
         known = self._versions.get(place)
@@ -278,16 +303,16 @@ class Burst:
         if overdue and not self._is_on_source(task):
             self._apply(task, lifecycle.Event(lifecycle.Trigger.UNFIT), deadlines.STRAYED)
 
-    def _get(self, message: Heard, place: Place, request: int | str) -> None:
+    def _get(self, asked: Asked, place: Place, mark: bytes) -> None:
         """The package at once, where the task may be pushed; as good as a push, for its clocks and for the rate."""
         task = self._addressee(place)
         if task is None or not self._is_offered(task):
             if task is not None and task.failure_mark is not None:  # a question is a message like any other
                 self._put(task, task._replace(failure_mark=None))
-            self._asked.append((message.address, request, None))
+            self._asked.append((asked, None))
             return
-        self._apply(task, lifecycle.Event(lifecycle.Trigger.FETCHED, mark=message.fingerprint))
-        self._asked.append((message.address, request, task))
+        self._apply(task, lifecycle.Event(lifecycle.Trigger.FETCHED, mark=mark))
+        self._asked.append((asked, task))
 
     def _is_offered(self, task: lifecycle.Task) -> bool:
         may = not task.withheld and lifecycle.Trigger.FETCHED in lifecycle.TABLE[task.state]
@@ -329,15 +354,15 @@ class Burst:
 
     def _replies(self) -> list[Reply]:
         """Answers to `firmware/get`: each takes a slot of its run's rate, even when none is left."""
-        asked = [task for _, _, task in self._asked if task is not None]
-        if not asked:
-            return [Reply(address, request) for address, request, _ in self._asked]
-        offers = products.offers(self._connection, sorted({task.run_id for task in asked}))
-        counted = collections.Counter(task.run_id for task in asked)
+        offered = [task for _, task in self._asked if task is not None]
+        if not offered:
+            return [Reply(asked) for asked, _ in self._asked]
+        offers = products.offers(self._connection, sorted({task.run_id for task in offered}))
+        counted = collections.Counter(task.run_id for task in offered)
         rates.take(self._connection, int(self._now.timestamp()), counted)
         return [
-            Reply(address, request, task.id, offers[task.run_id]) if task else Reply(address, request)
-            for address, request, task in self._asked
+            Reply(asked, task.id, offers[task.run_id]) if task else Reply(asked)
+            for asked, task in self._asked
         ]
 
     def _write(self, heard: Sequence[Heard]) -> None:
@@ -374,16 +399,16 @@ class Burst:
 
     # ----------------------------------------------------------------------------------------- presence
 
-    def _come(self, heard: Sequence[devices.Device], last: Mapping[Address, Presence]) -> bool:
+    def _come(self, heard: Sequence[tuple[Heard, devices.Device]], last: Mapping[Address, Presence]) -> bool:
         """Who came, and who was heard; True when a push became due."""
         came = {self._devices[a].id: item.session for a, item in last.items() if item.online}
         if self._host.assumed_presence:
-            came |= {device.id: 0 for device in heard if not device.online}
+            came |= {d.id: 0 for message, d in heard if not d.online and message.answer is None}
         if came:
             devices.came(self._connection, came, self._host.presence_epoch, self._now)
             tasks.due_again(self._connection, came, self._now + self._host.settle)
         stale = tables.milliseconds(self._now - devices.LAST_SEEN_GRAIN)
-        old = {d.id for d in heard if (d.last_seen is None or d.last_seen < stale) and d.id not in came}
+        old = {d.id for _, d in heard if (d.last_seen is None or d.last_seen < stale) and d.id not in came}
         devices.touch(self._connection, old, self._now)
         return bool(came)
 

@@ -41,6 +41,12 @@ _ROUTES: Mapping[type[burst.Said], topics.Route] = {
     messages.Progress: topics.Route.PROGRESS,
     messages.FirmwareGet: topics.Route.FIRMWARE_GET,
 }
+_WHY: Mapping[burst.Result, str] = {
+    burst.Result.UNKNOWN: "unknown device",
+    burst.Result.MALFORMED: "its product doesn't allow {}",
+    burst.Result.ANOTHER_BATCH: "the device's newest upgrade is of another batch: {}",
+}
+"""What is logged, besides being counted."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -154,7 +160,7 @@ class Ingest:
 
     def _parse(self, message: Message) -> burst.Heard | None:
         """None for what has no effect on the state: it is counted and acknowledged, and that is all."""
-        address, route, payload, duplicate, _ = message
+        address, route, payload, duplicate, _, answer = message
         parser = _PARSERS.get(route)
         if parser is None:
             self._drop(message, "unsupported", f"{route} is not supported yet")
@@ -175,7 +181,7 @@ class Ingest:
             return None
         product_key, device_name = address
         fingerprint = seen.fingerprint(f"{route}/{product_key}/{device_name}", payload)
-        return burst.Heard(address, said, fingerprint, duplicate)
+        return burst.Heard(address, said, fingerprint, duplicate, answer)
 
     def _drop(self, message: Message, result: str, why: str) -> None:
         self.counted[message.route, result] += 1
@@ -186,12 +192,8 @@ class Ingest:
         routes = [_ROUTES[type(message.said)] for message in heard]
         self.counted.update(zip(routes, outcome.results, strict=True))
         for message, route, result in zip(heard, routes, outcome.results, strict=True):
-            if result is burst.Result.UNKNOWN or result is burst.Result.MALFORMED:
-                why = (
-                    "unknown device"
-                    if result is burst.Result.UNKNOWN
-                    else f"its product doesn't allow {message.said}"
-                )
+            if result in _WHY:
+                why = _WHY[result].format(message.said)
                 text = f"{message.address}: {route} message dropped: {why}"
                 self._quiet.warning((message.address, result), self._clock.monotonic(), text)
 
@@ -199,9 +201,11 @@ class Ingest:
         """Replies are not retried: a device that misses one asks again."""
         now = self._clock.now()
         for reply in replies:
-            package = self._offers.package(reply.offer, reply.task_id, now) if reply.offer else None
-            payload = messages.get_reply(reply.request_id, package)
-            sending = asyncio.create_task(self._send(reply.address, payload))
+            payload = self._offers.answer(reply, now)
+            if reply.asked.answer is not None:
+                reply.asked.answer(payload)
+                continue
+            sending = asyncio.create_task(self._send(reply.asked.address, payload))
             self._replying.add(sending)
             sending.add_done_callback(self._replying.discard)
 

@@ -27,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.types import TypeEngine
 
-from reconciler.domain import targeting
+from reconciler.domain import resources, targeting
 from reconciler.domain.limits import DEFAULT, Limits
 from reconciler.protocol.topics import Address
 from reconciler.store import dialects, packed, tables
@@ -54,6 +54,8 @@ class Device(NamedTuple):
     """Milliseconds, as `tables.milliseconds` has them."""
     numeric_versions: bool
     modules: frozenset[str]
+    sagoo: bool = False
+    """It speaks as SagooIOT's devices do."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ _served = select(
     _product.c.numeric_versions,
     _product.c.modules,
     _product.c.auto_registration,
+    _product.c.protocol,
 ).where(_product.c.product_key.in_(packed.members("keys")), ~_product.c.removed)
 _find = (
     select(packed.rows(_device.c.id, _device.c.name, _device.c.online_epoch, _device.c.last_seen_at))
@@ -86,12 +89,26 @@ def find(connection: Connection, addresses: Iterable[Address], epoch: int) -> di
     found = {}
     for product in connection.execute(_served, {"keys": packed.pack(named)}).all() if named else ():
         modules, by_name = frozenset(product.modules), named[product.product_key]
+        sagoo = product.protocol == resources.Protocol.SAGOO
         asked = {"product": product.id, "names": packed.pack(by_name)}
         for device_id, name, online_epoch, seen in packed.read(connection, _find, asked):
             found[by_name[name]] = Device(
-                device_id, product.id, online_epoch == epoch, seen, product.numeric_versions, modules
+                device_id, product.id, online_epoch == epoch, seen, product.numeric_versions, modules, sagoo
             )
     return found
+
+
+def sagoo(connection: Connection, name: str, product_key: str | None) -> list[Address]:
+    """The devices of this name among those of SagooIOT products; of one product only, where its key is given."""
+    query = (
+        select(_product.c.product_key)
+        .join(_device, _device.c.product_id == _product.c.id)
+        .where(_product.c.protocol == str(resources.Protocol.SAGOO), ~_product.c.removed)
+        .where(_device.c.name == name, _device.c.state != "removed")
+    )
+    if product_key is not None:
+        query = query.where(_product.c.product_key == product_key)
+    return [Address(key, name) for key in connection.execute(query).scalars()]
 
 
 def products(connection: Connection, product_keys: Iterable[str]) -> dict[str, Product]:

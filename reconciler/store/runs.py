@@ -371,3 +371,8 @@ def reopen(connection: Connection, run_id: int) -> None:
         .where(_run.c.id == run_id, _run.c.phase == actual.Phase.COMPLETED)
         .values(phase=actual.Phase.IN_PROGRESS, ended_at=null())
     )
+
+
+def module_of(connection: Connection, run_id: int) -> str | None:
+    """The module that a run upgrades; None when there is no such run."""
+    return connection.execute(select(_run.c.module).where(_run.c.id == run_id)).scalar_one_or_none()

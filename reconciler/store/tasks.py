@@ -185,6 +185,11 @@ class Found(NamedTuple):
         return self.device_id, self.module
 
     @property
+    def run_id(self) -> int:
+        """Its batch's life."""
+        return int(self.row[1])
+
+    @property
     def is_behind(self) -> bool:
         """It waits for its device."""
         return bool(self.row[5] == lifecycle.Hold.BEHIND)

@@ -41,6 +41,9 @@ class Message(NamedTuple):
     """The DUP flag: the sender says that it may have sent this before."""
     acknowledge: Callable[[], None] = _nothing
     """To be called on the event loop, once, after what the message changed is committed."""
+    answer: Callable[[bytes], None] | None = None
+    """Takes the answer to a question that did not come over the transport, before it is acknowledged. Whoever has one
+    is not taken to be connected."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

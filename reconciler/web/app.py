@@ -13,6 +13,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from reconciler.web.sagoo import SagooPaths
+
 HttpApp = ASGIApp
 """What `create` makes and `server` runs."""
 
@@ -29,6 +31,7 @@ def create(
     heartbeat_age: Callable[[], float],
     checks: Callable[[], Iterable[Check]],
     metrics: Callable[[], tuple[str, bytes]],
+    sagoo: SagooPaths | None = None,
 ) -> ASGIApp:
     """The application.
 
@@ -37,6 +40,7 @@ def create(
         heartbeat_age: seconds since the event loop was last seen at work.
         checks: what must be fine for us to be ready. Must not block.
         metrics: the content type and the text of `/metrics`. Must not block.
+        sagoo: where SagooIOT devices ask and report; None: nowhere.
     """
 
     async def livez(_: Request) -> Response:
@@ -65,6 +69,7 @@ def create(
                 Route("/livez", livez),
                 Route("/readyz", readyz),
                 Route("/metrics", show_metrics),
+                *(sagoo.routes if sagoo is not None else ()),
             ]
         )
     )

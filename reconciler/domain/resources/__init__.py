@@ -57,6 +57,7 @@ from reconciler.domain.resources.package import (
 )
 from reconciler.domain.resources.product import (
     DEFAULT_MODULE,
+    Md5Name,
     Module,
     Product,
     ProductSpec,
@@ -90,6 +91,7 @@ __all__ = [
     "Kind",
     "Location",
     "Manifest",
+    "Md5Name",
     "Metadata",
     "Model",
     "Module",

@@ -30,6 +30,13 @@ class Protocol(enum.StrEnum):
     SAGOO = "Sagoo"
 
 
+class Md5Name(enum.StrEnum):
+    """How devices are told that a digest is an MD5. The C SDK knows one word only (device protocol §1, trap 2)."""
+
+    CLASSIC = "Md5"
+    UPPER = "MD5"
+
+
 class Registration(enum.StrEnum):
     """Whether a device that nobody declared may appear by reporting."""
 
@@ -115,6 +122,10 @@ class ProductSpec(base.Model):
     protocol: Annotated[Protocol, Field(strict=False)] = Field(
         default=Protocol.ALIYUN, description="The dialect that the devices speak."
     )
+    md5_name: Annotated[Md5Name, Field(strict=False)] = Field(
+        default=Md5Name.CLASSIC,
+        description="How `signMethod: MD5` is written to the devices. MD5 is for SagooIOT devices that ask for it.",
+    )
     registration: Annotated[Registration, Field(strict=False)] = Field(
         default=Registration.DECLARED,
         description="Declared: devices are declared before they may report. Auto: they declare themselves.",
@@ -160,6 +171,13 @@ class ProductSpec(base.Model):
                 "SagooIOT devices know no secure upgrade",
                 remedy="remove `signing`",
                 at=("signing",),
+            )
+        if self.protocol is Protocol.ALIYUN and self.md5_name is not Md5Name.CLASSIC:
+            raise base.problem(
+                Code.COMBINATION,
+                "the Link SDKs take no package whose digest is called MD5: they know `Md5` only",
+                remedy="remove `md5Name`, or write `protocol: Sagoo`",
+                at=("md5Name",),
             )
         return self
 

@@ -8,7 +8,7 @@ import pytest
 
 from reconciler.domain import downloads, limits
 from reconciler.domain.downloads import Ways
-from reconciler.domain.resources import Download
+from reconciler.domain.resources import Download, Protocol
 
 MOST = limits.DEFAULT.mqtt_file_bytes
 
@@ -68,3 +68,10 @@ def test_what_does_not_fit_is_said_in_numbers():
     assert downloads.unfit(Download.MQTT, [1, 2, 3], MOST) == (
         "a download over MQTT is of one file, and the package has 3"
     )
+
+
+@pytest.mark.parametrize("protocol", Protocol)
+@pytest.mark.parametrize("wanted", Download)
+def test_only_sagoo_devices_read_no_streams(wanted, protocol):
+    refused = (wanted, protocol) == (Download.MQTT, Protocol.SAGOO)
+    assert ("not over MQTT" in downloads.unspoken(wanted, protocol)) is refused

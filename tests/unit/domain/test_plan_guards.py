@@ -61,6 +61,14 @@ def test_a_product_keeps_what_a_package_in_force_needs_of_it(before, one, after,
         assert planned.verdicts[0].message == f"can't be changed: {said_}"
 
 
+def test_the_protocol_of_a_product_is_fixed_but_what_md5_is_called_is_not():
+    sagoo = {"protocol": "Sagoo", "versionFormat": "Numeric"}
+    planned = diff(desired(product(**sagoo)), actual(product()))
+    assert said(planned) == ([], {"lamp": Reason.IMMUTABLE})
+    planned = diff(desired(product(**sagoo, md5Name="MD5")), actual(product(**sagoo)))
+    assert said(planned) == (["change lamp"], {})
+
+
 def test_a_product_that_several_packages_need_is_refused_once():
     two = (
         package("two", module="mcu", version="5"),

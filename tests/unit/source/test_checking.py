@@ -435,8 +435,7 @@ def test_a_sagoo_devices_versions_are_numbers():
 
 
 def test_what_is_not_supported_yet_is_told_once_with_what_to_do():
-    wrong = PRODUCT.replace("spec: {", "spec: {signing: {privateKeyFrom: {env: KEY}}, ")
-    (found,) = check({"product.yaml": wrong}).diagnostics
+    (found,) = check({"repository.yaml": PRODUCT.replace("kind: Product", "kind: Repository")}).diagnostics
     assert (found.code, found.help) == (Code.UNSUPPORTED, "remove it; it comes in a later release")
 
 
