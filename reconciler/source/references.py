@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from reconciler.domain import desired, downloads, resources
-from reconciler.domain.desired import Declaration, File, FileFact, Key, RosterRef
+from reconciler.domain.desired import Declaration, File, ForeignFile, Key, RosterRef
 from reconciler.domain.diagnostics import Code, Diagnostic, Place, Related, Severity
 from reconciler.domain.limits import Limits
 from reconciler.domain.resources import (
@@ -167,6 +167,10 @@ class Judge:
             if spec.source_version is not None:
                 self._in_format(candidate, product, spec.source_version, ("spec", "sourceVersion"))
             self._verification(candidate, package, product)
+            if len(spec.files) > 1 and product.spec.protocol is resources.Protocol.SAGOO:
+                message = f"SagooIOT devices take packages of one file, and this one has {len(spec.files)}"
+                remedy = "put the files into an archive, or publish a package for each"
+                self._refuse(candidate, Code.COMBINATION, message, ("spec", "files"), help=remedy)
         found = [self._package_file(candidate, file, place) for place, file in enumerate(spec.files)]
         self._files[candidate.key] = tuple(fact for fact in found if fact is not None)
 
@@ -200,8 +204,11 @@ class Judge:
             message = f"`{version}` is not a version of product `{product.metadata.name}`, which has x.y.z in digits"
             self._refuse(candidate, Code.VERSION_FORMAT, message, location)
 
-    def _package_file(self, candidate: Candidate, file: PackageFile, place: int) -> FileFact | None:
+    def _package_file(self, candidate: Candidate, file: PackageFile, place: int) -> File | None:
         """What one of a package's files is; None when it can't be told, which keeps the package out."""
+        if not resources.is_path(file.source):
+            assert file.sha256 is not None, "the manifest is valid by itself"
+            return ForeignFile(file.source, file.size, file.sha256)
         at: Location = ("spec", "files", place)
         path = self._resolve(candidate, file.source, (*at, "source"))
         if path is None:
@@ -300,20 +307,21 @@ class Judge:
         package = self._refer(candidate, Kind.PACKAGE, batch.spec.package, ("spec", "package"))
         if not isinstance(package, Package):
             return
-        self._download(candidate, batch, package)
+        product = self._candidates[Key(Kind.PRODUCT, package.spec.product)].resource
+        assert isinstance(product, Product)
+        self._download(candidate, batch, package, product)
         if target.group is not None:
             self._batch_group(candidate, batch, package, target.group)
         if package.spec.source_version is not None and target.how in {resources.How.ALL, resources.How.GRAY}:
             self._from_the_source(candidate, target.source_versions, package)
             return
-        product = self._candidates[Key(Kind.PRODUCT, package.spec.product)].resource
         written = candidate.document.data["spec"]["target"].get("sourceVersions", [])
         for index, version in enumerate(written):
             at_version = ("spec", "target", "sourceVersions", index)
             if version == package.spec.version:
                 message = f"`{version}` is the version to upgrade to, so no device needs to come from it"
                 self._refuse(candidate, Code.SAME_VERSION, message, at_version, help="remove it")
-            elif isinstance(product, Product):
+            else:
                 self._in_format(candidate, product, version, at_version)
 
     def _batch_group(self, candidate: Candidate, batch: Batch, package: Package, name: str) -> None:
@@ -361,14 +369,20 @@ class Judge:
         remedy = f'write `sourceVersions: ["{source}"]`'
         self._refuse(candidate, Code.COMBINATION, message, at, related=related, help=remedy)
 
-    def _download(self, candidate: Candidate, batch: Batch, package: Package) -> None:
-        key = Key(Kind.PACKAGE, package.metadata.name)
+    def _download(self, candidate: Candidate, batch: Batch, package: Package, product: Product) -> None:
+        key, at = Key(Kind.PACKAGE, package.metadata.name), ("spec", "download")
+        remedy = "write `download: Auto`"
         sizes = [file.size or 0 for file in self._files[key]]
-        why = downloads.unfit(batch.spec.download, sizes, self._limits.mqtt_file_bytes)
+        why = downloads.unspoken(batch.spec.download, product.spec.protocol)
         if why:
+            self._refuse(candidate, Code.COMBINATION, why, at, help=remedy)
+        elif batch.spec.download is resources.Download.MQTT and None in [f.size for f in self._files[key]]:
+            message = (
+                "a download over MQTT is of a small file, and the package doesn't say how large its file is"
+            )
+            self._refuse(candidate, Code.COMBINATION, message, at, help="add its `size` to the package")
+        elif why := downloads.unfit(batch.spec.download, sizes, self._limits.mqtt_file_bytes):
             related = (Related(self._candidates[key].place(("spec", "files")), "what is downloaded"),)
-            remedy = "write `download: Auto`"
-            at = ("spec", "download")
             self._refuse(candidate, Code.COMBINATION, why, at, related=related, help=remedy)
 
     def _roster(
