@@ -15,11 +15,14 @@ import hmac
 import logging
 import resource
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
 from reconciler import errors
+from reconciler.artifacts import https, local, s3
+from reconciler.artifacts.fetch import Fetcher
+from reconciler.artifacts.origin import Origin
 from reconciler.artifacts.store import FileStore
 from reconciler.domain import downloads as way
 from reconciler.domain import plan, resources
@@ -29,11 +32,15 @@ from reconciler.services.authenticate import DatabaseAuthenticator
 from reconciler.services.bell import Bell
 from reconciler.services.blocks import Blocks
 from reconciler.services.clock import Clock, SystemClock
+from reconciler.services.collecting import Collecting
 from reconciler.services.dispatch import Dispatch
+from reconciler.services.fetching import Fetching
 from reconciler.services.ingest import Ingest
 from reconciler.services.metrics import Metrics, Sources
 from reconciler.services.offers import Offers
 from reconciler.services.reconcile import Reconcile
+from reconciler.services.sagoo_channel import SagooChannel
+from reconciler.services.signing import Keyring, Signing
 from reconciler.services.sweep import Sweep
 from reconciler.settings import Bootstrap, Settings, address
 from reconciler.source.repository import Repository
@@ -42,6 +49,7 @@ from reconciler.store.database import Database
 from reconciler.transport import endpoint, mqtt
 from reconciler.transport.base import Intake, PresenceKind, Transport
 from reconciler.web import app, downloads, tls
+from reconciler.web.sagoo import Keys, SagooPaths
 from reconciler.web.server import HttpServer
 
 _log = logging.getLogger(__name__)
@@ -90,6 +98,24 @@ def check_downloads(base: Base) -> None:
         if why:
             remedy = "Or cancel the batch in Git with all of its tasks (onCancel), and run `reconciler apply` first."
             raise errors.UserError(f"batch {batch}, which is not over, {why}", remedy=remedy)
+
+
+def sagoo_keys(settings: Settings) -> Keys | None:
+    """What SagooIOT devices sign with when they ask over HTTP; None: they don't.
+
+    Raises:
+        UsageError: there is half of it.
+    """
+    access, secret = settings.sagoo_access_key, settings.sagoo_secret_key
+    if bool(access) != bool(secret):
+        raise errors.UsageError(
+            "one of --sagoo-access-key and --sagoo-secret-key is missing", remedy="Give both, or none."
+        )
+    if settings.sagoo_http and not access:
+        _log.warning(
+            "SagooIOT devices ask over HTTP WITHOUT a login: anybody who reaches it can speak for any of them"
+        )
+    return Keys(access, secret) if access else None
 
 
 def settle_of(settings: Settings) -> timedelta:
@@ -164,6 +190,31 @@ def _locked(data_dir: Path) -> Iterator[None]:
         yield
 
 
+def fetching_of(base: Base, clock: Clock, arrived: Callable[[], None]) -> Fetching:
+    """The service that fetches files from outside; `arrived` is called when a pass has something new to see.
+
+    Raises:
+        UserError: the certificates for it can't be read.
+    """
+    settings = base.settings
+    tls = ssl.create_default_context()
+    if settings.source_ca is not None:
+        try:
+            tls.load_verify_locations(settings.source_ca)
+        except (OSError, ssl.SSLError) as error:
+            raise errors.UserError(
+                f"{settings.source_ca} can't be used: {error}", remedy="Give --source-ca a PEM file."
+            ) from error
+    client = https.Client(tls)
+    origins: dict[str, Origin] = {
+        "https": https.Https(client, private_redirects=settings.allow_private_redirects),
+        "s3": s3.S3(client, endpoint=settings.s3_endpoint, region=settings.s3_region),
+        "file": local.LocalFiles(settings.file_root),
+    }
+    fetcher = Fetcher(base.files, origins, settings.limits.file_bytes)
+    return Fetching(base.database, fetcher, clock, arrived)
+
+
 def reconcile_of(base: Base, repository: Repository, clock: Clock) -> Reconcile:
     """The reconcile service over a repository."""
     policy = policy_of(base.settings)
@@ -189,6 +240,7 @@ class Daemon:
         self.follows = f"{self._repository.url} {self._repository.ref}"
         """The repository and its ref, as logs may show them."""
         self.transport = transport or transport_of(base)
+        self._intake = Intake()
         self._server = HttpServer(
             self._app(),
             *address(settings.http_bind, "http_bind"),
@@ -199,6 +251,7 @@ class Daemon:
         self.public_url = self._public_urls.https or self._public_urls.http
         """Where devices reach the downloads of batches that don't say how."""
         self.reconcile = reconcile_of(base, self._repository, self._clock)
+        self._fetching = fetching_of(base, self._clock, self.reconcile.wake)
         self._metrics: Metrics | None = None
         self._sweep: Sweep | None = None
         self.ready = asyncio.Event()
@@ -230,13 +283,14 @@ class Daemon:
         push_at, interval = None if exact else now + settle, base.settings.limits.push_repeat_interval
         epoch = await base.database.write(sweep.take_over, now, push_at, interval)
         presence_epoch = epoch if exact else devices.ASSUMED_EPOCH
-        offers = Offers(base.url_key, self._public_urls)
+        signing = Signing(base.database, Keyring(), clock)
+        offers = Offers(base.url_key, self._public_urls, signing.keyring)
         host = burst.Host(presence_epoch, settle, assumed_presence=not exact, limits=base.settings.limits)
         answers = Blocks(base.database, self.transport, clock, base.files.path)
         ingest = Ingest(base.database, self.transport, clock, host, offers=offers, blocks=answers)
         presence = devices.Presence(presence_epoch, settle, base.settings.limits)
         claimant = pushes.Claimant(epoch, presence)
-        intake, applied = Intake(), Bell()
+        intake, applied = self._intake, Bell()
         dispatch = Dispatch(base.database, self.transport, clock, claimant, offers=offers, intake=intake)
         self._sweep = Sweep(
             base.database,
@@ -253,8 +307,8 @@ class Daemon:
         )  # fmt: skip
         self._metrics = Metrics(sources)
         self._ingest = ingest
-        self.reconcile.after_apply = lambda: self._after_apply(applied)
-        await self._after_apply(applied)
+        self.reconcile.after_apply = lambda: self._after_apply(applied, signing)
+        await self._after_apply(applied, signing)
         try:
             async with asyncio.TaskGroup() as group:
                 start = group.create_task
@@ -273,22 +327,30 @@ class Daemon:
                     operate.run(base.database, clock, presence, lambda: self._operated(applied)),
                     name="operate",
                 )
+                start(signing.run(), name="signing")
                 start(self._metrics.run(base.database), name="metrics")
+                start(self._fetching.run(), name="fetching")
+                start(Collecting(base.database, base.files, clock, self._grace()).run(), name="collecting")
                 self.ready.set()
         except BaseExceptionGroup as group:
             raise _cause(group) from group
         finally:
             self._repository.close()
 
-    async def _after_apply(self, applied: Bell) -> None:
-        """What was applied reaches the transport and the materialisation."""
+    async def _after_apply(self, applied: Bell, signing: Signing) -> None:
+        """What was applied reaches the signing keys, the transport and the materialisation."""
+        await signing.look()
         self.transport.set_products(await self.base.database.read(devices.served_product_keys))
         applied.ring()
+        self._fetching.due.ring()
 
     async def _materialised(self) -> None:
         """There are new devices, which may have come already, or new tasks for devices that are there."""
         await self._ingest.recognise()
         self._ingest.pushes_due.ring()
+
+    def _grace(self) -> timedelta:
+        return timedelta(seconds=self.base.settings.file_grace)
 
     def _operated(self, applied: Bell) -> None:
         self.reconcile.wake()
@@ -312,7 +374,14 @@ class Daemon:
             heartbeat_age=self._heartbeat_age,
             checks=self._checks,
             metrics=self._metrics_text,
+            sagoo=self._sagoo(),
         )
+
+    def _sagoo(self) -> SagooPaths | None:
+        keys = sagoo_keys(self.base.settings)
+        if not self.base.settings.sagoo_http:
+            return None
+        return SagooPaths(SagooChannel(self.base.database, self._intake), self._clock, keys)
 
     async def _find_blob(self, grant: urls.Grant) -> downloads.Blob | None:
         found = await self.base.database.read(granted.find, grant.blob_id, grant.task_id)

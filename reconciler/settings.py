@@ -26,7 +26,7 @@ from reconciler.domain import resources
 from reconciler.domain.limits import DEFAULT, Limits
 
 PREFIX = "RECONCILER_"
-SECRETS = frozenset({"secret_key", "mqtt_password"})
+SECRETS = frozenset({"secret_key", "mqtt_password", "sagoo_secret_key"})
 """Settings that may be read from a file named by `RECONCILER_…_FILE`."""
 _ELSEWHERE = frozenset({"config", "color", "output", "log_level", "log_format", "who"})
 """Variables of the command line that are no settings of the daemon."""
@@ -86,6 +86,11 @@ def _bytes(value: object) -> object:
 
 Bytes = Annotated[int, pydantic.BeforeValidator(_bytes)]
 """A number of bytes: written `20MB`, or as a number."""
+
+
+def _paths(value: object) -> object:
+    """Folders: as flags and files have them, one by one; as the environment has them, with colons."""
+    return tuple(part for part in value.split(":") if part) if isinstance(value, str) else value
 
 
 def _limits(value: object) -> Limits:
@@ -185,7 +190,8 @@ class Settings(pydantic.BaseModel):
         description="SagooIOT devices ask for packages and report over HTTP, at the HTTP address.",
     )
     sagoo_access_key: str = Field(
-        "", description="What those devices sign with (SagooIOT's AK). Without it whoever knows a name may ask."
+        "",
+        description="What those devices sign with (SagooIOT's AK). Without it whoever knows a name may ask.",
     )
     sagoo_secret_key: str = Field("", description="The key that belongs to it (SagooIOT's SK).")
     secret_key: str = Field("", description="Encrypts device secrets; default: a file in the data directory.")
@@ -197,6 +203,21 @@ class Settings(pydantic.BaseModel):
         ge=0,
         le=3600,
         description="Time after a device came until it is pushed: its report is heard first. 10s, or seconds.",
+    )
+    file_root: Annotated[tuple[Path, ...], pydantic.BeforeValidator(_paths)] = Field(
+        (), description="A folder whose files manifests may name as file:///…; several with a colon between."
+    )
+    source_ca: Path | None = Field(
+        None, description="CA certificates that file servers are checked with, besides the system's (PEM)."
+    )
+    allow_private_redirects: bool = Field(
+        default=False,
+        description="Files are fetched from private addresses, too, where a server redirects there.",
+    )
+    s3_endpoint: str = Field("", description="The store that s3:// means: its URL; default: Amazon's.")
+    s3_region: str = Field("", description="The region of that store; default: as AWS_DEFAULT_REGION says.")
+    file_grace: Seconds = Field(
+        604_800.0, ge=0, le=31_536_000, description="How long a file stays that nothing needs any more: 168h."
     )
     limits: Annotated[Limits, pydantic.BeforeValidator(_limits)] = Field(
         "",

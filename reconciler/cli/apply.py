@@ -19,7 +19,7 @@ from reconciler.store.database import Connection
 
 
 @click.command()
-@options.settings(*options.SOURCE, *options.LOOK, "bootstrap", "limits")
+@options.settings(*options.SOURCE, *options.LOOK, *options.FILES, "bootstrap", "limits")
 @logs.flags
 @click.pass_obj
 def command(log_options: logs.Options, /, **flags: Any) -> int:
@@ -60,6 +60,8 @@ async def _apply(base: bootstrap.Base) -> int:
             raise errors.UserError(
                 f"{repository.url} has no commit yet", remedy="Commit manifests, then apply again."
             )
+        if await bootstrap.fetching_of(base, clock, service.wake).once():
+            applied = await service.run_pass() or applied
         await materialize.everything(base.database, clock, nobody)
         commit = service.state.commit
         assert commit is not None

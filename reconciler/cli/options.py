@@ -16,6 +16,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 LOOK = ("data_dir", "database", "secret_key")
 """The settings of commands that look at the state, or write a command into it."""
+FILES = ("file_root", "source_ca", "allow_private_redirects", "s3_endpoint", "s3_region")
+"""The settings of commands that fetch files."""
 SOURCE = ("repo", "ref")
 """The settings of commands that read a repository."""
 
@@ -44,6 +46,10 @@ def _option(name: str) -> Callable[[F], F]:
     text = f"{field.description} [{PREFIX}{name.upper()}]"
     if field.annotation is bool:
         return click.option(flag, name, is_flag=True, default=None, help=text)
+    if field.annotation == tuple[Path, ...]:
+        return click.option(
+            flag, name, multiple=True, metavar="FOLDER", help=text, callback=lambda _c, _p, given: given or None
+        )
     shown = "" if field.default in ("", None) else f" Default: {field.default}."
     return click.option(flag, name, default=None, metavar="VALUE", help=text + shown)
 

@@ -56,7 +56,7 @@ def command(*, output: str, detailed_exitcode: bool, **flags: Any) -> int:
 
 def _plan(settings: Settings) -> tuple[Commit, Plan, dict[Any, Reach], bool]:
     """Reads the commit through a mirror of its own, so that a running daemon notices nothing."""
-    policy = bootstrap.policy_of(settings)
+    policy = dataclasses.replace(bootstrap.policy_of(settings), awaits_files=False)
     with tempfile.TemporaryDirectory(prefix="reconciler-plan-") as folder:
         repository = bootstrap.repository_of(settings, Path(folder))
         try:

@@ -37,6 +37,8 @@ class Reason(enum.StrEnum):
     TOO_FAR_AHEAD = "TooFarAhead"
     DYNAMIC_OVERLAP = "DynamicOverlap"
     DOWNLOAD = "Download"
+    FETCHING = "Fetching"
+    FETCH_FAILED = "FetchFailed"
     FIRST_SIGHT = "FirstSight"
     MASS_CANCEL = "MassCancel"
 
@@ -108,6 +110,8 @@ class Policy:
         mass_cancel_share: …and neither are those of at most this share of the running batches.
         limits: the operator's numbers.
         ways: how devices can reach the files here.
+        awaits_files: a package is not accepted before its files from outside are here; who only wants to know what
+            a commit means takes them for granted.
     """
 
     hold_first_sight: bool = True
@@ -115,6 +119,7 @@ class Policy:
     mass_cancel_share: float = 0.5
     limits: limits.Limits = limits.DEFAULT
     ways: Ways = dataclasses.field(default_factory=Ways)
+    awaits_files: bool = True
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

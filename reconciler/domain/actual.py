@@ -126,6 +126,19 @@ class Stored:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Fetch:
+    """How far a file from outside is."""
+
+    received: int = 0
+    total: int | None = None
+    """Bytes; None while nobody knows."""
+    message: str = ""
+    """What went wrong with the last attempt."""
+    failed: bool = False
+    """It is not tried again."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class ActualState:
     """Everything a plan compares with."""
 
@@ -138,5 +151,9 @@ class ActualState:
     """How many cancellations somebody confirmed for the commit that is planned."""
     unknown_devices: Mapping[Key, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     """By batch or package: names in its list that no device has, as far as it may start a run, and minds."""
+    files: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """The sizes of the files that are in the store, by SHA-256."""
+    fetches: Mapping[tuple[str, str], Fetch] = dataclasses.field(default_factory=dict)
+    """How far files from outside are, by SHA-256 and source."""
     now: datetime = NEVER
     """When this was looked at."""

@@ -17,7 +17,7 @@ from reconciler.domain.actual import GIT, UNENDED, Phase, Verification
 
 UNSIGNED = "SigningKeyUnavailable"
 """The reason of conditions where a product's signing key can't be used."""
-_NO_PHASE = {"Held": HOLDS, "Refused": frozenset(Reason) - HOLDS}
+_NO_PHASE = {"Held": HOLDS, "Refused": frozenset(Reason) - HOLDS - {Reason.FETCHING}}
 
 
 class Sync(enum.StrEnum):
@@ -215,6 +215,8 @@ def health(facts: Facts) -> Health:
     """
     if not facts.in_force and facts.reason in HOLDS:
         return Health.SUSPENDED
+    if not facts.in_force and facts.reason == Reason.FETCHING:
+        return Health.PROGRESSING
     work, trial = facts.work, facts.trial
     failed = trial is not None and trial.state is Verification.FAILED
     stuck = work is not None and (work.failed or work.stuck)
@@ -312,7 +314,9 @@ def _way(count: int) -> str:
 def _reconciling(facts: Facts) -> Condition:
     work, trial, since = facts.work, facts.trial, facts.changed_at
     busy = True
-    if facts.materializing or (work is not None and work.materializing):
+    if facts.reason == Reason.FETCHING:
+        reason, message = facts.reason, facts.message
+    elif facts.materializing or (work is not None and work.materializing):
         reason, message = "Materializing", "its devices are being worked out"
     elif work is not None and work.phase is Phase.PLANNED:
         busy = not work.stuck
@@ -336,11 +340,9 @@ def _stalled(facts: Facts) -> Condition:
     if facts.synced and work is not None and work.stuck:
         reason, message = _planned(work)
         return Condition(type="Stalled", status=True, reason=reason, message=message, since=work.created_at)
-    reason = "NotStalled" if facts.synced else facts.reason
-    message = "" if facts.synced else facts.message
-    return Condition(
-        type="Stalled", status=not facts.synced, reason=reason, message=message, since=facts.changed_at
-    )
+    stalled = not facts.synced and facts.reason != Reason.FETCHING
+    reason, message = (facts.reason, facts.message) if stalled else ("NotStalled", "")
+    return Condition(type="Stalled", status=stalled, reason=reason, message=message, since=facts.changed_at)
 
 
 def _suspended(found: Suspension | None, since: datetime) -> Condition:

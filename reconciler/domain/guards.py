@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from reconciler.domain import acceptance, dynamic, resources, trials
+from reconciler.domain import acceptance, arrivals, dynamic, resources, trials
 from reconciler.domain.actions import HOLDS, Action, Look, Reason, Rule, Verb, Verdict
 from reconciler.domain.actual import Run, Stored
 from reconciler.domain.desired import Declaration, Key
@@ -87,8 +87,10 @@ def _baseless(actions: Sequence[Action], verdicts: Sequence[Verdict], look: Look
     for action in actions:
         missing = next(_ground(action, wrong, look), None)
         if missing is not None:
-            remedy = "confirm" if wrong[missing] in HOLDS else "mend"
-            message = f"{missing}, which it needs, is not as Git says ({wrong[missing]}): {remedy} that first"
+            remedy = f"{'confirm' if wrong[missing] in HOLDS else 'mend'} that first"
+            if wrong[missing] is Reason.FETCHING:
+                remedy = "it is accepted by itself when that is here"
+            message = f"{missing}, which it needs, is not as Git says ({wrong[missing]}): {remedy}"
             found.append(Verdict(action.key, Reason.REFERENCE, message))
     return found
 
@@ -214,6 +216,7 @@ RULES: Sequence[Rule] = (
     acceptance.no_group,
     _still_used,
     _cut_off,
+    arrivals.awaited,
     _baseless,
     dynamic.overlapping,
 )

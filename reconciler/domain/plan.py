@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 
-from reconciler.domain import acceptance, changes, guards, lifecycle, resources, trials
+from reconciler.domain import acceptance, arrivals, changes, guards, lifecycle, resources, trials
 from reconciler.domain.actions import HOLDS, Action, Look, Plan, Policy, Reason, Verb, Verdict
 from reconciler.domain.actual import ActualState, Phase, Run, RunType, Stored
 from reconciler.domain.desired import Declaration, DesiredState, Key
@@ -53,7 +53,8 @@ def statuses_on_cancel(scopes: Iterable[str], run: Run) -> tuple[lifecycle.Statu
 
 
 def _warned(action: Action, look: Look) -> Action:
-    return dataclasses.replace(action, warnings=(*action.warnings, *acceptance.warnings(action, look)))
+    warnings = (*action.warnings, *acceptance.warnings(action, look), *arrivals.warnings(action, look))
+    return dataclasses.replace(action, warnings=warnings)
 
 
 def _order(action: Action) -> tuple[int, int, bool, str]:

@@ -7,6 +7,7 @@ this very moment says, whoever else changed something meanwhile.
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterator
 from datetime import datetime
 
@@ -17,9 +18,10 @@ from reconciler.domain.desired import Declaration, Key
 from reconciler.domain.plan import Action, Plan, Verb
 from reconciler.services import carrying, lists, observe
 from reconciler.services.observe import Commit
-from reconciler.store import events, objects, rosters
+from reconciler.store import events, fetches, objects, rosters
 from reconciler.store.database import Connection, Database
 
+_log = logging.getLogger(__name__)
 _TYPES = {
     Verb.CREATE: events.Type.CREATED,
     Verb.CHANGE: events.Type.CHANGED,
@@ -56,14 +58,26 @@ class Stage:
             for file in declaration.files if key not in refused else ():
                 if isinstance(file, desires.FileFact):
                     self._store_file(commit, file)
+        self._miss(commit)
         for action in planned.actions:
             if action.declaration is not None and lists.are_in(action.declaration):
                 self._store_roster(commit, action.declaration)
 
     def _store_file(self, commit: Commit, fact: desires.FileFact) -> None:
-        if not self._files.path(fact.sha256).exists():
+        if not self._files.holds(fact.sha256):
             chunks = commit.files.chunks(fact.path)
             self._files.put(chunks, expect_sha256=fact.sha256, expect_size=fact.size)
+
+    def _miss(self, commit: Commit) -> None:
+        """What somebody took out of the store by hand is fetched again."""
+        with self._database.reading() as connection:
+            here = fetches.stored(connection)
+        declared = {file.sha256 for file in foreign_files(commit) if file.sha256 in here}
+        gone = [sha256 for sha256 in declared if not self._files.holds(sha256)]
+        if gone:
+            _log.warning("%d files are missing in the store: they are fetched again", len(gone))
+            with self._database.writing() as connection:
+                fetches.lose(connection, gone)
 
     def _store_roster(self, commit: Commit, declaration: Declaration) -> None:
         with self._database.writing() as connection:
@@ -75,6 +89,12 @@ class Stage:
                 rosters.add(connection, roster_id, chunk)
         with self._database.writing() as connection:
             rosters.complete(connection, roster_id)
+
+
+def foreign_files(commit: Commit) -> Iterator[desires.ForeignFile]:
+    """The files from outside that a commit names."""
+    for declaration in commit.desired.declarations.values():
+        yield from (file for file in declaration.files if isinstance(file, desires.ForeignFile))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -101,12 +121,13 @@ def apply(
     Raises:
         TransientError: what became possible meanwhile is not staged; the next pass will.
     """
+    new_files = fetches.declare(connection, foreign_files(commit), now)
     state = observe.state(connection, commit, unknown, now)
     planned = plan.diff(commit.desired, state, policy)
     notes = list(_notes(commit, planned, state))
     newest = objects.newest_revision(connection)
     whole = state.first_sight and not commit.desired.unnamed and not _keeps_back(planned)
-    if not (planned.actions or notes or whole) and newest is not None and newest.sha == commit.revision.sha:
+    if not (planned.actions or notes or whole or new_files) and newest is not None and newest.sha == commit.revision.sha:
         return Applied(planned, changed=False)
     revision_id = objects.record_revision(connection, commit.revision, now)
     lines = objects.note(connection, notes, revision_id, now)
@@ -152,12 +173,20 @@ def _note(
     declaration: Declaration | None, stored: actual.Stored | None, key: Key, verdict: plan.Verdict | None
 ) -> objects.Note:
     if declaration is not None:
-        return objects.Note(key, declaration.path, declaration.digest, verdict, declaration.metadata)
+        goes_on = verdict is not None and stored is not None and _still_fetching(verdict, stored)
+        return objects.Note(
+            key, declaration.path, declaration.digest, verdict, declaration.metadata, is_news=not goes_on
+        )
     if stored is None:
         return objects.Note(key, "", "", verdict)
     unknown = verdict is not None and verdict.holds and stored.held is None  # it is held, whatever it says
     digest = "" if unknown else stored.declared_digest
     return objects.Note(key, stored.path, digest, verdict, stored.metadata)
+
+
+def _still_fetching(verdict: plan.Verdict, stored: actual.Stored) -> bool:
+    """How far it is, is for its status, not for the log."""
+    return verdict.reason is plan.Reason.FETCHING and stored.reason == verdict.reason
 
 
 def _differs(stored: actual.Stored, note: objects.Note) -> bool:

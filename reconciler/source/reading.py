@@ -104,18 +104,11 @@ def _reading(document: Document, limits: Limits) -> Reading:
     kind = _kind(data)
     if kind is None:
         return Reading(document, key, None, tuple(found))
-    refused = [_unsupported(what, location, subject) for location, what in unsupported.find(kind, data)]
-    found += refused
     resource = None
     try:
         resource = resources.parse(kind, data, limits)
     except pydantic.ValidationError as mistake:
-        at = {one.place for one in refused}  # to combine rightly what can't be used at all helps nobody
-        found += [
-            one
-            for one in explain.model_problems(mistake, kind, subject)
-            if one.field != "apiVersion" and not (one.code is Code.COMBINATION and one.place in at)
-        ]
+        found += [one for one in explain.model_problems(mistake, kind, subject) if one.field != "apiVersion"]
     return Reading(document, key, None if found else resource, tuple(found))
 
 

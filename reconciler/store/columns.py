@@ -1,13 +1,15 @@
-"""How moments and durations are kept in columns: whole milliseconds, ordered, the same in every database.
+"""What tables are made of: how moments and durations are kept, how constraints are called, how rows are numbered.
 
-Used by the tables, and by statements that calculate with times.
+Moments are whole milliseconds, ordered, the same in every database. Used by the tables, and by statements that
+calculate with times.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import BigInteger
+from sqlalchemy import BigInteger, CheckConstraint, Integer, MetaData
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
@@ -61,3 +63,22 @@ class Span(TypeDecorator[timedelta]):
 
 Number = BigInteger()
 """The bare integer under a Moment or a Span, for arithmetic in SQL."""
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+Id = BigInteger().with_variant(Integer, "sqlite")
+"""SQLite numbers rows by itself only in a column that is exactly INTEGER."""
+
+
+def one_of(column: str, values: Iterable[str], name: str) -> CheckConstraint:
+    """A column has one of these values."""
+    listed = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({listed})", name=name)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, and_, select
 
 from reconciler.domain import lifecycle
 from reconciler.store import tables
@@ -35,7 +35,7 @@ def find(connection: Connection, blob_id: int, task_id: int) -> File | None:
         select(blob.c.sha256, blob.c.size, run.c.batch)
         .select_from(task)
         .join(run, run.c.id == task.c.run_id)
-        .join(blob, blob.c.id == blob_id)
+        .join(blob, and_(blob.c.id == blob_id, blob.c.stored))
         .where(task.c.id == task_id, task.c.status != lifecycle.Status.CANCELED)
     )
     row = connection.execute(query).first()

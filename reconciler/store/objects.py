@@ -13,7 +13,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from reconciler.domain import actual, lifecycle, plan
 from reconciler.domain.desired import Key
 from reconciler.domain.resources import Kind
-from reconciler.store import counts, events, revisions, tables
+from reconciler.store import counts, events, fetches, revisions, tables
 
 _object, _run = tables.object_, tables.run
 
@@ -75,6 +75,8 @@ def load(connection: Connection, sha: str = "", origin: str = "") -> actual.Actu
         first_sight=followed != origin,
         foreign=followed not in {None, origin},
         confirmed_cancels=connection.execute(confirmed).scalar_one_or_none(),
+        files=fetches.stored(connection),
+        fetches=fetches.load(connection),
     )
 
 
@@ -192,6 +194,8 @@ class Note:
     declared_digest: str
     verdict: plan.Verdict | None
     metadata: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
+    is_news: bool = True
+    """Whether the log is told of the verdict."""
 
 
 _UNREAD = frozenset({plan.Reason.INVALID, plan.Reason.UNREADABLE})
@@ -229,7 +233,7 @@ def note(
         connection.execute(
             statement.on_conflict_do_update(index_elements=["source", "kind", "name"], set_=values)
         )
-        if verdict is not None:
+        if verdict is not None and noted.is_news:
             lines.append(_line(verdict, revision_id))
     return lines
 

@@ -6,8 +6,6 @@ stand here a second time, so that a bug becomes an error instead of a doubled ta
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -18,7 +16,6 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     String,
     Table,
     Text,
@@ -27,28 +24,12 @@ from sqlalchemy import (
 )
 
 from reconciler.domain import actual, lifecycle, limits, resources
-from reconciler.store.columns import MILLISECOND, Moment, Number, Span, milliseconds, moment
+from reconciler.store.columns import MILLISECOND, Moment, Number, Span, metadata, milliseconds, moment
+from reconciler.store.columns import Id as _Id
+from reconciler.store.columns import one_of as _one_of
+from reconciler.store.file_tables import blob, fetch
 
-__all__ = ["MILLISECOND", "Moment", "Number", "Span", "milliseconds", "moment"]
-
-
-def _one_of(column: str, values: Iterable[str], name: str) -> CheckConstraint:
-    listed = ", ".join(f"'{value}'" for value in values)
-    return CheckConstraint(f"{column} IN ({listed})", name=name)
-
-
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
-
-# SQLite numbers rows by itself only in a column that is exactly INTEGER.
-_Id = BigInteger().with_variant(Integer, "sqlite")
+__all__ = ["MILLISECOND", "Moment", "Number", "Span", "blob", "fetch", "metadata", "milliseconds", "moment"]
 
 # One row: what the database knows about itself and the daemon that owns it.
 daemon = Table(
@@ -127,44 +108,6 @@ product = Table(
     Column("removed", Boolean, nullable=False, server_default=text("0")),
     _one_of("protocol", resources.Protocol, "protocol"),
     _one_of("md5_name", resources.Md5Name, "md5_name"),
-)
-
-# A file in the content-addressed store.
-blob = Table(
-    "blob",
-    metadata,
-    Column("id", _Id, primary_key=True),
-    Column("sha256", String(64), nullable=False, unique=True),
-    Column("md5", String(32), nullable=False),
-    Column("size", BigInteger, nullable=False),
-    Column("created_at", Moment, nullable=False),
-    # False: it was collected, because nothing needed it any more, or went missing.
-    Column("stored", Boolean, nullable=False, server_default=text("1")),
-    # Since when nothing needs it. NULL: something does.
-    Column("unused_since", Moment),
-)
-
-# A file from outside that the newest commit names: the intent to have it, which lasts as long as Git names it, and how
-# far it is. It is here as soon as its blob is stored.
-fetch = Table(
-    "fetch",
-    metadata,
-    Column("id", _Id, primary_key=True),
-    Column("source", Text, nullable=False),
-    Column("sha256", String(64), nullable=False),
-    # What the manifest says; NULL: nothing.
-    Column("size", BigInteger),
-    Column("received", BigInteger, nullable=False, server_default=text("0")),
-    Column("total", BigInteger),
-    # Attempts in a row that brought nothing, and when the next one is.
-    Column("attempts", Integer, nullable=False, server_default=text("0")),
-    Column("retry_at", Moment),
-    # Final: what is there is another file (`mismatch`), or may not be fetched (`refused`, until the next start).
-    Column("failure", String(8)),
-    Column("message", Text, nullable=False, server_default=""),
-    Column("created_at", Moment, nullable=False),
-    UniqueConstraint("sha256", "source"),
-    _one_of("failure", ["mismatch", "refused"], "failure"),
 )
 
 package = Table(

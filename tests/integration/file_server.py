@@ -46,7 +46,8 @@ class FileServer:
         self.pages: dict[str, Page] = {}
         self.seen: list[tuple[str, dict[str, str]]] = []
         self.ended = threading.Event()
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+        self._server.owner = self
         self._server.daemon_threads = True
         if certificates is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -70,54 +71,53 @@ class FileServer:
         return [headers.get("range") for _, headers in self.seen]
 
 
-def _handler(server: FileServer):
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
 
-        def log_message(self, *_):
-            pass
+    def log_message(self, *_):
+        pass
 
-        def handle(self):
-            with contextlib.suppress(OSError):
-                super().handle()
+    def handle(self):
+        with contextlib.suppress(OSError):
+            super().handle()
 
-        def do_GET(self):
-            server.seen.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
-            page = server.pages.get(self.path.partition("?")[0], Page(status=404))
-            complaint = page.check(self) if page.check is not None else ""
-            self.close_connection = True
-            if complaint or page.status != 200:
-                self.answer(403 if complaint else page.status, complaint.encode(), page.headers)
-                return
-            self.file(page)
+    def do_GET(self):
+        self.server.owner.seen.append(
+            (self.path, {name.lower(): value for name, value in self.headers.items()})
+        )
+        page = self.server.owner.pages.get(self.path.partition("?")[0], Page(status=404))
+        complaint = page.check(self) if page.check is not None else ""
+        self.close_connection = True
+        if complaint or page.status != 200:
+            self.answer(403 if complaint else page.status, complaint.encode(), page.headers)
+            return
+        self.file(page)
 
-        def file(self, page):
-            start, asked = 0, self.headers.get("Range", "")
-            fresh = self.headers.get("If-Range") in {page.tag(), page.headers.get("Last-Modified")}
-            if asked and page.ranges and fresh:
-                start = int(asked.removeprefix("bytes=").removesuffix("-")) + page.wrong_ranges
-            if start > len(page.content):
-                self.answer(416, b"", {})
-                return
-            headers = dict(page.headers) | ({"ETag": page.tag()} if page.tag() else {})
-            if start:
-                size = len(page.content)
-                headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
-            self.answer(206 if start else 200, page.content[start:], headers, page)
+    def file(self, page):
+        start, asked = 0, self.headers.get("Range", "")
+        fresh = self.headers.get("If-Range") in {page.tag(), page.headers.get("Last-Modified")}
+        if asked and page.ranges and fresh:
+            start = int(asked.removeprefix("bytes=").removesuffix("-")) + page.wrong_ranges
+        if start > len(page.content):
+            self.answer(416, b"", {})
+            return
+        headers = dict(page.headers) | ({"ETag": page.tag()} if page.tag() else {})
+        if start:
+            size = len(page.content)
+            headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
+        self.answer(206 if start else 200, page.content[start:], headers, page)
 
-        def answer(self, status, body, headers, page=None):
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            if page is None or page.has_length:
-                self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            if page is not None and page.breaks_after is not None:
-                body, page.breaks_after = body[: page.breaks_after], None
-            held = page.holds_after if page is not None else None
-            self.wfile.write(body[:held])
-            if held is not None:
-                self.wfile.flush()
-                server.ended.wait()
-
-    return Handler
+    def answer(self, status, body, headers, page=None):
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        if page is None or page.has_length:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if page is not None and page.breaks_after is not None:
+            body, page.breaks_after = body[: page.breaks_after], None
+        held = page.holds_after if page is not None else None
+        self.wfile.write(body[:held])
+        if held is not None:
+            self.wfile.flush()
+            self.server.owner.ended.wait()

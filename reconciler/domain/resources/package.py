@@ -222,6 +222,12 @@ class PackageSpec(base.Model):
     def _braces_balanced(cls, text: str) -> str:
         if not base.is_balanced(text):
             raise base.problem(Code.MALFORMED, "the braces of custom info do not pair up", remedy=base.BRACES)
+        if base.looks_like_a_field(text):
+            raise base.problem(
+                Code.MALFORMED,
+                "custom info ends like a field of the device protocol",
+                remedy="devices find fields by their name alone and would take it for one: end it with another sign",
+            )
         return text
 
     @pydantic.model_validator(mode="after")

@@ -1,0 +1,198 @@
+"""Gets the files from outside that Git names into the store, several at a time, for as long as it takes.
+
+The intent is a row (`store.fetches`), the effect a file in the store, the confirmation another row: a daemon that is
+killed in between continues where the bytes ended. What fails is tried again, later each time; what can't become right
+by itself says so, and waits for Git or for an operator.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+
+from reconciler import errors
+from reconciler.artifacts.fetch import Fetcher, PartsError, Wanted
+from reconciler.artifacts.network import Halt
+from reconciler.artifacts.store import MismatchError
+from reconciler.domain import foreign
+from reconciler.services import backoff
+from reconciler.services.bell import Bell
+from reconciler.services.clock import Clock
+from reconciler.store import fetches
+from reconciler.store.database import Database
+from reconciler.store.fetches import Came, Due, Failure, Far
+
+AT_ONCE = 3
+LONGEST_SECONDS = 300.0
+"""Between two attempts, at most; unless the source itself asks for more."""
+_LOOK_SECONDS = 1.0
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(slots=True)
+class _Running:
+    """A fetch that is under way."""
+
+    due: Due
+    halt: Halt
+    begun: int | None = None
+    """How many bytes were here when it began."""
+    far: Far | None = None
+    """How far it is, where that was not written down yet."""
+
+    moved: bool = False
+    """Whether it brought anything."""
+
+    def progress(self, received: int, total: int | None) -> None:
+        """Told by the thread."""
+        self.begun = received if self.begun is None else self.begun
+        self.moved = received > self.begun
+        self.far = Far(received, total)
+
+
+class Fetching:
+    """Fetches what is due.
+
+    Args:
+        database: where the intents are.
+        fetcher: makes one attempt.
+        clock: time.
+        arrived: called when there is news for the next pass: a file came, or never will.
+    """
+
+    def __init__(
+        self, database: Database, fetcher: Fetcher, clock: Clock, arrived: Callable[[], None]
+    ) -> None:
+        self._database = database
+        self._fetcher = fetcher
+        self._clock = clock
+        self._arrived = arrived
+        self._running: dict[str, _Running] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.due = Bell()
+        """Rung when Git may name new files."""
+
+    async def run(self) -> None:
+        """Fetches until cancelled."""
+        retry = backoff.Backoff(1.0, 10.0)
+        try:
+            await self._database.write(fetches.begin)
+            while True:
+                try:
+                    await self._round()
+                except errors.ReconcilerError as error:
+                    _log.warning("fetches wait: %s", error.message)
+                    await asyncio.sleep(retry.failed())
+                else:
+                    retry.succeeded()
+                    await self.due.wait(_LOOK_SECONDS)
+        finally:
+            self._halt()
+
+    async def once(self) -> int:
+        """One attempt at everything that is not here, and to the end of it; the number of files that came.
+
+        For who runs a single pass. What is not due yet has its turn, too.
+
+        Raises:
+            TransientError: the database is away.
+        """
+        await self._database.write(fetches.begin)
+        before = len(await self._database.read(fetches.stored))
+        tried: set[str] = set()
+        try:
+            while await self._start(tried) or self._tasks:
+                await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._halt()
+        return len(await self._database.read(fetches.stored)) - before
+
+    async def _round(self) -> None:
+        far = {running.due.id: running.far for running in self._running.values() if running.far is not None}
+        if far:
+            await self._database.write(fetches.advance, far)
+            for running in self._running.values():
+                running.far = None
+        await self._start(None)
+
+    async def _start(self, tried: set[str] | None) -> int:
+        """Starts what is due, as far as there is room. `tried`: each file once, whether it is due or not."""
+        now = self._clock.now() if tried is None else self._clock.now() + timedelta(days=1)
+        started = 0
+        for due in await self._database.read(fetches.due, now):
+            if len(self._running) >= AT_ONCE:
+                break
+            if due.sha256 in self._running or due.sha256 in (tried or ()):
+                continue
+            if tried is not None:
+                tried.add(due.sha256)
+            running = self._running[due.sha256] = _Running(due, Halt())
+            task = asyncio.create_task(self._one(running))
+            self._tasks.add(task)
+            task.add_done_callback(self._ended)
+            started += 1
+        return started
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("a fetch failed", exc_info=task.exception())
+        self.due.ring()
+
+    def _halt(self) -> None:
+        """What is under way ends soon; what has come of it is kept."""
+        for running in self._running.values():
+            running.halt.halt()
+        for task in self._tasks:
+            task.cancel()
+
+    async def _one(self, running: _Running) -> None:
+        """One attempt, and what follows from it."""
+        try:
+            await self._attempt(running)
+        finally:
+            del self._running[running.due.sha256]
+
+    async def _attempt(self, running: _Running) -> None:
+        due, place = running.due, foreign.shown(running.due.source)
+        wanted = Wanted(due.source, due.sha256, due.size)
+        _log.info("fetching %s", place)
+        try:
+            stored = await asyncio.to_thread(self._fetcher.fetch, wanted, running.halt, running.progress)
+        except errors.UserError as error:
+            await self._failed(due, error)
+        except (errors.TransientError, errors.StalledError) as error:
+            await self._again(running, error)
+        else:
+            came = Came(stored.sha256, stored.md5, stored.size)
+            await self._database.write(fetches.arrived, due.id, came, self._clock.now())
+            _log.info("fetched %s: %s bytes", place, f"{stored.size:,}")
+            self._arrived()
+
+    async def _failed(self, due: Due, error: errors.UserError) -> None:
+        is_mismatch = isinstance(error, MismatchError)
+        failure = Failure.MISMATCH if is_mismatch else Failure.REFUSED
+        remedy = error.remedy
+        if is_mismatch:
+            remedy = "If it is the right one, correct the manifest; else put the right one there under another name."
+        message = f"{error.message}. {remedy}".rstrip(". ") + "."
+        await self._database.write(fetches.fail, due.id, failure, message)
+        _log.error("%s can't be used: %s", foreign.shown(due.source), message)
+        self._arrived()
+
+    async def _again(self, running: _Running, error: errors.TransientError | errors.StalledError) -> None:
+        due = running.due
+        attempts = 0 if running.moved and not isinstance(error, PartsError) else due.attempts + 1
+        asked = error.retry_after if isinstance(error, errors.TransientError) else LONGEST_SECONDS
+        delay = max(asked, min(LONGEST_SECONDS, 2.0**attempts))
+        message = f"{error.message}. {error.remedy}".rstrip(". ") + "."
+        at = self._clock.now() + timedelta(seconds=delay)
+        await self._database.write(fetches.try_again, due.id, message, attempts, at)
+        if running.far is not None:
+            await self._database.write(fetches.advance, {due.id: running.far})
+        _log.warning("%s: %s Next try in %.0f s", foreign.shown(due.source), message, delay)
+        if due.attempts == 0:
+            self._arrived()
