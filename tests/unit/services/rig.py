@@ -25,6 +25,7 @@ from reconciler.services.blocks import Blocks
 from reconciler.services.dispatch import Dispatch
 from reconciler.services.ingest import Ingest
 from reconciler.services.offers import Offers
+from reconciler.services.signing import Keyring, Signing
 from reconciler.services.sweep import Sweep
 from reconciler.source import tree, validate
 from reconciler.store import commands, devices, events, objects, tables
@@ -155,6 +156,7 @@ class Rig:
         self.wire = wire or Wire()
         self.policy = plan.Policy(**{"hold_first_sight": False, **policy})
         self.stage = apply.Stage(database, self.files, limits.DEFAULT)
+        self.environment: dict[str, str] = {}
         self._root = root
         self._commits = 0
         self._serving: asyncio.Task[None] | None = None
@@ -165,7 +167,9 @@ class Rig:
         push_at = None if exact else self.clock.now() + SETTLE
         epoch = await self.database.write(sweep.take_over, self.clock.now(), push_at)
         presence = epoch if exact else devices.ASSUMED_EPOCH
-        offers = Offers(b"k" * 32, urls.check_bases("http://download.example"))
+        self.signing = Signing(self.database, Keyring(self.environment), self.clock)
+        await self.signing.look()
+        offers = Offers(b"k" * 32, urls.check_bases("http://download.example"), self.signing.keyring)
         self.intake = Intake()
         host = burst.Host(presence, SETTLE, assumed_presence=not exact)
         self.blocks = Blocks(self.database, self.wire, self.clock, self.files.path)
@@ -218,6 +222,7 @@ class Rig:
         seen = await self.database.read(observe.make_plan, commit, self.policy, self.clock.now())
         await asyncio.to_thread(self.stage.prepare, commit, seen.plan)
         applied = await self.database.write(apply.apply, commit, self.policy, seen.unknown, self.clock.now())
+        await self.signing.look()
         self.wire.set_products(await self.database.read(devices.served_product_keys))
         await self.materialize()
         return applied
