@@ -100,7 +100,7 @@ def settings_table() -> str:
     rows = []
     for name, field in Settings.model_fields.items():
         variable = f"`{PREFIX}{name.upper()}`" + (" (also `…_FILE`)" if name in SECRETS else "")
-        default = "" if field.default in ("", None) else f"`{field.default}`"
+        default = "" if field.default in ("", None, ()) else f"`{field.default}`"
         rows.append((f"`--{name.replace('_', '-')}`", variable, default, field.description or ""))
     return table(("Flag", "Variable", "Default", "Meaning"), rows)
 

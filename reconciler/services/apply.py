@@ -127,7 +127,8 @@ def apply(
     notes = list(_notes(commit, planned, state))
     newest = objects.newest_revision(connection)
     whole = state.first_sight and not commit.desired.unnamed and not _keeps_back(planned)
-    if not (planned.actions or notes or whole or new_files) and newest is not None and newest.sha == commit.revision.sha:
+    is_known = newest is not None and newest.sha == commit.revision.sha
+    if is_known and not (planned.actions or notes or whole or new_files):
         return Applied(planned, changed=False)
     revision_id = objects.record_revision(connection, commit.revision, now)
     lines = objects.note(connection, notes, revision_id, now)
