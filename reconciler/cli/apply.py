@@ -11,11 +11,15 @@ import click
 
 from reconciler import bootstrap, errors
 from reconciler.cli import findings, logs, options
+from reconciler.domain.plan import Reason
 from reconciler.services import materialize, operate, reconcile
 from reconciler.services.clock import SystemClock
 from reconciler.settings import Settings
 from reconciler.store import devices, objects
 from reconciler.store.database import Connection
+
+_AWAITED = frozenset({Reason.FETCHING, Reason.FETCH_FAILED})
+"""What one attempt may settle: also what an earlier one was not allowed to fetch."""
 
 
 @click.command()
@@ -60,7 +64,9 @@ async def _apply(base: bootstrap.Base) -> int:
             raise errors.UserError(
                 f"{repository.url} has no commit yet", remedy="Commit manifests, then apply again."
             )
-        if await bootstrap.fetching_of(base, clock, service.wake).once():
+        if any(verdict.reason in _AWAITED for verdict in applied.plan.verdicts):
+            click.echo(f"{reconcile.summary(applied.plan)} Now files are fetched.")
+            await bootstrap.fetching_of(base, clock, service.wake).once()
             applied = await service.run_pass() or applied
         await materialize.everything(base.database, clock, nobody)
         commit = service.state.commit
