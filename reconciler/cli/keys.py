@@ -34,7 +34,7 @@ def command() -> None:
     type=click.Choice([str(type_) for type_ in Type]),
     default=str(Type.RSA),
     show_default=True,
-    help="rsa: 2048 bits, which firmware with the C SDKs verifies. ed25519: small and fast, for firmware of your own.",
+    help="rsa: 2048 bits, which AliOS Things' updater verifies. ed25519: small and fast, for firmware of your own.",
 )
 def create(file: Path, type_: str) -> None:
     """Make a private key in FILE, which must not exist, and print its public key for the firmware."""

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
 from reconciler import errors
 
 RSA_BITS = 2048
-"""Of a new key: what the C SDKs' buffers take, and no more."""
+"""Of a new key: what AliOS Things' updater has room for, and no more."""
 _FEWEST_BITS, _MOST_BITS = 2048, 4096
 
 
@@ -119,6 +119,6 @@ def read(pem: bytes, where: str) -> SigningKey:
     if not _FEWEST_BITS <= key.key_size <= _MOST_BITS or key.key_size % 8:
         raise errors.UserError(
             f"the RSA key in {where} has {key.key_size} bits",
-            remedy=f"It has {_FEWEST_BITS} to {_MOST_BITS}; devices with the C SDKs take {RSA_BITS} only.",
+            remedy=f"It has {_FEWEST_BITS} to {_MOST_BITS}; AliOS Things' updater takes {RSA_BITS} only.",
         )
     return SigningKey(key)

@@ -61,7 +61,7 @@ def test_a_digest_has_one_signature(key):
     assert key.sign(DIGESTS[0]) != key.sign(DIGESTS[1])
 
 
-def test_an_rsa_signature_fits_the_buffer_of_the_c_sdks(rsa_key):
+def test_an_rsa_signature_fits_the_buffer_of_the_updater(rsa_key):
     assert len(base64.b64decode(rsa_key.sign(DIGESTS[0]))) == 256
 
 
