@@ -28,6 +28,12 @@ _STEP = re.compile(r"-?[0-9]{1,3}")
 _LOWEST, _HIGHEST = -4, 100
 _STEPS = {str(step): step for step in range(_LOWEST, _HIGHEST + 1)}
 """Nearly every device writes a step this way: a look-up is three times as fast as reading the digits."""
+_STREAMED = (
+    *("size", "streamId", "module", "sign", "dProtocol", "version", "signMethod", "streamFileId", "md5"),
+    *("isDiff", "digestsign"),
+)
+"""The order of a push for a download over MQTT. Firmware of many small devices reads it with one `sscanf`, whose format
+is a push as they saw it: other fields between these, or these in another order, and they find no package."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
@@ -198,6 +204,8 @@ def package_data(package: PackageInfo) -> dict[str, Any]:
         data["digestsign"] = single.signature
     if package.module != DEFAULT_MODULE:
         data["module"] = package.module
+    if "dProtocol" in data:
+        data = {name: data[name] for name in _STREAMED if name in data}
     extra = dict(package.tags)
     if package.custom_info:
         extra["_package_udi"] = package.custom_info

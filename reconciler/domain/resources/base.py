@@ -263,6 +263,15 @@ tag or a file's name that looks like one would be taken for it."""
 BRACES = "some devices count braces to find the end of a message: close what is opened"
 
 
+def looks_like_a_field(text: str) -> bool:
+    """True when a device that searches for `"key"` finds one in this text: it is a key, or ends in a quote and one.
+
+    (Device protocol §1, trap 4. A quote inside of a string is sent with a backslash before it, which such a device
+    doesn't look at.)
+    """
+    return text.rpartition('"')[2] in PROTOCOL_KEYS
+
+
 def is_balanced(text: str) -> bool:
     """True when the text's braces pair up; devices that count them stumble else (device protocol, trap 4)."""
     depth = 0

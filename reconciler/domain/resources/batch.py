@@ -232,7 +232,7 @@ def _check_tags(tags: dict[str, str]) -> dict[str, str]:
         if not 1 <= len(value) <= 1024:
             message = f"a tag's value has 1 to 1,024 characters, this has {len(value):,}"
             raise base.problem(Code.RANGE, message, at=(key,))
-        if value in base.PROTOCOL_KEYS:
+        if base.looks_like_a_field(value):
             raise _taken_for_a_field(value, key)
         if not base.is_balanced(value):
             raise base.problem(
