@@ -142,7 +142,7 @@ class _Preview:
     def _asked(self, declaration: Declaration) -> _Asked:
         resource, package = declaration.resource, observe.package_of(self._commit, declaration)
         of_package = self._commit.desired.declarations[Key(Kind.PACKAGE, package.metadata.name)]
-        size = sum(file.size or 0 for file in of_package.files)
+        size = sum(file.size or self._actual.files.get(file.sha256, 0) for file in of_package.files)
         if not isinstance(resource, resources.Batch):
             return _Asked(
                 declaration=declaration,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -152,3 +153,10 @@ def test_an_address_that_is_none_is_refused_with_an_example():
 def test_a_name_is_only_suggested_for_one_that_is_near():
     found = unknown_variables({"RECONCILER_FOO": "1", "RECONCILER_INTERVALL": "1", "HOME": "/"})
     assert found == {"RECONCILER_FOO": "", "RECONCILER_INTERVALL": "RECONCILER_INTERVAL"}
+
+
+def test_folders_are_written_one_by_one_or_with_colons():
+    both = (Path("/srv/firmware"), Path("/mnt/builds"))
+    assert Settings.load({"file_root": ("/srv/firmware", "/mnt/builds")}, {}).file_root == both
+    assert Settings.load({}, {"RECONCILER_FILE_ROOT": "/srv/firmware:/mnt/builds"}).file_root == both
+    assert Settings.load({}, {}).file_root == ()
