@@ -111,7 +111,7 @@ async def test_without_its_key_nothing_goes_out_until_it_is_there(rig, file, key
         f"its signing key can't be used: {file} can't be read: No such file or directory. "
         "Put the private key (PEM) there, readable by the daemon's user alone."
     )
-    assert await rig.wait(120) == 0
+    assert await rig.wait(10) == 0
     rig.ask(ONE)
     await rig.hear()
     assert (rig.answers(ONE), rig.status(ONE), rig.task(ONE).pushes) == ([{}], "QUEUED", 0)
@@ -132,7 +132,7 @@ async def test_a_verification_waits_for_the_key_too(rig, file, keys):
     await rig.commit(signed(file, ONE))
     await rig.arrive(ONE)
     await rig.commit(signed(file, ONE), package(verification={"devices": [ONE]}))
-    assert await rig.wait(5) == 0
+    assert await rig.wait(1) == 0
     file.write_text(keys[0])
     await rig.signing.look()
     assert await rig.push() == 1
@@ -152,7 +152,7 @@ async def test_a_key_that_is_lost_stops_what_is_not_claimed_yet(rig, file, keys,
         file.mkdir()
     await rig.signing.look()
     assert "its signing key can't be used" in held(rig)
-    assert await rig.wait(5) == 0
+    assert await rig.wait(1) == 0
     assert rig.pushed(ONE) == []
 
 
@@ -180,7 +180,7 @@ async def test_a_commit_that_names_another_key_is_followed_and_held_while_that_i
     other = tmp_path / "other.pem"
     await begin(rig, file)
     await rig.commit(signed(other, ONE), batch())
-    assert await rig.wait(5) == 0
+    assert await rig.wait(1) == 0
     other.write_text(keys[1])
     await rig.signing.look()
     assert await rig.push() == 1
@@ -221,7 +221,7 @@ async def test_a_key_that_was_read_while_a_commit_named_another_frees_nothing(ri
 
 async def test_a_product_that_signs_no_more_goes_on_without(rig, file):
     await begin(rig, file)
-    assert await rig.wait(5) == 0
+    assert await rig.wait(1) == 0
     await rig.commit(base(ONE), batch())
     assert await rig.push() == 1
     assert "digestsign" not in rig.pushed(ONE)[0]["data"]
@@ -234,7 +234,7 @@ async def test_a_daemon_that_comes_back_without_the_key_holds_before_it_pushes(r
     file.unlink()
     await rig.boot()
     await rig.arrive(ONE)
-    assert await rig.wait(5) == 0
+    assert await rig.wait(1) == 0
     assert rig.pushed(ONE) == []
 
 
@@ -256,7 +256,7 @@ async def test_only_the_product_whose_key_is_missing_is_held(rig, file):
     await rig.hear()
     (push,) = [each for each in rig.wire.published if each.address == there]
     assert b'"url":' in push.payload
-    assert await rig.wait(5) == 0
+    assert await rig.wait(1) == 0
 
 
 async def test_what_is_told_of_a_held_product_and_its_batch_names_the_remedy(rig, file):
