@@ -6,8 +6,10 @@ import json
 from datetime import UTC, datetime
 
 import pytest
+from emulators import c_push, c_url
 
 from reconciler import errors
+from reconciler.domain import resources
 from reconciler.protocol import urls
 from reconciler.services.offers import Offers
 from reconciler.services.signing import Keyring
@@ -125,3 +127,18 @@ def test_a_product_that_does_not_sign_sends_no_signature(key):
     keyring = Keyring({"KEY": key})
     keyring.look("env:KEY")
     assert "digestsign" not in told(BOTH, "HTTP", keyring)
+
+
+@pytest.mark.parametrize("method", resources.SignMethod)
+@pytest.mark.parametrize(
+    ("protocol", "files"), [("Aliyun", (FILE,)), ("Aliyun", (FILE, OTHER)), ("Sagoo", (FILE,))]
+)
+def test_the_c_sdk_reads_every_offer_and_has_room_for_its_urls_however_long_ours_is(protocol, files, method):
+    longest = "http://" + "h" * (urls.MAX_BASE_LENGTH - len("http://"))
+    offers = Offers(b"k" * 32, urls.check_bases(longest))
+    made = offered("Auto", protocol=protocol, sign_method=method, files=files, tags={"site": "é"}, delta=True)
+    found = c_push.read(offers.push(made, 2**63 - 1, NOW))
+    assert [wanted.size for wanted in found] == [file.size for file in files]
+    for wanted in found:
+        assert isinstance(wanted.source, bytes)
+        assert c_url.split(wanted.source.decode(), c_url.Sdk.C41).host == "h" * (urls.MAX_BASE_LENGTH - 7)
