@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import os
 import pathlib
 import re
@@ -22,8 +21,7 @@ ONE, TWO = "dev-1", "dev-2"
 
 @pytest.fixture(scope="module")
 def keys():
-    """Two private keys; making RSA keys takes time."""
-    return [signing_keys.make(signing_keys.Type.RSA), signing_keys.make(signing_keys.Type.ED25519)]
+    return [signing_keys.make(signing_keys.Type.ED25519) for _ in range(2)]
 
 
 @pytest.fixture
@@ -61,16 +59,15 @@ def documented(number):
 
 @pytest.mark.needs("openssl")
 @pytest.mark.parametrize("number", [0, 1], ids=["RSA", "Ed25519"])
-async def test_openssl_verifies_what_a_device_is_pushed_as_the_docs_tell_it(
-    rig, file, keys, tmp_path, number
-):
-    file.write_text(keys[number])
+async def test_openssl_verifies_what_a_device_is_pushed_as_the_docs_tell_it(rig, file, tmp_path, number):
+    key = signing_keys.make(list(signing_keys.Type)[number])
+    file.write_text(key)
     await begin(rig, file)
     assert await rig.push() == 1
     (said,) = rig.pushed(ONE)
     (tmp_path / "app.bin").write_bytes(base()["app.bin"])
     (tmp_path / "digestsign.txt").write_text(said["data"]["digestsign"])
-    (tmp_path / "public.pem").write_text(signing_keys.read(keys[number].encode(), "").public_pem())
+    (tmp_path / "public.pem").write_text(signing_keys.read(key.encode(), "").public_pem())
 
     def verify():
         return subprocess.run(
@@ -91,7 +88,6 @@ async def test_a_question_is_answered_with_the_same_signature(rig, file, keys):
     await rig.hear()
     (data,) = rig.answers(ONE)
     assert right(keys[0], data)
-    assert len(base64.b64decode(data["digestsign"])) == 256
 
 
 async def test_each_file_of_a_package_is_signed(rig, file, keys):
