@@ -24,6 +24,7 @@ from reconciler.web.openfile import OpenFile
 _REQUEST_SECONDS = 10.0
 _STALL_SECONDS = 60
 _GRACE_SECONDS = 3
+_UNSENT_BYTES = 512 << 10
 _COPIED = 64 << 10
 
 
@@ -72,6 +73,9 @@ class HttpServer:
         # the kernel cuts off whoever is gone or takes nothing: closing it ourselves would wait for it for ever
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
             bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self._stall * 1000))
+        # nor does it keep megabytes for each of those who take little, on top of what is on its way to them
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._socket = bound
         return int(bound.getsockname()[1])
