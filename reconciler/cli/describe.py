@@ -82,7 +82,7 @@ def _product(connection: Connection, item: status.Object, _now: datetime) -> Ite
     yield from _fields(
         {
             "Product key": product.product_key,
-            "Protocol": (item.spec or {}).get("protocol", Protocol.ALIYUN),
+            "Protocol": product.protocol,
             "Modules": ", ".join(dict.fromkeys(modules_of)),
             "Devices": listed or "none",
         }
@@ -159,11 +159,14 @@ def _batch(connection: Connection, item: status.Object, now: datetime) -> Iterat
     run = item.run
     if run is None:
         return
+    product = next((p for p in about.products(connection) if p.name == run.product), None)
+    is_sagoo = product is not None and product.protocol == Protocol.SAGOO
     yield from _section(
         "Run",
         _fields(
             {
                 "Number": str(run.number),
+                "Strategy": str(run.id) if is_sagoo else "",
                 "Revision": run.revision,
                 "Package": run.package,
                 "Product": run.product,

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, case, func, select, union
 
-from reconciler.domain import actual
+from reconciler.domain import actual, resources
 from reconciler.store import devices, tables
 from reconciler.store.products import File, files_of
 
@@ -33,12 +33,15 @@ class Product:
     id: int
     name: str
     product_key: str
+    protocol: str = resources.Protocol.ALIYUN
+    """How its devices are spoken to."""
 
 
 def products(connection: Connection) -> list[Product]:
     """The products that are in Git."""
-    query = select(_product.c.id, _product.c.name, _product.c.product_key).where(~_product.c.removed)
-    return [Product(*row) for row in connection.execute(query.order_by(_product.c.name))]
+    columns = _product.c.id, _product.c.name, _product.c.product_key, _product.c.protocol
+    query = select(*columns).where(~_product.c.removed).order_by(_product.c.name)
+    return [Product(*row) for row in connection.execute(query)]
 
 
 def device_count(connection: Connection, product_id: int) -> Mapping[str, int]:

@@ -9,7 +9,7 @@ import rows
 import seed
 from rows import HOUR, MINUTE, PACKAGE, Rows
 from seed import BATCH, NOW, PRODUCT
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from reconciler.cli.looking import now
 from reconciler.domain import lifecycle
@@ -98,9 +98,17 @@ def test_a_held_batch_says_what_to_do(database, reconciler):
 
 def test_a_product_shows_how_its_versions_are_distributed(fleet, reconciler):
     out = squeezed(reconciler("describe", "product", PRODUCT))
-    assert f"Product key: {seed.KEY}" in out
+    assert f"Product key: {seed.KEY} Protocol: Aliyun" in out
     assert "Devices: 4 declared" in out
     assert "Versions of default: 1.3.0: 2 (66.7%) 1.4.0: 1 (33.3%)" in out
+
+
+def test_a_batch_shows_the_number_that_sagoo_devices_are_told(fleet, database, reconciler):
+    assert "Strategy:" not in squeezed(reconciler("describe", "batch", BATCH))
+    with database.writing() as connection:
+        connection.execute(update(tables.product).values(protocol="Sagoo"))
+        number = connection.execute(select(tables.run.c.id)).scalars().first()
+    assert f"Strategy: {number} Revision:" in squeezed(reconciler("describe", "batch", BATCH))
 
 
 def test_a_package_shows_its_file_and_its_batches(fleet, reconciler):
