@@ -181,6 +181,7 @@ class Exchange:
         for place in range(at, at + count, _COPIED):
             await self.say(file.read(place, min(_COPIED, at + count - place)))
             await self.say(b"")
+            await asyncio.sleep(0)  # nothing waits while the system takes it all: the others have their turn
 
 
 async def _stream(
