@@ -155,8 +155,8 @@ class Site:
 
     @contextlib.asynccontextmanager
     async def running(self):
-        port = self._server.bind()
-        self._at = f"http://127.0.0.1:{port}"
+        self.port = self._server.bind()
+        self._at = f"http://127.0.0.1:{self.port}"
         serving = asyncio.create_task(self._server.serve())
         try:
             yield self
@@ -309,6 +309,17 @@ async def test_a_name_that_two_products_have_needs_the_product_key(rig, site):
 async def test_a_report_that_means_nothing_is_refused(site, body, status):
     got, told = await site.post(body)
     assert (got, told["code"]) == (status, status)
+
+
+async def test_a_report_that_breaks_off_has_no_effect_and_costs_nothing(site, caplog):
+    _, writer = await asyncio.open_connection("127.0.0.1", site.port)
+    head = f"POST {sagoo.WRITE_INFO} HTTP/1.1\r\nHost: h\r\nContent-Length: 99\r\n\r\n"
+    writer.write(head.encode() + b'{"params":')
+    await writer.drain()
+    writer.close()
+    await writer.wait_closed()
+    assert (await site.get(deviceKey=DEV, version=SOURCE))[0] == 200
+    assert [record for record in caplog.records if record.exc_info] == []
 
 
 async def test_while_the_database_is_away_a_device_is_told_to_come_again(rig):
