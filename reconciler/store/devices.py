@@ -85,16 +85,19 @@ def find(connection: Connection, addresses: Iterable[Address], epoch: int) -> di
     """The known devices among some addresses; `online` as of the daemon's `epoch`."""
     named: dict[str, dict[str, Address]] = {}
     for address in addresses:
-        named.setdefault(address.product_key, {})[address.device_name] = address
+        product_key, device_name = address
+        if product_key not in named:
+            named[product_key] = {}
+        named[product_key][device_name] = address
     found = {}
     for product in connection.execute(_served, {"keys": packed.pack(named)}).all() if named else ():
         modules, by_name = frozenset(product.modules), named[product.product_key]
         sagoo = product.protocol == resources.Protocol.SAGOO
-        asked = {"product": product.id, "names": packed.pack(by_name)}
+        product_id, numeric = product.id, product.numeric_versions
+        asked = {"product": product_id, "names": packed.pack(by_name)}
         for device_id, name, online_epoch, seen in packed.read(connection, _find, asked):
-            found[by_name[name]] = Device(
-                device_id, product.id, online_epoch == epoch, seen, product.numeric_versions, modules, sagoo
-            )
+            is_online = online_epoch == epoch
+            found[by_name[name]] = Device(device_id, product_id, is_online, seen, numeric, modules, sagoo)
     return found
 
 

@@ -31,6 +31,7 @@ from sqlalchemy import (
     exists,
     func,
     literal,
+    literal_column,
     or_,
     select,
     type_coerce,
@@ -51,7 +52,8 @@ HOLDS = dialects.holds(_task)
 
 _BEHIND = dialects.waits(_task)
 
-_HALTING = ("cancel", "start", "end")
+_HALTING: list[ColumnElement[str]] = [literal_column(f"'{type_}'") for type_ in ("cancel", "start", "end")]
+"""Types of jobs; in the text, so that it is not made anew for each burst."""
 CLOSED = or_(
     _run.c.started_at.is_(None),
     _run.c.suspended,
