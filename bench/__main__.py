@@ -22,6 +22,7 @@ QUICK = {
     "moves": ("--quick",),
     "latency": ("--quick",),
     "ingest": ("--quick",),
+    "downloads": ("--quick",),
 }
 """The scripts, in order, and how each is told to be quick."""
 

@@ -47,15 +47,19 @@ class Look:
     """Megabytes."""
 
 
-def ingest_of(database: Database, transport: base.Transport) -> Ingest:
+def offers() -> Offers:
+    """What makes the payloads of pushes."""
+    return Offers(b"k" * 32, urls.check_bases("http://127.0.0.1"))
+
+
+def ingest_of(database: Database, transport: base.Transport, *, settle: timedelta = SETTLE) -> Ingest:
     """The ingest of a daemon that devices are connected to."""
     clock = SystemClock()
     exact = transport.presence is base.PresenceKind.EXACT
     epoch = seeding.EPOCH if exact else devices.ASSUMED_EPOCH
-    offers = Offers(b"k" * 32, urls.check_bases("http://127.0.0.1"))
     blocks = Blocks(database, transport, clock, pathlib.Path)
-    host = burst.Host(epoch, SETTLE, assumed_presence=not exact)
-    return Ingest(database, transport, clock, host, offers=offers, blocks=blocks)
+    host = burst.Host(epoch, settle, assumed_presence=not exact)
+    return Ingest(database, transport, clock, host, offers=offers(), blocks=blocks)
 
 
 # -- the daemon's way ---------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Processes of their own for what is measured, so that memory, caches and CPU time are its own.
 
-They are forked from a server that has imported everything already: a start takes milliseconds.
+They are forked from a server that has imported the project already: a start takes milliseconds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FOLDER = "BENCH_FOLDER"
 """The environment's name for the folder that the scripts of one run share."""
 
 _MADE = multiprocessing.get_context("forkserver")
-_MADE.set_forkserver_preload(["__main__"])
+_MADE.set_forkserver_preload(["reconciler.bootstrap"])  # not __main__: Python before 3.14 forgets where that is
 
 
 @contextlib.contextmanager

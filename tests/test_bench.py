@@ -19,10 +19,18 @@ ROWS = {
         "CPU a message",
         "wait in Mosquitto",
     ),
+    "downloads": (
+        "MB downloaded, 1 client",
+        "MB downloaded, 32 clients",
+        "MB digested on its way in",
+        "memory at the peak",
+        "a push, beside 10 slow clients",
+        "over MQTT",
+    ),
 }
 
 
-@pytest.mark.needs("mosquitto")
+@pytest.mark.needs("mosquitto", "nginx")
 @pytest.mark.parametrize("script", ROWS)
 def test_a_measurement_of_the_engine_ends_in_its_table(script):
     command = [sys.executable, "-m", "bench", "--quick", script]
