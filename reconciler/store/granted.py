@@ -25,18 +25,22 @@ class File:
 
 
 def find(connection: Connection, blob_id: int, task_id: int) -> File | None:
-    """The file of a task's URL; None when there is no such file or task, or the task was cancelled.
+    """The file of a task's URL; None when the task has no such file, or was cancelled, or there is no such task.
 
+    The file is one of those that the task's package has now: a number alone could name another one in a database that
+    was lost and filled anew, while devices keep their URLs.
     A task that ended otherwise may still fetch it: its URL is valid for as long as its device was told (device
     protocol §2), and a late success is worth something.
     """
-    blob, task, run = tables.blob, tables.task, tables.run
+    blob, task, run, file = tables.blob, tables.task, tables.run, tables.package_file
     query = (
         select(blob.c.sha256, blob.c.size, run.c.batch)
         .select_from(task)
         .join(run, run.c.id == task.c.run_id)
-        .join(blob, and_(blob.c.id == blob_id, blob.c.stored))
-        .where(task.c.id == task_id, task.c.status != lifecycle.Status.CANCELED)
+        .join(file, file.c.package_id == run.c.package_id)
+        .join(blob, blob.c.id == file.c.blob_id)
+        .where(blob.c.id == blob_id, task.c.id == task_id)
+        .where(task.c.status != lifecycle.Status.CANCELED)
     )
     row = connection.execute(query).first()
     return File(row.sha256, row.size, row.batch) if row else None

@@ -262,12 +262,6 @@ def files_of(
     return {package_id: tuple(File(*row[1:]) for row in its) for package_id, its in rows}
 
 
-def file_of(connection: Connection, blob_id: int) -> tuple[str, int] | None:
-    """SHA-256 and size of a stored file; None when there is none."""
-    row = connection.execute(select(_blob.c.sha256, _blob.c.size).where(_blob.c.id == blob_id)).first()
-    return (row.sha256, row.size) if row else None
-
-
 def file_of_task(
     connection: Connection, address: Address, task_id: int, number: int
 ) -> tuple[str, int] | None:

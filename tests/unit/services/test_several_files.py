@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from reconciler.domain.plan import Reason
 from reconciler.protocol import urls
-from reconciler.store import products, tables
+from reconciler.store import granted, tables
 
 ONE = "dev-1"
 FILES = {"app.bin": b"firmware", "music.tar.gz": b"la la la", "web.zip": b"<html>"}
@@ -41,8 +41,8 @@ def download(rig, url: str) -> bytes:
     token = url.removeprefix("http://download.example/d/").split("/")[0]
     grant = urls.verify(b"k" * 32, token, int(rig.clock.now().timestamp()))
     with rig.database.reading() as connection:
-        sha256, _ = products.file_of(connection, grant.blob_id)
-    return rig.files.path(sha256).read_bytes()
+        found = granted.find(connection, grant.blob_id, grant.task_id)
+    return rig.files.path(found.sha256).read_bytes()
 
 
 @pytest.mark.parametrize("method", ["SHA256", "MD5"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from rows import Rows
 
-from reconciler.store import granted
+from reconciler.store import granted, tables
 from reconciler.store.granted import File
 
 UNFINISHED = ("CONFIRM", "QUEUED", "NOTIFIED", "IN_PROGRESS")
@@ -32,5 +32,7 @@ def test_a_url_of_a_cancelled_task_opens_nothing(rows):
 
 def test_a_url_of_another_database_opens_nothing(rows):
     task = rows.task(rows.run(), rows.device("dev-1"), "QUEUED")
+    other = rows.add(tables.blob, sha256="t" * 64, md5="m" * 32, size=9, created_at=rows.now)
+    assert granted.find(rows.connection, other, task) is None
     assert granted.find(rows.connection, 99, task) is None
     assert granted.find(rows.connection, 1, task + 1) is None
