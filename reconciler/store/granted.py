@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from sqlalchemy import Connection, and_, select
+from sqlalchemy import Connection, select
 
 from reconciler.domain import lifecycle
 from reconciler.store import tables
@@ -39,7 +39,7 @@ def find(connection: Connection, blob_id: int, task_id: int) -> File | None:
         .join(run, run.c.id == task.c.run_id)
         .join(file, file.c.package_id == run.c.package_id)
         .join(blob, blob.c.id == file.c.blob_id)
-        .where(blob.c.id == blob_id, task.c.id == task_id)
+        .where(blob.c.id == blob_id, blob.c.stored, task.c.id == task_id)
         .where(task.c.status != lifecycle.Status.CANCELED)
     )
     row = connection.execute(query).first()

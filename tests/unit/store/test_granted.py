@@ -36,3 +36,9 @@ def test_a_url_of_another_database_opens_nothing(rows):
     assert granted.find(rows.connection, other, task) is None
     assert granted.find(rows.connection, 99, task) is None
     assert granted.find(rows.connection, 1, task + 1) is None
+
+
+def test_a_file_that_is_not_here_any_more_is_not_opened(rows):
+    task = rows.task(rows.run(), rows.device("dev-1"), "QUEUED")
+    rows.connection.execute(tables.blob.update().values(stored=False))
+    assert granted.find(rows.connection, 1, task) is None
