@@ -24,6 +24,8 @@ _CHUNK_BYTES = 1 << 18
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS = 5
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+_LONGEST = 3600.0
+"""Seconds that a server may ask us to wait, at most."""
 _SLOWLY = 60.0
 """Seconds until a server that says no is asked again, at least."""
 
@@ -182,7 +184,11 @@ def _no_file(response: http.client.HTTPResponse, place: str) -> errors.Transient
     return errors.TransientError(
         f"{place} answers {response.status} {said}".rstrip(),
         remedy=remedies.get(response.status, ""),
-        retry_after=float(after) if after.isdecimal() else _SLOWLY if response.status < 500 else 5.0,
+        retry_after=min(float(after), _LONGEST)
+        if after.isdecimal()
+        else _SLOWLY
+        if response.status < 500
+        else 5.0,
     )
 
 

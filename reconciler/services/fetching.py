@@ -8,6 +8,7 @@ by itself says so, and waits for Git or for an operator.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import dataclasses
 import logging
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from reconciler.store import fetches
 from reconciler.store.database import Database
 from reconciler.store.fetches import Came, Due, Failure, Far
 
-AT_ONCE = 3
+AT_ONCE = 4
 LONGEST_SECONDS = 300.0
 """Between two attempts, at most; unless the source itself asks for more."""
 _LOOK_SECONDS = 1.0
@@ -72,6 +73,8 @@ class Fetching:
         self._arrived = arrived
         self._running: dict[str, _Running] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        # Threads of its own: a source that is slow for hours keeps nobody else's work waiting.
+        self._threads = concurrent.futures.ThreadPoolExecutor(AT_ONCE, thread_name_prefix="fetch")
         self.due = Bell()
         """Rung when Git may name new files."""
 
@@ -161,7 +164,9 @@ class Fetching:
         wanted = Wanted(due.source, due.sha256, due.size)
         _log.info("fetching %s", place)
         try:
-            stored = await asyncio.to_thread(self._fetcher.fetch, wanted, running.halt, running.progress)
+            stored = await asyncio.get_running_loop().run_in_executor(
+                self._threads, self._fetcher.fetch, wanted, running.halt, running.progress
+            )
         except errors.UserError as error:
             await self._failed(due, error)
         except (errors.TransientError, errors.StalledError) as error:

@@ -144,13 +144,3 @@ def lose(connection: Connection, digests: Iterable[str]) -> int:
     """Files that should be in the store went missing there: they are fetched again. The number of them."""
     gone = and_(_blob.c.stored, _blob.c.sha256.in_(list(digests)))
     return connection.execute(update(_blob).where(gone).values(stored=False)).rowcount
-
-
-def next_due(connection: Connection) -> datetime | None:
-    """When the next file's time comes; None: none waits."""
-    query = (
-        select(_fetch.c.retry_at)
-        .outerjoin(_blob, _blob.c.sha256 == _fetch.c.sha256)
-        .where(_AWAY, _fetch.c.failure.is_(None))
-    )
-    return min((row.retry_at for row in connection.execute(query) if row.retry_at), default=None)

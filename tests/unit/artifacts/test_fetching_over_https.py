@@ -155,7 +155,14 @@ def test_a_file_above_the_limit_is_refused(fetch, page):
 
 @pytest.mark.parametrize(
     ("status", "headers", "again"),
-    [(404, {}, 60), (403, {}, 60), (503, {}, 5), (500, {}, 5), (429, {"Retry-After": "120"}, 120)],
+    [
+        (404, {}, 60),
+        (403, {}, 60),
+        (503, {}, 5),
+        (500, {}, 5),
+        (429, {"Retry-After": "120"}, 120),
+        (503, {"Retry-After": "9" * 9}, 3600),
+    ],
 )
 def test_a_server_that_says_no_is_asked_again_later(fetch, page, status, headers, again):
     page.status, page.headers = status, headers
