@@ -21,7 +21,9 @@ FOLDER = "BENCH_FOLDER"
 """The environment's name for the folder that the scripts of one run share."""
 
 _MADE = multiprocessing.get_context("forkserver")
-_MADE.set_forkserver_preload(["reconciler.bootstrap"])  # not __main__: Python before 3.14 forgets where that is
+_MADE.set_forkserver_preload(
+    ["reconciler.bootstrap"]
+)  # not __main__: Python before 3.14 forgets where that is
 
 
 @contextlib.contextmanager
