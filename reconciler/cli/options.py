@@ -48,7 +48,12 @@ def _option(name: str) -> Callable[[F], F]:
         return click.option(flag, name, is_flag=True, default=None, help=text)
     if field.annotation == tuple[Path, ...]:
         return click.option(
-            flag, name, multiple=True, metavar="FOLDER", help=text, callback=lambda _c, _p, given: given or None
+            flag,
+            name,
+            multiple=True,
+            metavar="FOLDER",
+            help=text,
+            callback=lambda _c, _p, given: given or None,
         )
     shown = "" if field.default in ("", None) else f" Default: {field.default}."
     return click.option(flag, name, default=None, metavar="VALUE", help=text + shown)
