@@ -10,8 +10,9 @@ import dataclasses
 import http.client
 import re
 import ssl
+import string
 from collections.abc import Iterator, Mapping
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 import reconciler
 from reconciler import errors
@@ -23,7 +24,7 @@ from reconciler.domain import foreign
 _CHUNK_BYTES = 1 << 18
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS = 5
-_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")
 _LONGEST = 3600.0
 """Seconds that a server may ask us to wait, at most."""
 _SLOWLY = 60.0
@@ -62,7 +63,10 @@ class Client:
         secure = parts.scheme == "https"
         port = parts.port or (443 if secure else 80)
         connection = http.client.HTTPConnection(parts.hostname, port)
-        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        # letters outside of ASCII are written as every browser writes them; what is written so already stays
+        path = quote(
+            (parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=string.punctuation
+        )
         identity = {"Accept-Encoding": "identity", "User-Agent": f"reconciler/{reconciler.__version__}"}
         with contextlib.closing(connection):
             with _explained(parts.hostname):
@@ -116,8 +120,12 @@ def _target(url: str, response: http.client.HTTPResponse) -> str:
     Raises:
         RefusedError: where nothing is fetched from.
     """
-    target = urljoin(url, response.headers.get("Location", ""))
-    if urlsplit(target).scheme != "https" or foreign.problem(target):
+    written = quote(response.headers.get("Location", ""), safe=string.punctuation, encoding="latin-1")
+    try:
+        target = urljoin(url, written)
+    except ValueError:
+        target = written
+    if not target.lower().startswith("https:") or foreign.problem(target):
         raise RefusedError(
             f"it redirects to {foreign.shown(target)}, and files are fetched from https:// only",
             remedy="Name in the manifest where the file really is.",

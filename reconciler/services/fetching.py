@@ -30,6 +30,8 @@ AT_ONCE = 4
 LONGEST_SECONDS = 300.0
 """Between two attempts, at most; unless the source itself asks for more."""
 _LOOK_SECONDS = 1.0
+_FAULT_SECONDS = 10.0
+"""Until a file is tried again whose attempt could not be written down, or ended as none should."""
 _log = logging.getLogger(__name__)
 
 
@@ -156,6 +158,11 @@ class Fetching:
         """One attempt, and what follows from it."""
         try:
             await self._attempt(running)
+        except (
+            Exception
+        ):  # no row says that it is to wait: without this it would begin again at once, for ever
+            await asyncio.sleep(_FAULT_SECONDS)
+            raise
         finally:
             del self._running[running.due.sha256]
 

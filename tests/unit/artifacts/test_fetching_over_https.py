@@ -187,12 +187,24 @@ def test_a_redirect_to_a_private_address_is_not_followed_unless_allowed(fetch, s
 
 
 @pytest.mark.parametrize(
-    "target", ["http://127.0.0.1/app.bin", "file:///etc/passwd", "https://a:b@c/app.bin", ""]
+    "target",
+    ["http://127.0.0.1/app.bin", "file:///etc/passwd", "https://a:b@c/app.bin", "https://[c/app.bin", ""],
 )
 def test_a_redirect_leads_to_nothing_but_https(fetch, server, target):
     server.pages["/away.bin"] = Page(status=301, headers={"Location": target or "ftp://x/"})
     with pytest.raises(RefusedError, match="https:// only"):
         fetch("/away.bin")
+
+
+def test_letters_outside_of_ascii_are_asked_for_as_browsers_do(fetch, server):
+    asked = "/%E5%9B%BA%E4%BB%B6/a%20b.bin"
+    server.pages[asked] = Page(CONTENT)
+    server.pages["/away.bin"] = Page(
+        status=302, headers={"Location": "/固件/a%20b.bin".encode().decode("latin-1")}
+    )
+    assert fetch("/固件/a%20b.bin?v=é") == STORED
+    assert fetch("/away.bin") == STORED
+    assert [path for path, _ in server.seen] == [f"{asked}?v=%C3%A9", "/away.bin", asked]
 
 
 def test_redirects_have_an_end(fetch, server):

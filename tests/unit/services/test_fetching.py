@@ -226,3 +226,20 @@ async def test_the_daemon_fetches_by_itself(rig, outside, file):
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert rig.files.verify(SHA256)
+
+
+async def test_an_attempt_that_ends_as_none_should_is_not_begun_again_at_once(rig, outside):
+    begun = []
+
+    class Odd:
+        def open(self, *_args, **_more):
+            begun.append(1)
+            raise ValueError("never seen before")
+
+    fetching = Fetching(rig.database, Fetcher(rig.files, {"file": Odd()}, 10**9), rig.clock, list)
+    await rig.commit(fleet(outside))
+    running = asyncio.create_task(fetching.run())
+    await asyncio.sleep(0.3)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert begun == [1]
