@@ -217,6 +217,10 @@ class Link:
         if self._ended.done():
             return
         self._ended.set_result(why)
+        if not self._connected.done():
+            problem = errors.TransientError(f"{self} closed the connection during the login: {why}")
+            self._connected.set_exception(problem)
+            self._connected.exception()  # it may be that nobody waits any more
         self.flowing_since = None
         if self._timer is not None:
             self._timer.cancel()
@@ -409,11 +413,6 @@ class Link:
 
     @_guarded
     def _on_disconnect(self, reason: ReasonCode) -> None:
-        if not self._connected.done():
-            self._connected.set_exception(
-                errors.TransientError(f"{self} closed the connection during the login")
-            )
-            self._connected.exception()  # it may be that nobody waits any more
         self._finish(str(reason))
 
     @_guarded
