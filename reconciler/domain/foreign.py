@@ -44,6 +44,8 @@ def _https(host: str, _port: int | None, _path: str) -> str:
 def _s3(host: str, port: int | None, path: str) -> str:
     if not _BUCKET.fullmatch(host) or port is not None:
         return "write s3://BUCKET/KEY"
+    if any(part in {".", ".."} for part in path.split("/")):
+        return "the key of an s3:// URL is without `.` and `..`: what is between us and the store may follow them"
     return "" if path.strip("/") else "the URL names no key: write s3://BUCKET/KEY"
 
 
