@@ -13,8 +13,17 @@ BIN    := $(VENV)/bin
 demo: $(VENV)/.runtime
 	@$(BIN)/reconciler demo $(if $(KEEP),--keep)
 
+# The core with its branch coverage, which must be 100 %; then the rest, much of which waits for other processes.
+CORE  := tests/unit/domain tests/unit/protocol
+TESTS := $(BIN)/pytest $(if $(CI),,--leave-out-missing)
+
 test: $(VENV)/.dev
-	$(BIN)/pytest -n 2 $(if $(CI),,--leave-out-missing) $(ARGS)
+ifdef ARGS
+	$(TESTS) -n 2 $(ARGS)
+else
+	$(TESTS) -n 2 $(CORE) --cov --cov-report=term
+	$(TESTS) -n 3 $(CORE:%=--ignore=%)
+endif
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
