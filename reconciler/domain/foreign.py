@@ -33,6 +33,8 @@ def problem(source: str) -> str:
         return f"this is no URL: {error}"
     if parts.username is not None or parts.password is not None:
         return "a URL in a manifest holds no user or password: Git is no place for secrets"
+    if parts.scheme != "https" and ("?" in source or "#" in source):
+        return f"{parts.scheme}:// takes no query and no fragment; write %3F and %23 for signs of a name"
     problems = {"https": _https, "s3": _s3, "file": _file}
     return problems[parts.scheme](host or "", port, unquote(parts.path))
 

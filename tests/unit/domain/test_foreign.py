@@ -39,6 +39,8 @@ def test_these_can_be_tried(source):
         ("s3://firmware/", "names no key"),
         ("s3://firmware:9000/app.bin", "s3://BUCKET/KEY"),
         ("s3://../app.bin", "s3://BUCKET/KEY"),
+        ("s3://firmware/app.bin?versionId=3", "no query"),
+        ("file:///srv/app.bin#1.bin", "no query"),
         ("s3://firmware/../other/app.bin", "without"),
         ("s3://firmware/%2E%2e/other/app.bin", "without"),
         ("file://srv/app.bin", "three slashes"),
