@@ -12,7 +12,7 @@ from typing import Any
 from reconciler import errors
 from reconciler.domain import actual, lifecycle, plan, requests, resources, targeting, waiting
 from reconciler.domain.resources import Kind
-from reconciler.store import devices, objects, operations, runs
+from reconciler.store import blobs, devices, objects, operations, runs
 from reconciler.store.commands import Command
 from reconciler.store.database import Connection
 
@@ -217,6 +217,8 @@ def retry(order: Order, request: requests.Retry) -> str:
             f"the {order.subject} is tried again as a whole: raise `verification.attempt` in Git"
         )
     _open(order, run)
+    if blobs.are_gone(order.connection, run.id):  # a push would name a file that nobody can download
+        raise errors.UserError(f"the files of {run.package} were removed: declare it in Git again first")
     device = _device(order, run, name)
     task = _ended_badly(order, run, device, name)
     entry, overwritten = _conflict(order, run, device, name)

@@ -47,6 +47,18 @@ def collect(
     return gone
 
 
+def are_gone(connection: Connection, run_id: int) -> bool:
+    """Whether a file of a run's package was taken out: the run had ended, and the package had left Git."""
+    run = tables.run
+    query = (
+        select(_blob.c.id)
+        .join(_file, _file.c.blob_id == _blob.c.id)
+        .join(run, run.c.package_id == _file.c.package_id)
+        .where(run.c.id == run_id, ~_blob.c.stored)
+    )
+    return connection.execute(query.limit(1)).first() is not None
+
+
 def strangers(connection: Connection, digests: set[str]) -> set[str]:
     """Which of some files in the store no row knows as stored: they were put for something that never came."""
     known = connection.execute(select(_blob.c.sha256).where(_blob.c.stored)).scalars()

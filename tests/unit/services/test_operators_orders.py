@@ -437,6 +437,15 @@ def test_a_completed_batch_opens_again(desk):
     assert (found.phase, found.ended_at) == ("IN_PROGRESS", None)
 
 
+def test_a_batch_whose_files_were_collected_stays_closed(desk):
+    def make(made):
+        ended(made, phase="COMPLETED", ended_at=NOW - MINUTE)
+        made.connection.execute(tables.blob.update().values(stored=False))
+
+    desk.set(make)
+    assert "files of" in desk.refused("retry", batch=BATCH, device="dev-1")
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [({"removed": True}, "has left Git"), ({"spec": {"state": "Canceled"}}, "is cancelled in Git")],
