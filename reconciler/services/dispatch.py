@@ -98,8 +98,7 @@ class Dispatch:
         if made.is_more:
             self._bell.ring()
         for claim in made.claims:
-            payload = self._offers.push(made.offers[claim.run_id], claim.task_id, self._clock.now())
-            pushing = asyncio.create_task(self._push(claim, payload))
+            pushing = asyncio.create_task(self._push(claim, made.offers[claim.run_id]))
             self._pushing[pushing] = claim, self._clock.monotonic()
             pushing.add_done_callback(self._pushed)
         return len(made.claims)
@@ -113,7 +112,8 @@ class Dispatch:
         patient = self._clock.monotonic() - SLOW_SECONDS
         return MOST_UNCONFIRMED - sum(since > patient for _, since in self._pushing.values())
 
-    async def _push(self, claim: Claim, payload: bytes) -> None:
+    async def _push(self, claim: Claim, offer: products.Offer) -> None:
+        payload = self._offers.push(offer, claim.task_id, self._clock.now())  # fails for this claim alone
         delivery = await self._transport.publish(claim.address, topics.upgrade(claim.address), payload)
         self.counted[delivery.value] += 1
         self._outcomes.append((claim, self._outcome_of[delivery]))

@@ -201,7 +201,14 @@ class Ingest:
         """Replies are not retried: a device that misses one asks again."""
         now = self._clock.now()
         for reply in replies:
-            payload = self._offers.answer(reply, now)
+            try:
+                payload = self._offers.answer(reply, now)
+            except (
+                errors.StalledError
+            ) as error:  # what the others said is in the database: only this one waits
+                text = f"{reply.asked.address} was not answered: {error.message}"
+                self._quiet.warning((reply.asked.address, "offer"), self._clock.monotonic(), text)
+                continue
             if reply.asked.answer is not None:
                 reply.asked.answer(payload)
                 continue

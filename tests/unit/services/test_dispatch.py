@@ -351,6 +351,22 @@ async def test_a_push_that_breaks_is_tried_again(ready, caplog):
     assert await ready.wait(60) == 1
 
 
+async def test_what_can_not_be_offered_keeps_nobody_else_from_being_pushed_or_heard(ready, caplog):
+    with ready.database.writing() as connection:  # retried, after its way was taken from the settings
+        connection.execute(tables.run.update().values(download="HTTPS"))
+    assert await ready.push() == 1
+    assert "a push failed" in caplog.text
+    ready.ask(ONE)
+    await ready.hear()
+    assert "was not answered: a batch asks for downloads over HTTPS" in caplog.text
+    assert ready.pushed(ONE) == []
+    with ready.database.writing() as connection:
+        connection.execute(tables.run.update().values(download="HTTP"))
+    ready.ask(ONE)
+    await ready.hear()
+    assert [said["data"]["version"] for said in ready.pushed(ONE)] == [TARGET]
+
+
 async def test_a_claim_counts_for_the_second_in_which_it_is_made(ready):
     with ready.database.writing():
         claiming = asyncio.create_task(ready.dispatch.round())
