@@ -49,7 +49,7 @@ class Fetcher:
         self._most = most
 
     def fetch(self, wanted: Wanted, halt: Halt, progress: Progress) -> Stored:
-        """The file is in the store.
+        """The file is in the store. One that is there already is read instead: it was kept just before a crash.
 
         Raises:
             MismatchError: what is at the source is another file than the manifest says.
@@ -60,6 +60,8 @@ class Fetcher:
         """
         if complaint := foreign.problem(wanted.source):
             raise RefusedError(complaint, remedy="Correct the source.")
+        if (here := self._files.found(wanted.sha256)) is not None and wanted.size in {None, here.size}:
+            return here
         origin = self._origins[foreign.place(wanted.source).scheme]
         with self._files.partial(wanted.sha256) as partial:
             if partial.sha256 == wanted.sha256:  # it was whole when the process was killed

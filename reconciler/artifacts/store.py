@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import hashlib
 import os
 import pathlib
 import re
@@ -171,13 +170,21 @@ class FileStore:
             if place.stem not in kept and time.time() - place.stat().st_mtime > _FRESH_SECONDS:
                 place.unlink(missing_ok=True)
 
-    def verify(self, sha256: str) -> bool:
-        """True when the file is here and its content still has this digest; reads all of it."""
-        try:
-            with self.path(sha256).open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest() == sha256
-        except OSError:
-            return False
+    def found(self, sha256: str) -> Stored | None:
+        """The file that is here already; None when it isn't, or isn't what its name says. Reads all of it.
+
+        Raises:
+            StalledError: it is here, and cannot be read.
+        """
+        if not self.holds(sha256):
+            return None
+        size = 0
+        with self._explained(), self.path(sha256).open("rb") as file, Digests() as digests:
+            while piece := file.read(_CHUNK_BYTES):
+                digests.update(piece)
+                size += len(piece)
+            stored = Stored(digests.sha256, digests.md5, size)
+        return stored if stored.sha256 == sha256 else None
 
     def _write(self, chunks: Iterable[bytes], descriptor: int, most: int | None) -> Stored:
         size = 0

@@ -201,8 +201,6 @@ def _changes(task: Task, event: Event, rule: Rule, now: datetime) -> dict[str, o
         changes |= _offered(task, now)
     if rule.to.hold is not Hold.RETRY:
         changes["retry_at"] = None
-    if rule.to.hold is Hold.BEHIND:
-        changes["push_due_at"] = None
     if rule.to.status in ENDED:
         changes |= {
             "ended_at": now, "reason": _reason(rule, event), "deadline_at": None, "push_due_at": None,

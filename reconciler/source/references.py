@@ -241,7 +241,8 @@ class Judge:
         """The tree's path of an existing file that a manifest names."""
         path = beside.resolve(candidate.path, source)
         if path is None:
-            message = f"`{source}` leads out of the repository"
+            shown = source if source.isprintable() else repr(source)
+            message = f"`{shown}` leads out of the repository"
             folder = posixpath.dirname(candidate.path) or "the root itself"
             remedy = f"its root is the Git repository's, or the folder given to `validate`; the path begins at {folder}"
             self._refuse(candidate, Code.NO_FILE, message, location, help=remedy)

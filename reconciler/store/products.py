@@ -10,7 +10,7 @@ from datetime import datetime
 from sqlalchemy import Connection, Select, and_, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
-from reconciler.domain import actual, resources
+from reconciler.domain import actual, lifecycle, resources
 from reconciler.protocol.topics import Address
 from reconciler.store import counts, tables
 
@@ -262,10 +262,13 @@ def files_of(
     return {package_id: tuple(File(*row[1:]) for row in its) for package_id, its in rows}
 
 
+_OFFERED = (str(lifecycle.Status.NOTIFIED), str(lifecycle.Status.IN_PROGRESS))
+
+
 def file_of_task(
     connection: Connection, address: Address, task_id: int, number: int
 ) -> tuple[str, int] | None:
-    """SHA-256 and size of a file of a device's unfinished task, by its number; None when it has none such."""
+    """SHA-256 and size of a file of a task that its device was offered, by its number; None when it has none such."""
     task, run, device = tables.task, tables.run, tables.device
     query = (
         select(_blob.c.sha256, _blob.c.size)
@@ -275,7 +278,7 @@ def file_of_task(
         .join(_blob, _blob.c.id == _file.c.blob_id)
         .join(device, device.c.id == task.c.device_id)
         .join(_product, _product.c.id == device.c.product_id)
-        .where(task.c.id == task_id, task.c.ended_at.is_(None))
+        .where(task.c.id == task_id, task.c.status.in_(_OFFERED))
         .where(device.c.name == address.device_name, _product.c.product_key == address.product_key)
     )
     row = connection.execute(query).first()

@@ -85,7 +85,7 @@ def fetch(store, store_of_s3, tls, keys):
 
 def test_a_request_is_signed_as_amazon_says(fetch, store):
     fetch()
-    assert store.verify(SHA256)
+    assert store.found(SHA256)
 
 
 def test_the_rest_of_a_file_is_asked_for_with_a_signature_too(fetch, store_of_s3):

@@ -19,7 +19,7 @@ from reconciler.artifacts.fetch import Fetcher, Wanted
 from reconciler.artifacts.network import Halt, HaltedError, RefusedError
 from reconciler.artifacts.store import FileStore, MismatchError, Stored
 
-CONTENT = os.urandom(1_000_000)
+CONTENT = os.urandom(999_999) + b"."
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 STORED = Stored(SHA256, hashlib.md5(CONTENT).hexdigest(), len(CONTENT))
 HALF = 400_000
@@ -51,12 +51,20 @@ def kept(store):
 
 def test_a_file_is_fetched_checked_and_stored(fetch, store, server, page):
     assert fetch(size=len(CONTENT)) == STORED
-    assert store.verify(SHA256)
+    assert store.found(SHA256)
     assert kept(store) == []
     assert fetch.seen[0] == (0, len(CONTENT))
     assert fetch.seen[-1] == (len(CONTENT), len(CONTENT))
     ((_, headers),) = server.seen
     assert headers["accept-encoding"] == "identity"
+
+
+def test_a_file_that_is_here_is_not_asked_for_and_one_that_was_altered_is(fetch, store, server, page):
+    fetch()
+    assert (fetch(size=len(CONTENT)), len(server.seen)) == (STORED, 1)
+    store.path(SHA256).write_bytes(CONTENT[:-1] + b"X")
+    assert (fetch(), len(server.seen)) == (STORED, 2)
+    assert store.found(SHA256) == STORED
 
 
 def test_a_source_that_vanishes_half_way_is_continued_where_it_ended(fetch, store, server, page):
@@ -196,13 +204,14 @@ def test_a_redirect_leads_to_nothing_but_https(fetch, server, target):
         fetch("/away.bin")
 
 
-def test_letters_outside_of_ascii_are_asked_for_as_browsers_do(fetch, server):
+def test_letters_outside_of_ascii_are_asked_for_as_browsers_do(fetch, store, server):
     asked = "/%E5%9B%BA%E4%BB%B6/a%20b.bin"
     server.pages[asked] = Page(CONTENT)
     server.pages["/away.bin"] = Page(
         status=302, headers={"Location": "/固件/a%20b.bin".encode().decode("latin-1")}
     )
     assert fetch("/固件/a%20b.bin?v=é") == STORED
+    store.path(SHA256).unlink()
     assert fetch("/away.bin") == STORED
     assert [path for path, _ in server.seen] == [f"{asked}?v=%C3%A9", "/away.bin", asked]
 

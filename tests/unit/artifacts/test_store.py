@@ -53,7 +53,7 @@ def test_putting_it_again_changes_nothing(store, root):
 
 def test_an_empty_file_is_a_file(store):
     assert store.put([]) == Stored(hashlib.sha256().hexdigest(), hashlib.md5().hexdigest(), 0)
-    assert store.verify(hashlib.sha256().hexdigest())
+    assert store.found(hashlib.sha256().hexdigest())
 
 
 @pytest.mark.parametrize(
@@ -134,14 +134,14 @@ def test_a_folder_that_can_not_be_written_needs_an_operator(tmp_path):
         store.put([CONTENT])
 
 
-def test_verify_tells_a_file_that_is_missing_or_was_altered(store):
-    assert not store.verify(SHA256)
+def test_a_file_that_is_missing_or_was_altered_is_not_found(store):
+    assert not store.found(SHA256)
     store.put([CONTENT])
-    assert store.verify(SHA256)
+    assert store.found(SHA256)
     store.path(SHA256).write_bytes(CONTENT[:-1] + b"X")
-    assert not store.verify(SHA256)
+    assert not store.found(SHA256)
     store.put([CONTENT])
-    assert store.verify(SHA256)
+    assert store.found(SHA256)
 
 
 @pytest.mark.parametrize("name", ["", "../../etc/passwd", SHA256.upper(), SHA256 + "\n", SHA256[:-1]])
@@ -169,4 +169,4 @@ def test_the_same_file_may_be_put_from_many_threads(store, root):
     for thread in threads:
         thread.join()
     assert files(root) == [f"{SHA256[:2]}/{SHA256}"]
-    assert store.verify(SHA256)
+    assert store.found(SHA256)

@@ -94,6 +94,7 @@ WRONG: list[tuple[Kind, dict[str, Any], str]] = [
     (Kind.PACKAGE, {"files": [{**FILE, "source": "app.exe"}]}, "no format"),
     (Kind.PACKAGE, {"files": [{**FILE, "source": ".bin"}]}, "no format"),
     (Kind.PACKAGE, {"files": [{**FILE, "source": "https://x/app.exe?a.bin"}]}, "no format"),
+    (Kind.PACKAGE, {"files": [{**FILE, "source": "https://me:secret@x/a.bin"}]}, "password"),
     (Kind.PACKAGE, {"files": [{**FILE, "size": 2_000_000_001}]}, "at most 2,000,000,000 bytes"),
     (Kind.PACKAGE, {"files": [{**FILE, "size": 0}]}, "greater than or equal to 1"),
     (Kind.PACKAGE, {"files": [{**FILE, "sha256": "xy"}]}, "at least 64 characters"),

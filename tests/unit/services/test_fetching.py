@@ -65,7 +65,7 @@ async def test_a_package_begins_when_its_file_is_here_and_not_before(rig, fetchi
     assert await rig.push() == 0
     assert await fetching.once() == 1
     assert len(news) == 1
-    assert rig.files.verify(SHA256)
+    assert rig.files.found(SHA256)
     await rig.commit(fleet(outside), batch())
     assert (reason(rig), reason(rig, "all")) == ("", "")
     await rig.push()
@@ -225,7 +225,7 @@ async def test_the_daemon_fetches_by_itself(rig, outside, file):
     await arrived.wait()
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
-    assert rig.files.verify(SHA256)
+    assert rig.files.found(SHA256)
 
 
 async def test_an_attempt_that_ends_as_none_should_is_not_begun_again_at_once(rig, outside):
