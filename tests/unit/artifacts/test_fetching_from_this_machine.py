@@ -14,7 +14,7 @@ from reconciler.artifacts.local import LocalFiles
 from reconciler.artifacts.network import Halt, HaltedError, RefusedError
 from reconciler.artifacts.store import MismatchError
 
-CONTENT = os.urandom(3_000_000)
+CONTENT = os.urandom(2_999_999) + b"."
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
