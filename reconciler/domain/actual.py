@@ -9,7 +9,7 @@ import dataclasses
 import enum
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from reconciler.domain import lifecycle
 from reconciler.domain.desired import Key
@@ -138,6 +138,14 @@ class Fetch:
     """It is not tried again."""
 
 
+class Content(NamedTuple):
+    """A file that is in the store."""
+
+    size: int
+    """Bytes."""
+    md5: str
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class ActualState:
     """Everything a plan compares with."""
@@ -151,8 +159,8 @@ class ActualState:
     """How many cancellations somebody confirmed for the commit that is planned."""
     unknown_devices: Mapping[Key, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     """By batch or package: names in its list that no device has, as far as it may start a run, and minds."""
-    files: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    """The sizes of the files that are in the store, by SHA-256."""
+    files: Mapping[str, Content] = dataclasses.field(default_factory=dict)
+    """The files that are in the store, by SHA-256."""
     fetches: Mapping[tuple[str, str], Fetch] = dataclasses.field(default_factory=dict)
     """How far files from outside are, by SHA-256 and source."""
     now: datetime = NEVER

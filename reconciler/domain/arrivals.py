@@ -41,10 +41,16 @@ def expected(declaration: Declaration, state: ActualState) -> Iterator[ForeignFi
 
 def _judged(declaration: Declaration, look: Look) -> Verdict | None:
     for file in declaration.files:
-        size = look.actual.files.get(file.sha256)
-        if isinstance(file, ForeignFile) and size is not None and file.size not in {None, size}:
-            what = f"{foreign.shown(file.source)}: the file has {size:,} bytes, not {file.size:,}"
-            return Verdict(declaration.key, Reason.FETCH_FAILED, f"{what}: correct the manifest's size")
+        here = look.actual.files.get(file.sha256)
+        if not isinstance(file, ForeignFile) or here is None:
+            continue
+        what = f"{foreign.shown(file.source)}: the file"
+        if file.size not in {None, here.size}:
+            what += f" has {here.size:,} bytes, not {file.size:,}: correct the manifest's size"
+            return Verdict(declaration.key, Reason.FETCH_FAILED, what)
+        if file.md5 not in {None, here.md5}:
+            what += f"'s MD5 is {here.md5}, not {file.md5}: correct the manifest's md5"
+            return Verdict(declaration.key, Reason.FETCH_FAILED, what)
     missing = list(expected(declaration, look.actual))
     fetches = [(file, look.actual.fetches.get((file.sha256, file.source), Fetch())) for file in missing]
     for file, fetch in fetches:

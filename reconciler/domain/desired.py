@@ -45,6 +45,8 @@ class ForeignFile:
     size: int | None
     """Bytes; None when the manifest does not say."""
     sha256: str
+    md5: str | None = None
+    """None when the manifest does not say."""
 
 
 File: TypeAlias = FileFact | ForeignFile

@@ -142,7 +142,7 @@ class _Preview:
     def _asked(self, declaration: Declaration) -> _Asked:
         resource, package = declaration.resource, observe.package_of(self._commit, declaration)
         of_package = self._commit.desired.declarations[Key(Kind.PACKAGE, package.metadata.name)]
-        size = sum(file.size or self._actual.files.get(file.sha256, 0) for file in of_package.files)
+        size = sum(file.size or self._size_here(file.sha256) for file in of_package.files)
         if not isinstance(resource, resources.Batch):
             return _Asked(
                 declaration=declaration,
@@ -168,6 +168,11 @@ class _Preview:
             multi_module=spec.multi_module,
             nobody=spec.new_reports_only,
         )
+
+    def _size_here(self, sha256: str) -> int:
+        """Bytes of a file whose manifest doesn't say; 0 before it is here."""
+        found = self._actual.files.get(sha256)
+        return found.size if found is not None else 0
 
     def _whom(
         self, declaration: Declaration, target: resources.Target

@@ -208,7 +208,7 @@ class Judge:
         """What one of a package's files is; None when it can't be told, which keeps the package out."""
         if not resources.is_path(file.source):
             assert file.sha256 is not None, "the manifest is valid by itself"
-            return ForeignFile(file.source, file.size, file.sha256)
+            return ForeignFile(file.source, file.size, file.sha256, file.md5)
         at: Location = ("spec", "files", place)
         path = self._resolve(candidate, file.source, (*at, "source"))
         if path is None:
@@ -235,6 +235,9 @@ class Judge:
         if file.sha256 is not None and file.sha256 != content.sha256:
             remedy = f"if the file is right, write `sha256: {content.sha256}`"
             self._refuse(candidate, Code.DIGEST, f"{path} has another SHA-256", (*at, "sha256"), help=remedy)
+        if file.md5 is not None and file.md5 != content.md5:
+            remedy = f"if the file is right, write `md5: {content.md5}`"
+            self._refuse(candidate, Code.DIGEST, f"{path} has another MD5", (*at, "md5"), help=remedy)
         return content.fact(path)
 
     def _resolve(self, candidate: Candidate, source: str, location: Location) -> str | None:

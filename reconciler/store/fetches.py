@@ -59,10 +59,10 @@ def load(connection: Connection) -> Mapping[tuple[str, str], actual.Fetch]:
     }
 
 
-def stored(connection: Connection) -> Mapping[str, int]:
-    """Sizes of all files that are in the store, by digest."""
-    query = select(_blob.c.sha256, _blob.c.size).where(_blob.c.stored)
-    return {row.sha256: row.size for row in connection.execute(query)}
+def stored(connection: Connection) -> Mapping[str, actual.Content]:
+    """All files that are in the store, by digest."""
+    query = select(_blob.c.sha256, _blob.c.size, _blob.c.md5).where(_blob.c.stored)
+    return {row.sha256: actual.Content(row.size, row.md5) for row in connection.execute(query)}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -77,6 +77,9 @@ class PackageFile(base.Model):
     sha256: (
         Annotated[str, base.Text("a SHA-256", 64, re.compile("[0-9A-Fa-f]+"), "64 hex digits", 64)] | None
     ) = Field(default=None, description="The SHA-256 in hex; checked. Required unless source is a path.")
+    md5: Annotated[str, base.Text("an MD5", 32, re.compile("[0-9A-Fa-f]+"), "32 hex digits", 32)] | None = (
+        Field(default=None, description="The MD5 in hex; checked too, where it is given.")
+    )
 
     @pydantic.field_validator("name")
     @classmethod
@@ -125,7 +128,7 @@ class PackageFile(base.Model):
             raise base.problem(Code.RANGE, f"a file has at most {most:,} bytes, this has {size:,}")
         return size
 
-    @pydantic.field_validator("sha256")
+    @pydantic.field_validator("sha256", "md5")
     @classmethod
     def _lower_case(cls, digest: str) -> str:
         return digest.lower()

@@ -6,13 +6,13 @@ import pytest
 from plans import BATCH, PACKAGE, TRIAL, actual, base, batch, desired, diff, inventory, package, product, said
 
 from reconciler.domain import conditions
-from reconciler.domain.actual import Fetch
+from reconciler.domain.actual import Content, Fetch
 from reconciler.domain.desired import ForeignFile
 from reconciler.domain.plan import Reason
 
 DIGEST, URL = "d" * 64, "https://files.example/app.bin?key=secret"
 ELSEWHERE = ForeignFile(URL, None, DIGEST)
-HERE = {DIGEST: 2000}
+HERE = {DIGEST: Content(2000, "5" * 32)}
 
 
 def fleet(file=ELSEWHERE, **spec):
@@ -69,13 +69,22 @@ def test_a_file_that_is_here_in_another_size_than_the_manifest_says_is_another_f
     assert said(diff(fleet(ForeignFile(URL, 2000, DIGEST)), waiting(files=HERE)))[1] == {}
 
 
+def test_a_file_that_is_here_with_another_md5_than_the_manifest_says_is_another_file():
+    planned = diff(fleet(ForeignFile(URL, None, DIGEST, "6" * 32)), waiting(files=HERE))
+    assert said(planned)[1]["lamp-2"] is Reason.FETCH_FAILED
+    assert f"MD5 is {'5' * 32}, not {'6' * 32}" in message(planned)
+    assert said(diff(fleet(ForeignFile(URL, None, DIGEST, "5" * 32)), waiting(files=HERE)))[1] == {}
+
+
 def test_a_trial_waits_for_the_file_too():
     planned = diff(fleet(verification=TRIAL), waiting())
     assert said(planned)[1]["lamp-2"] is Reason.FETCHING
 
 
 def test_what_is_refused_anyway_is_not_waited_for():
-    have = actual(product(), package(file=ForeignFile(URL, None, "e" * 64)), files={"e" * 64: 1})
+    have = actual(
+        product(), package(file=ForeignFile(URL, None, "e" * 64)), files={"e" * 64: Content(1, "5" * 32)}
+    )
     assert said(diff(desired(product(), package(file=ELSEWHERE)), have))[1] == {"lamp-2": Reason.IMMUTABLE}
 
 

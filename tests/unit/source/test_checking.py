@@ -139,6 +139,13 @@ def test_moving_files_changes_no_digest():
             "another SHA-256",
         ),
         (
+            "p/fw.yaml",
+            ("../fw.bin", "../fw.bin\n      md5: " + "A" * 32),
+            (11, 12),
+            Code.DIGEST,
+            "another MD5",
+        ),
+        (
             "d.yaml",
             ("product: thermostat", "product: thermostad"),
             (6, 12),
