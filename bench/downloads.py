@@ -136,7 +136,7 @@ def way(folder: pathlib.Path, file: pathlib.Path, sizes: Sizes) -> list[Figure]:
 
 def _upgrade(folder: pathlib.Path, name: str, file: pathlib.Path, numbers: range) -> pathlib.Path:
     """A database with these devices in the middle of an upgrade to a file, pushed long ago."""
-    path = seeding.fleet(folder, seeding.QUICK[-1], name)
+    path = seeding.fleet(folder, max(numbers), name)
     seeding.upgrading(path, numbers)
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("UPDATE run SET push_rate = 1000000")
