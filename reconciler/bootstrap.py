@@ -277,8 +277,7 @@ class Daemon:
 
     async def run(self) -> None:
         """Runs until cancelled."""
-        _allow_sockets()
-        share_interpreter()
+        _prepare_process()
         base, clock = self.base, self._clock
         exact = self.transport.presence is PresenceKind.EXACT
         settle, now = settle_of(base.settings), clock.now()
@@ -407,6 +406,11 @@ class Daemon:
         if self._metrics is None:  # asked before everything was joined
             return "text/plain", b""
         return self._metrics.content_type, self._metrics.text()
+
+
+def _prepare_process() -> None:
+    _allow_sockets()
+    share_interpreter()
 
 
 def _allow_sockets() -> None:
