@@ -20,7 +20,6 @@ import paho.mqtt.client as paho
 import processes
 import seeding
 
-from reconciler import bootstrap
 from reconciler.protocol import topics, urls
 from reconciler.services import burst
 from reconciler.services.blocks import Blocks
@@ -110,7 +109,6 @@ async def _live(
 
 
 def _serve(pipe: Connection, path: pathlib.Path, broker: str, limits: endpoint.EndpointLimits | None) -> None:
-    bootstrap.share_interpreter()
     asyncio.run(_live(pipe, path, broker, limits))
 
 

@@ -15,7 +15,6 @@ import hmac
 import logging
 import resource
 import ssl
-import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -277,7 +276,7 @@ class Daemon:
 
     async def run(self) -> None:
         """Runs until cancelled."""
-        _prepare_process()
+        _allow_sockets()
         base, clock = self.base, self._clock
         exact = self.transport.presence is PresenceKind.EXACT
         settle, now = settle_of(base.settings), clock.now()
@@ -408,21 +407,11 @@ class Daemon:
         return self._metrics.content_type, self._metrics.text()
 
 
-def _prepare_process() -> None:
-    _allow_sockets()
-    share_interpreter()
-
-
 def _allow_sockets() -> None:
     """Lets this process open as many sockets as it may: many systems begin with 1,024, fewer than a fleet needs."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):  # where "as many as it may" is not a number that it may
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def share_interpreter() -> None:
-    """The database's writer waits for the interpreter after each statement: a millisecond, not the usual five."""
-    sys.setswitchinterval(0.001)
 
 
 def _cause(error: BaseException) -> BaseException:
