@@ -114,6 +114,9 @@ class Link:
         self._kept: str | None = None
         self._paused = False
         self._stream = stream.parser()
+        self._is_behind = False
+        """There may be packets that were read and not taken."""
+        self._will_read = False
         self._will_write = False
         self._seconds = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -186,9 +189,9 @@ class Link:
         client.on_socket_register_write = lambda _c, _u, _s: self._write_soon()
         client.on_socket_close = lambda _c, _u, s: self._detach(cast("SharedSocket", s))
         sock.take()
-        loop.add_reader(sock, self._readable)
+        loop.add_reader(sock, self._read_soon)
         self._timer = loop.call_later(1.0, self._each_second)
-        loop.call_soon(self._readable)  # TLS may have decrypted the answer already
+        self._read_soon()  # TLS may have decrypted the answer already
         self._write_soon()
 
     def _socket(self) -> SharedSocket | None:
@@ -232,45 +235,44 @@ class Link:
 
     # Reading, writing and time, called by the event loop
 
-    def _readable(self) -> None:
-        """Reads what is there with one call. A link that is paused reads nothing."""
+    def _read_soon(self) -> None:
+        if not self._will_read:
+            self._will_read = True
+            self._loop.call_soon(self._read)
+
+    def _read(self) -> None:
+        """Once in a turn of the loop: takes what was read, and reads, with one call, when all of that is taken."""
+        self._will_read = False
         sock = self._socket()
         if self._paused or self._ended.done() or sock is None:
             return
         try:
-            data = sock.read()
+            data = None if self._is_behind else sock.read()
         except OSError as error:
             self._finish(f"the connection broke: {error}")
             return
-        if data:
-            self._stream.feed(data)
-            self._take()
-            if sock.decrypted():
-                self._loop.call_soon(self._readable)
-        elif data is not None:
+        if data == b"":
             self._lend(b"")
+            return
+        if data is not None:
+            self._stream.feed(data)
+        self._is_behind = self._take()
+        if self._is_behind or sock.decrypted():
+            self._read_soon()
 
-    def _take(self) -> None:
-        """Takes messages out of the stream and lends paho the rest, up to a burst."""
-        taken = 0
+    def _take(self) -> bool:
+        """Takes messages out of the stream and lends paho the rest, up to a burst; True when that may not be all."""
         try:
-            for packet in self._stream:
+            for taken, packet in enumerate(self._stream, 1):
                 if isinstance(packet, packets.Publish):
                     self._receive(packet)
                 else:
                     self._lend(packet.encode())
-                taken += 1
-                if self._paused or self._ended.done():
-                    return
-                if taken == _BURST:
-                    self._loop.call_soon(self._take_on)
-                    return
+                if self._paused or self._ended.done() or taken == _BURST:
+                    return True
         except packets.ProtocolError as error:
             self._finish(f"the broker sent what is no MQTT: {error.reason}")
-
-    def _take_on(self) -> None:
-        if not self._paused and not self._ended.done():
-            self._take()
+        return False
 
     def _receive(self, message: packets.Publish) -> None:
         try:
@@ -342,9 +344,8 @@ class Link:
         sock = self._socket()
         if self._paused and sock is not None and not self._ended.done():
             self._paused = False
-            self._loop.add_reader(sock, self._readable)
-            self._loop.call_soon(self._take_on)
-            self._loop.call_soon(self._readable)
+            self._loop.add_reader(sock, self._read_soon)
+            self._read_soon()
 
     # What is said
 

@@ -52,6 +52,10 @@ class StubBroker:
         """Sends bytes to the newest client."""
         self._writers[-1].write(data)
 
+    def unsent(self) -> int:
+        """Bytes that the newest client's system has not taken yet."""
+        return self._writers[-1].transport.get_write_buffer_size()
+
     def drop(self) -> None:
         """Closes every connection."""
         for writer in self._writers:

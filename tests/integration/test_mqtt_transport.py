@@ -311,6 +311,19 @@ async def test_while_the_intake_is_full_nothing_is_read_and_the_broker_is_kept_a
         assert transport.stats.connects == 1
 
 
+async def test_no_more_is_read_than_is_taken_however_fast_the_broker_is():
+    one = packets.Publish(topics.inform(ONE), b"").encode()
+    async with StubBroker() as broker:
+        transport = transport_to(broker.url)
+        async with serving(transport) as intake:
+            broker.send(one * 1_000_000)
+            taken = 0
+            while taken < 60_000:
+                taken += len(await intake.take(500))
+            ahead = 1_000_000 * len(one) - broker.unsent() - taken * len(one)
+            assert ahead < 12_000_000, "what the system's buffers take, and no more"
+
+
 async def test_a_message_that_comes_right_behind_the_login_can_be_answered_with_a_push():
     async with StubBroker(greeting=inform()) as broker:
         transport, intake = transport_to(broker.url), Intake()
