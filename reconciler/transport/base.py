@@ -87,7 +87,7 @@ class Intake:
     def __init__(self, capacity: int = 4096) -> None:
         self.capacity = capacity
         self._items: collections.deque[tuple[float, Message | Presence]] = collections.deque()
-        self._taken: collections.deque[float] = collections.deque()
+        self._taken_since: float | None = None
         self._filled = asyncio.Event()
         self._waiting_for_room: list[Callable[[], None]] = []
 
@@ -111,12 +111,12 @@ class Intake:
     async def take(self, limit: int) -> list[Message | Presence]:
         """The oldest items, at least one, at most `limit`; waits until there is one.
 
-        They count as waiting until `committed` is called, once for each burst.
+        They count as waiting until `committed` is called.
         """
         while not self._items:
             self._filled.clear()
             await self._filled.wait()
-        self._taken.append(self._items[0][0])
+        self._taken_since = self._items[0][0]
         burst = [self._items.popleft()[1] for _ in range(min(limit, len(self._items)))]
         if self._waiting_for_room and len(self._items) * 2 < self.capacity:
             callbacks, self._waiting_for_room = self._waiting_for_room, []
@@ -125,8 +125,8 @@ class Intake:
         return burst
 
     def committed(self) -> None:
-        """The oldest burst that was taken is in the database."""
-        self._taken.popleft()
+        """What was taken is in the database."""
+        self._taken_since = None
 
     def __len__(self) -> int:
         """How many items wait to be taken."""
@@ -134,8 +134,8 @@ class Intake:
 
     def age(self) -> float:
         """Seconds since the oldest item came in that is not committed; 0.0 when there is none."""
-        if self._taken:
-            return time.monotonic() - self._taken[0]
+        if self._taken_since is not None:
+            return time.monotonic() - self._taken_since
         return time.monotonic() - self._items[0][0] if self._items else 0.0
 
 
