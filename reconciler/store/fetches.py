@@ -36,19 +36,18 @@ def declare(connection: Connection, files: Iterable[ForeignFile], now: datetime)
     for file in files:
         wanted.setdefault((file.sha256, file.source), file.size)
     known = {(row.sha256, row.source): row for row in connection.execute(select(_fetch))}
-    for (sha256, source), size in wanted.items():
-        row = known.pop((sha256, source), None)
-        if row is None:
-            values = {"sha256": sha256, "source": source, "size": size, "created_at": now}
-            connection.execute(insert(_fetch).values(values))
-        elif row.size != size:
-            anew = {"size": size, "failure": None, "retry_at": None, "message": ""}
-            connection.execute(update(_fetch).where(_fetch.c.id == row.id).values(anew))
-        else:
-            wanted[sha256, source] = -1
-    for row in known.values():
-        connection.execute(delete(_fetch).where(_fetch.c.id == row.id))
-    return bool(known) or any(size != -1 for size in wanted.values())
+    new = [place for place in wanted if place not in known]
+    resized = [place for place in wanted if place in known and known[place].size != wanted[place]]
+    gone = [row.id for place, row in known.items() if place not in wanted]
+    for sha256, source in new:
+        values = {"sha256": sha256, "source": source, "size": wanted[sha256, source], "created_at": now}
+        connection.execute(insert(_fetch).values(values))
+    for place in resized:
+        anew = {"size": wanted[place], "failure": None, "retry_at": None, "message": ""}
+        connection.execute(update(_fetch).where(_fetch.c.id == known[place].id).values(anew))
+    if gone:
+        connection.execute(delete(_fetch).where(_fetch.c.id.in_(gone)))
+    return bool(new or resized or gone)
 
 
 def load(connection: Connection) -> Mapping[tuple[str, str], actual.Fetch]:
