@@ -138,6 +138,12 @@ async def test_a_task_that_is_over_is_no_stream(bench, status):
     assert [each.code for each in await bench.asks((0, 5))] == [404]
 
 
+@pytest.mark.parametrize("status", ["CONFIRM", "QUEUED"])
+async def test_a_task_that_its_device_was_not_told_of_is_no_stream(bench, status):
+    bench.move(bench.mine, status=status)
+    assert [each.code for each in await bench.asks((0, 5))] == [404]
+
+
 async def test_the_same_name_in_another_product_is_another_device(bench):
     stranger = Address("other", "dev-1")
     bench.wire.set_products(frozenset({KEY, "other"}))
