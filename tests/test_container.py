@@ -131,6 +131,7 @@ def test_the_wheel_installs_into_a_clean_environment_and_its_entry_point_runs(tm
         "install",
         "--disable-pip-version-check",
         "--quiet",
+        "--no-compile",  # one start is not worth compiling what it never imports
         wheel,
     ]
     subprocess.run(install, check=True, env=clean, cwd=tmp_path)

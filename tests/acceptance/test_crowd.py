@@ -9,7 +9,7 @@ import pytest
 from stage import VERSIONS, quick
 
 CROWD = 5000
-RATE = 30_000  # 500 a second; what a site may ask for is raised with --limits
+RATE = 15_000  # 250 a second: on a slow machine, too, much is still to come when the first device is done
 MEMORY = 400e6
 
 
