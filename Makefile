@@ -22,7 +22,7 @@ ifdef ARGS
 	$(TESTS) -n 2 $(ARGS)
 else
 	$(TESTS) -n 2 $(CORE) --cov --cov-report=term
-	$(TESTS) -n 3 $(CORE:%=--ignore=%)
+	$(TESTS) -n 3 --dist worksteal $(CORE:%=--ignore=%)
 endif
 
 check: $(VENV)/.dev

@@ -10,6 +10,7 @@ import shutil
 
 import hypothesis
 import pytest
+import sqlalchemy
 
 from reconciler.store.database import Database
 
@@ -18,14 +19,41 @@ hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
 
 
+class _Compiled(dict):
+    """Statements are compiled once for all databases of a run: they differ by nothing but their file."""
+
+    def get(self, key, default=None):
+        return super().get((key[0].name, *key[1:]), default)
+
+    def __setitem__(self, key, value):
+        super().__setitem__((key[0].name, *key[1:]), value)
+
+
+_COMPILED = _Compiled()
+
+
+@sqlalchemy.event.listens_for(sqlalchemy.Engine, "engine_connect")
+def _share_compiled(connection):
+    connection.execution_options(compiled_cache=_COMPILED)
+
+
 @pytest.fixture
 def database_url(tmp_path):
     return f"sqlite:///{tmp_path / 'state.db'}"
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory):
+    """A database file that is migrated and closed, to be copied: a migration takes as long as most tests."""
+    place = tmp_path_factory.mktemp("empty") / "state.db"
+    Database.open(f"sqlite:///{place}", upgrade=True).close()
+    return place
+
+
 @pytest.fixture
-def database(database_url):
-    opened = Database.open(database_url, upgrade=True)
+def database(empty_database, database_url, tmp_path):
+    shutil.copy(empty_database, tmp_path / "state.db")
+    opened = Database(database_url)
     yield opened
     opened.close()
 

@@ -7,11 +7,12 @@ loses nothing and doubles nothing.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func, or_, select, update
 
 from reconciler.domain import lifecycle
 from reconciler.store import devices, endings, groups, matching, queue, recheck, runs, static, tables, tasks
@@ -56,6 +57,12 @@ def work(
 
 
 def _next(connection: Connection, types: Collection[Type]) -> Row[*tuple[Any, ...]] | None:
+    return connection.execute(_most_urgent(tuple(types))).first()
+
+
+@functools.cache
+def _most_urgent(types: tuple[Type, ...]) -> Select[*tuple[Any, ...]]:
+    """Asked for after every transaction that may leave work: to put it together takes longer than to ask it."""
     waiting = select(tables.inventory.c.product_id).where(tables.inventory.c.cursor.is_not(None))
     incomplete = select(tables.device_group.c.id).where(groups.PENDING)
     creates = _job.c.type == Type.CREATE
@@ -64,7 +71,7 @@ def _next(connection: Connection, types: Collection[Type]) -> Row[*tuple[Any, ..
         _job.c.type == Type.SCAN
     )  # after what was accepted with a list; the newest batch matches first (rules §4)
     turn = case((scans, -_job.c.run_id), else_=_job.c.run_id)
-    query = (
+    return (
         select(_job)
         .join(_run, _run.c.id == _job.c.run_id)
         .where(_job.c.type.in_([str(type_) for type_ in types]))
@@ -73,7 +80,6 @@ def _next(connection: Connection, types: Collection[Type]) -> Row[*tuple[Any, ..
         .order_by(urgency, turn, _job.c.id)
         .limit(1)
     )
-    return connection.execute(query).first()
 
 
 # ------------------------------------------------------------------------------------------ the beginning

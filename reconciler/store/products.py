@@ -12,10 +12,10 @@ from sqlalchemy.dialects.sqlite import insert
 
 from reconciler.domain import actual, lifecycle, resources
 from reconciler.protocol.topics import Address
-from reconciler.store import counts, tables
+from reconciler.store import counts, packed, tables
 
 _product, _package, _blob = tables.product, tables.package, tables.blob
-_file = tables.package_file
+_file, _run = tables.package_file, tables.run
 
 UNREAD = "the daemon has not read its signing key yet"
 
@@ -230,20 +230,21 @@ class Offer:
     """Where the key is that signs the files; None: they are not signed."""
 
 
+_OFFERS = (
+    select(
+        _run.c.id.label("run_id"), _run.c.package_id, _package.c.version, _package.c.module, _package.c.sign_method,
+        _package.c.custom_info, _run.c.tags, _run.c.download, _run.c.delta, _product.c.protocol, _product.c.md5_name,
+        _product.c.signing_key,
+    )
+    .join(_package, _package.c.id == _run.c.package_id)
+    .join(_product, _product.c.id == _run.c.product_id)
+    .where(_run.c.id.in_(packed.members("runs")))
+)  # fmt: skip
+
+
 def offers(connection: Connection, run_ids: list[int]) -> dict[int, Offer]:
     """What the devices of some runs are offered."""
-    run = tables.run
-    query = (
-        select(
-            run.c.id.label("run_id"), run.c.package_id, _package.c.version, _package.c.module,
-            _package.c.sign_method, _package.c.custom_info, run.c.tags, run.c.download, run.c.delta,
-            _product.c.protocol, _product.c.md5_name, _product.c.signing_key,
-        )
-        .join(_package, _package.c.id == run.c.package_id)
-        .join(_product, _product.c.id == run.c.product_id)
-        .where(run.c.id.in_(run_ids))
-    )  # fmt: skip
-    rows = [dict(row) for row in connection.execute(query).mappings()]
+    rows = [dict(row) for row in connection.execute(_OFFERS, {"runs": packed.pack(run_ids)}).mappings()]
     files = files_of(connection, {row["package_id"] for row in rows})
     return {row["run_id"]: Offer(files=files[row.pop("package_id")], **row) for row in rows}
 

@@ -13,10 +13,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     Row,
     and_,
+    bindparam,
     case,
     exists,
     func,
@@ -29,7 +29,7 @@ from sqlalchemy import (
 )
 
 from reconciler.domain import actual, lifecycle, resources, targeting
-from reconciler.store import counts, dialects, events, joblist, tables
+from reconciler.store import counts, dialects, events, joblist, packed, tables
 
 _run, _job, _package, _count = tables.run, tables.job, tables.package, tables.task_count
 
@@ -245,7 +245,27 @@ def line(run: Row[*tuple[Any, ...]], type_: events.Type, message: str) -> events
 
 # ------------------------------------------------------------------------------------------------ time
 
+_NOW = bindparam("now", type_=tables.Moment())
+_PLANNED = _run.c.phase == actual.Phase.PLANNED
+_LEFT_OVER = and_(_run.c.phase == actual.Phase.CANCELED, counts.goes_on())
+"""Cancelled before it started, with tasks that go on."""
 _CREATING = exists().where(_job.c.run_id == _run.c.id, _job.c.type == joblist.Type.CREATE)
+_VERIFIED = exists().where(_package.c.id == _run.c.package_id, _package.c.verification.in_(_OPENS))
+_STARTS = (
+    select(_run.c.id, _run.c.batch, _run.c.revision_id, _run.c.type, _run.c.phase, _run.c.new_reports_only)
+    .where(_run.c.started_at.is_(None), or_(_PLANNED, _LEFT_OVER))
+    .where(or_(_run.c.start_at.is_(None), _run.c.start_at <= _NOW))
+    .where(or_(_run.c.end_at.is_(None), _run.c.end_at > _NOW), ~_run.c.schedule_ended)
+    .where(or_(_VERIFIED, _run.c.type == actual.RunType.VERIFY), ~_CREATING)
+    .order_by(_run.c.id)
+)
+_ENDS = (
+    update(_run)
+    .where(_run.c.end_at <= _NOW, ~_run.c.schedule_ended)
+    .where(or_(_run.c.phase.in_(_UNENDED), _LEFT_OVER))
+    .values(schedule_ended=True)
+    .returning(_run.c.id)
+)
 
 
 def start_due(connection: Connection, now: datetime) -> bool:
@@ -254,17 +274,7 @@ def start_due(connection: Connection, now: datetime) -> bool:
     A static run's tasks are looked at again before anything is pushed; a dynamic run looks at the fleet. What a
     cancelled run that never started has left starts at its time, too.
     """
-    verified = exists().where(_package.c.id == _run.c.package_id, _package.c.verification.in_(_OPENS))
-    due = connection.execute(
-        select(
-            _run.c.id, _run.c.batch, _run.c.revision_id, _run.c.type, _run.c.phase, _run.c.new_reports_only
-        )
-        .where(_run.c.started_at.is_(None), or_(_planned(), _left_over()))
-        .where(or_(_run.c.start_at.is_(None), _run.c.start_at <= now))
-        .where(or_(_run.c.end_at.is_(None), _run.c.end_at > now), ~_run.c.schedule_ended)
-        .where(or_(verified, _run.c.type == actual.RunType.VERIFY), ~_CREATING)
-        .order_by(_run.c.id)
-    ).all()
+    due = connection.execute(_STARTS, {"now": now}).all()
     if not due:
         return False
     ids = [run.id for run in due]
@@ -280,28 +290,9 @@ def start_due(connection: Connection, now: datetime) -> bool:
     return True
 
 
-def _planned() -> ColumnElement[bool]:
-    return _run.c.phase == actual.Phase.PLANNED
-
-
-def _left_over() -> ColumnElement[bool]:
-    """Cancelled before it started, with tasks that go on."""
-    return and_(_run.c.phase == actual.Phase.CANCELED, counts.goes_on())
-
-
 def end_due(connection: Connection, now: datetime) -> bool:
     """Ends the schedules whose time has come; False when there was none. Jobs end their tasks."""
-    due = (
-        connection.execute(
-            update(_run)
-            .where(_run.c.end_at <= now, ~_run.c.schedule_ended)
-            .where(or_(_run.c.phase.in_(_UNENDED), _left_over()))
-            .values(schedule_ended=True)
-            .returning(_run.c.id)
-        )
-        .scalars()
-        .all()
-    )
+    due = connection.execute(_ENDS, {"now": now}).scalars().all()
     for run_id in due:
         joblist.drop(connection, run_id, (joblist.Type.CREATE,))
         joblist.add(connection, run_id, joblist.Type.END)
@@ -309,6 +300,17 @@ def end_due(connection: Connection, now: datetime) -> bool:
 
 
 # ------------------------------------------------------------------------------------------------- ends
+
+
+_WORKING = exists().where(_job.c.run_id == _run.c.id, _job.c.type.in_(joblist.COMPLETING))
+_OVER = and_(_PLANNED, _run.c.schedule_ended)
+_COMPLETES = (
+    update(_run)
+    .where(_run.c.id.in_(packed.members("runs")), _run.c.type != actual.RunType.DYNAMIC)
+    .where(or_(_run.c.phase == actual.Phase.IN_PROGRESS, _OVER), ~_WORKING, ~counts.goes_on())
+    .values(phase=actual.Phase.COMPLETED, ended_at=_NOW)
+    .returning(_run.c.id, _run.c.batch, _run.c.revision_id, _run.c.type, _run.c.package_id)
+)
 
 
 def finish(connection: Connection, run_ids: Iterable[int], now: datetime) -> None:
@@ -319,15 +321,7 @@ def finish(connection: Connection, run_ids: Iterable[int], now: datetime) -> Non
     listed = list(run_ids)
     if not listed:
         return
-    working = exists().where(_job.c.run_id == _run.c.id, _job.c.type.in_(joblist.COMPLETING))
-    over = and_(_planned(), _run.c.schedule_ended)
-    completed = connection.execute(
-        update(_run)
-        .where(_run.c.id.in_(dialects.members(listed)), _run.c.type != actual.RunType.DYNAMIC)
-        .where(or_(_run.c.phase == actual.Phase.IN_PROGRESS, over), ~working, ~counts.goes_on())
-        .values(phase=actual.Phase.COMPLETED, ended_at=now)
-        .returning(_run.c.id, _run.c.batch, _run.c.revision_id, _run.c.type, _run.c.package_id)
-    ).all()
+    completed = connection.execute(_COMPLETES, {"runs": packed.pack(listed), "now": now}).all()
     trials = [run for run in completed if run.type == actual.RunType.VERIFY]
     said = {run.id: _result(connection, run) for run in trials}
     lines = [line(run, events.Type.COMPLETED, said.get(run.id, "all tasks have ended")) for run in completed]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from brokers import Mosquitto
 from stage import Stage
@@ -19,12 +21,14 @@ def mosquitto(tmp_path):
 
 
 @pytest.fixture
-async def make_stage(tmp_path):
-    """Makes a stage, and clears it away when the test is over."""
+async def make_stage(tmp_path, empty_database):
+    """Makes a stage, whose database is migrated already, and clears it away when the test is over."""
     made: list[Stage] = []
 
     def make(broker: Mosquitto | None = None, *flags: str) -> Stage:
         stage = Stage(tmp_path / f"stage-{len(made)}", broker, *flags)
+        stage.data.mkdir(parents=True)
+        shutil.copy(empty_database, stage.data / "state.db")
         made.append(stage)
         return stage
 

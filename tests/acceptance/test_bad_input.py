@@ -24,6 +24,11 @@ def document(stage: Stage, kind: str, name: str) -> dict:
     return found
 
 
+def synced(stage: Stage, kind: str, name: str) -> bool:
+    """The same in brief, for who asks again and again."""
+    return stage.object(kind.title(), name).synced
+
+
 def broken_yaml(stage: Stage) -> None:
     stage.write(BATCH, "apiVersion: ota/v1\nkind: Batch\nmetadata: {name: upgrade}\nspec:\n\tpackage: [\n")
 
@@ -90,7 +95,7 @@ async def test_a_broken_commit_leaves_the_object_as_it_was_says_why_and_the_rest
         stage.package()
         stage.batch()
         stage.commit("Mended")
-        await stage.until(lambda name=name: document(stage, *name)["status"]["sync"] == "Synced")
+        await stage.until(lambda name=name: synced(stage, *name))
     assert stage.ask("SELECT count(*) FROM run") == [(1,)]
     assert stage.phase() == "IN_PROGRESS"
 
@@ -137,10 +142,10 @@ async def test_malformed_messages_are_counted_and_have_no_effect(either_stage):
         await mouth.say(f"/ota/device/inform/{PRODUCT_KEY}/{stage.names[0]}", payload)
         await mouth.say(f"/ota/device/progress/{PRODUCT_KEY}/{stage.names[0]}", payload)
     await mouth.say(f"/ota/device/inform/{PRODUCT_KEY}/{stage.names[0]}", b'{"params":{"version":"1.3.0"}}')
+    await stage.until(lambda: stage.reported() == 1)  # the connection lives, and what is well formed is heard
     for topic in ("inform", "progress"):
         counted = await stage.daemon.metric("reconciler_messages_total", topic=topic, result="malformed")
         assert counted == len(MALFORMED)
-    assert stage.reported() == 1, "the connection lives, and what is well formed is heard"
     assert (await stage.daemon.readiness())[0] == 200
     log = stage.daemon.log.read_text()
     assert log.count(f"{stage.names[0]}: inform message dropped") == 1, "once a minute"
