@@ -9,6 +9,7 @@ import pathlib
 import re
 import shlex
 import time
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import click
@@ -19,9 +20,23 @@ from reconciler.domain import resources
 from reconciler.domain.limits import Limits
 
 _MIB = 1 << 20
-_LONGEST_NAME = 32
+_LONGEST_NAME = 253
 _LONGEST_TITLE = 40
 _UNKNOWN = {"product": "<product>", "source": "<source version>", "target": "<version>"}
+_FIELDS = {
+    "product": "spec.product",
+    "source": "spec.sourceVersion",
+    "target": "spec.version",
+    "module": "spec.module",
+}
+_FLAGS = {
+    "spec.product": "--product",
+    "spec.sourceVersion": "--from",
+    "spec.version": "--to",
+    "spec.module": "--module",
+    "spec.files[0].name": "-o",
+    "spec.files[0].source": "-o",
+}
 _FILE = click.Path(path_type=pathlib.Path)
 
 
@@ -59,9 +74,10 @@ def command(
     """
     from reconciler.artifacts import delta
 
-    known = {key: flags.pop(key) or unknown for key, unknown in _UNKNOWN.items()}
-    module = flags.pop("module")
-    _check_name(patch, options.load(flags).limits)
+    given = {key: flags.pop(key) for key in (*_UNKNOWN, "module")}
+    said = {key: _UNKNOWN[key] if text is None else text for key, text in given.items()}
+    left_out = {_FIELDS[key] for key, text in given.items() if text is None}
+    _check(_manifest(said, patch.name, 1, "f" * 64), left_out, options.load(flags).limits)
     began = time.monotonic()
     made = delta.make(old, new, patch, level=level, most_memory=memory * _MIB)
     seconds = time.monotonic() - began
@@ -74,19 +90,20 @@ def command(
     click.echo(f"it is applied with: {_applied(old, new, patch, long=made.needs_long_window)}", err=True)
     if made.size >= made.new_size:
         click.echo("note: it is no smaller than the whole file: a Full package serves better", err=True)
-    if set(known.values()) & set(_UNKNOWN.values()):
+    if left_out:
         click.echo("note: fill in what stands in < > (or give --product, --from and --to)", err=True)
-    click.echo(_manifest(known, module, patch.name, made), nl=False)
+    click.echo(_manifest(said, patch.name, made.size, made.sha256), nl=False)
 
 
-def _check_name(patch: pathlib.Path, limits: Limits) -> None:
-    """A name that no package can have is refused before the work is done."""
-    if len(patch.name) > _LONGEST_NAME:
-        text = f"the name {patch.name} has more than {_LONGEST_NAME} characters, which no package's file can have"
-        raise errors.UsageError(text, remedy="give -o a shorter name")
-    if not resources.has_format(patch.name, limits.file_formats):
-        text = f"{patch.name} has no format that packages may have"
-        raise errors.UsageError(text, remedy=f"let it end in one of {' '.join(limits.file_formats)}")
+def _check(manifest: str, left_out: Collection[str], limits: Limits) -> None:
+    """What no package can say is refused before the work is done, in the words that `validate` has for it."""
+    from reconciler.source import reading
+
+    file = reading.read(manifest.encode(), limits)
+    for found in (*file.diagnostics, *(one for package in file.readings for one in package.diagnostics)):
+        if found.field not in left_out:
+            flag = _FLAGS.get(found.field)
+            raise errors.UsageError(f"{flag}: {found.message}" if flag else found.message, remedy=found.help)
 
 
 def _applied(old: pathlib.Path, new: pathlib.Path, patch: pathlib.Path, *, long: bool) -> str:
@@ -95,24 +112,24 @@ def _applied(old: pathlib.Path, new: pathlib.Path, patch: pathlib.Path, *, long:
     return shlex.join([*words, "-o", f"{new.name}.restored"])
 
 
-def _manifest(known: dict[str, str], module: str, name: str, made: Any) -> str:
+def _manifest(said: Mapping[str, str], name: str, size: int, sha256: str) -> str:
     """The package as a document. Whatever was given is written so that YAML takes it for text."""
     import orjson
 
     def quoted(text: str) -> str:
         return orjson.dumps(text).decode()
 
-    product, source, target = (known[key] for key in _UNKNOWN)
+    product, source, target, module = (said[key] for key in (*_UNKNOWN, "module"))
     of_module = "" if module == resources.DEFAULT_MODULE else f"{module}-"
     package = _name(f"{product}-{of_module}{source}-to-{target}")
-    title = f"{target} from {source}, {product}"[:_LONGEST_TITLE].rstrip()
+    title = f"{target} from {source} {product}".lstrip("-_. ")[:_LONGEST_TITLE].rstrip()
     lines = [
         "apiVersion: ota/v1",
         "kind: Package",
         "metadata:",
         f"  name: {quoted(package)}",
         "spec:",
-        *([f"  title: {quoted(title.replace(',', ''))}"] if len(package) > _LONGEST_TITLE else []),
+        *([f"  title: {quoted(title)}"] if len(package) > _LONGEST_TITLE else []),
         f"  product: {quoted(product)}",
         *([f"  module: {quoted(module)}"] if of_module else []),
         "  type: Delta",
@@ -122,8 +139,8 @@ def _manifest(known: dict[str, str], module: str, name: str, made: Any) -> str:
         "  files:",
         f"    - name: {quoted(name)}",
         f"      source: {quoted(name)} # the way to it from this manifest",
-        f"      size: {made.size}",
-        f"      sha256: {made.sha256}",
+        f"      size: {size}",
+        f"      sha256: {sha256}",
     ]
     return "\n".join(lines) + "\n"
 
@@ -131,4 +148,4 @@ def _manifest(known: dict[str, str], module: str, name: str, made: Any) -> str:
 def _name(text: str) -> str:
     """A text as an object's name: runs of what can't be in one become a single `.` or `-`."""
     runs = re.compile(r"[^a-z0-9]+")
-    return runs.sub(lambda run: "." if "." in run[0] else "-", text.lower()).strip("-.")
+    return runs.sub(lambda run: "." if "." in run[0] else "-", text.lower())[:_LONGEST_NAME].strip("-.")

@@ -66,6 +66,7 @@ def test_what_it_was_not_told_is_left_to_be_filled_in_and_not_valid_before(recon
         ("--product", "lamp", "--from", "V_1.0-RC.1", "--to", "V_1.0-RC.2"),
         ("--product", "lamp", "--from", "1" * 64, "--to", "2" * 64),
         ("--product", "lamp", "--from", "yes", "--to", "1.10"),
+        ("--product", "lamp", "--from", "1.0-a-very-long-suffix", "--to", "_1.1-a-very-long-suffix"),
     ],
 )
 def test_the_names_and_the_title_fit_whatever_versions_there_are(reconciler, folder, known):
@@ -85,8 +86,10 @@ def test_a_patch_that_saves_nothing_is_said_to_be_so(reconciler, folder):
 @pytest.mark.parametrize(
     ("name", "complaint"),
     [
-        ("patch.zst", "patch.zst has no format that packages may have"),
-        (f"{'p' * 30}.bin", "has more than 32 characters"),
+        ("patch.zst", "-o: `patch.zst` has no format that packages may have"),
+        (f"{'p' * 30}.bin", "-o: a file's name has at most 32 characters, this has 34"),
+        ("a{b.bin", "-o: `a{b.bin` is not a file's name"),
+        ("a\x7f.bin", "error: "),
     ],
 )
 def test_a_name_that_no_package_can_have_is_refused_before_anything_is_done(
@@ -96,6 +99,27 @@ def test_a_name_that_no_package_can_have_is_refused_before_anything_is_done(
     assert (ran.code, ran.out) == (2, "")
     assert complaint in ran.err
     assert not (folder / name).exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        (("--module", "a b"), "--module: `a b` is not a module's name\n  help: a module's name has letters,"),
+        (("--module", "m" * 65), "--module: a module's name has at most 64 characters, this has 65"),
+        (("--module", ""), "--module: a module's name has at least 1 character, this has 0"),
+        (("--product", "Lamp"), "--product: `Lamp` is not a name\n  help: lower-case letters,"),
+        (("--product", ""), "--product: a name has at least 1 character"),
+        (("--from", "1,0"), "--from: `1,0` is not a version\n  help: a version has letters,"),
+        (("--to", "v" * 65), "--to: a version has at most 64 characters, this has 65"),
+        ((*KNOWN, "--to", "1.0.0"), "--from: the source version is the version of the package itself"),
+    ],
+)
+def test_what_no_manifest_may_say_is_refused_in_its_own_words_before_anything_is_done(
+    reconciler, folder, given, complaint
+):
+    ran = reconciler("delta", "none", "none", "-o", "patch.bin", *given)
+    assert (ran.code, ran.out) == (2, "")
+    assert complaint in ran.err
 
 
 def test_the_operators_formats_count(reconciler, folder):
