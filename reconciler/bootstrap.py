@@ -324,7 +324,13 @@ class Daemon:
                 )
                 start(self.reconcile.run(base.settings.interval), name="reconcile")
                 start(
-                    operate.run(base.database, clock, presence, lambda: self._operated(applied)),
+                    operate.run(
+                        base.database,
+                        clock,
+                        presence,
+                        ways_of(base.settings),
+                        lambda: self._operated(applied),
+                    ),
                     name="operate",
                 )
                 start(signing.run(), name="signing")

@@ -23,7 +23,7 @@ _AWAITED = frozenset({Reason.FETCHING, Reason.FETCH_FAILED})
 
 
 @click.command()
-@options.settings(*options.SOURCE, *options.LOOK, *options.FILES, "bootstrap", "limits")
+@options.settings(*options.SOURCE, *options.LOOK, *options.FILES, *options.WAYS, "bootstrap", "limits")
 @logs.flags
 @click.pass_obj
 def command(log_options: logs.Options, /, **flags: Any) -> int:
@@ -56,7 +56,8 @@ async def _apply(base: bootstrap.Base) -> int:
     try:
         settle = bootstrap.settle_of(base.settings)
         nobody = devices.Presence(devices.NO_EPOCH, settle, base.settings.limits)
-        while await base.database.write(operate.carry_out_all, nobody, clock.now()):
+        ways = bootstrap.ways_of(base.settings)
+        while await base.database.write(operate.carry_out_all, nobody, clock.now(), ways):
             pass  # one that is too large for a transaction takes several
         service = bootstrap.reconcile_of(base, repository, clock)
         applied = await service.run_pass()

@@ -34,7 +34,7 @@ FORMAT_VERSION = "1.1"
 
 
 @click.command()
-@options.settings(*options.SOURCE, *options.LOOK, "bootstrap", "limits")
+@options.settings(*options.SOURCE, *options.LOOK, *options.WAYS, "bootstrap", "limits")
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print it.")
 @click.option("--detailed-exitcode", is_flag=True, help="Exit with 2 when there are changes.")
 def command(*, output: str, detailed_exitcode: bool, **flags: Any) -> int:

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from reconciler import errors
-from reconciler.domain import requests
+from reconciler.domain import downloads, requests
 from reconciler.services import backoff, orders
 from reconciler.services.clock import Clock
 from reconciler.store import commands, devices, events, jobs
@@ -23,14 +23,18 @@ _log = logging.getLogger(__name__)
 
 
 async def run(
-    database: Database, clock: Clock, presence: devices.Presence, changed: Callable[[], None]
+    database: Database,
+    clock: Clock,
+    presence: devices.Presence,
+    ways: downloads.Ways,
+    changed: Callable[[], None],
 ) -> None:
     """Carries out commands as they come, until cancelled. `changed` is called when all are."""
     retry = backoff.Backoff(1.0, 10.0)
     while True:
         try:
             if await database.read(commands.waiting):
-                while await database.write(carry_out_all, presence, clock.now()):
+                while await database.write(carry_out_all, presence, clock.now(), ways):
                     pass  # between two parts of a large one, ingest has its turn at the writer
                 changed()
         except errors.ReconcilerError as error:
@@ -42,7 +46,12 @@ async def run(
 
 
 def carry_out_all(
-    connection: Connection, presence: devices.Presence, now: datetime, *, chunk: int = jobs.CHUNK
+    connection: Connection,
+    presence: devices.Presence,
+    now: datetime,
+    ways: downloads.Ways,
+    *,
+    chunk: int = jobs.CHUNK,
 ) -> int:
     """Every waiting command, in order, in one transaction; the number of them.
 
@@ -53,6 +62,7 @@ def carry_out_all(
         connection: a writing transaction.
         presence: who is there.
         now: this moment.
+        ways: where devices can download.
         chunk: how many tasks are confirmed at most.
     """
     waiting = commands.waiting(connection)
@@ -63,7 +73,7 @@ def carry_out_all(
             request = requests.read(command.type, command.arguments)
             if is_full and isinstance(request, requests.ConfirmTasks):
                 continue
-            order = orders.Order(connection, command, request, presence, now, chunk)
+            order = orders.Order(connection, command, request, presence, now, ways, chunk)
             result, ok = _CARRY_OUT[type(request)](order, request), True
         except errors.UserError as error:
             result, ok = error.message, False

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from reconciler import errors
-from reconciler.domain import actual, lifecycle, plan, requests, resources, targeting, waiting
+from reconciler.domain import actual, downloads, lifecycle, plan, requests, resources, targeting, waiting
 from reconciler.domain.resources import Kind
 from reconciler.store import blobs, devices, objects, operations, runs
 from reconciler.store.commands import Command
@@ -26,6 +26,8 @@ class Order:
     request: requests.Request
     presence: devices.Presence
     now: datetime
+    ways: downloads.Ways
+    """Where devices can download."""
     chunk: int
     """How many tasks are confirmed in a transaction."""
 
@@ -219,6 +221,9 @@ def retry(order: Order, request: requests.Retry) -> str:
     _open(order, run)
     if blobs.are_gone(order.connection, run.id):  # a push would name a file that nobody can download
         raise errors.UserError(f"the files of {run.package} were removed: declare it in Git again first")
+    why = downloads.unconfigured(run.download, order.ways)
+    if why:  # with such a batch open, the daemon would not start again
+        raise errors.UserError(f"{order.subject} {why}")
     device = _device(order, run, name)
     task = _ended_badly(order, run, device, name)
     entry, overwritten = _conflict(order, run, device, name)

@@ -72,6 +72,7 @@ class Run:
     conditions: targeting.Conditions
     conflict: resources.Conflict
     multi_module: bool
+    download: resources.Download
     start_at: datetime | None
     end_at: datetime | None
     started_at: datetime | None
@@ -145,6 +146,7 @@ def _run_of(row: Row[Any]) -> Run:
         conditions=recheck.conditions(row),
         conflict=resources.Conflict(row.conflict),
         multi_module=row.multi_module,
+        download=resources.Download(row.download),
         start_at=row.start_at,
         end_at=row.end_at,
         started_at=row.started_at,

@@ -192,7 +192,9 @@ class Engine:
         await self._sweep.round()
         if self._is_asked:
             while await self.database.read(commands.waiting):
-                await self.database.write(operate.carry_out_all, self._presence, self.clock.now())
+                await self.database.write(
+                    operate.carry_out_all, self._presence, self.clock.now(), self._policy.ways
+                )
             self._is_asked = False
         if self.look(_is_open):  # else the idle look of every ten seconds finds nothing
             await self._work()

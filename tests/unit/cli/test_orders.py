@@ -11,9 +11,12 @@ from rows import BATCH, EPOCH, PACKAGE, PRODUCT, SHA, Rows
 from sqlalchemy import select
 
 from reconciler.cli.looking import now
+from reconciler.domain.downloads import Ways
 from reconciler.domain.plan import Reason
 from reconciler.services import operate
 from reconciler.store import commands, devices, objects, status, tables
+
+PRESENCE = devices.Presence(EPOCH, timedelta(0))
 
 
 @pytest.fixture
@@ -39,7 +42,7 @@ def daemon(database):
     def work():
         while not stop.wait(0.02):
             with database.writing() as connection:
-                operate.carry_out_all(connection, devices.Presence(EPOCH, timedelta(0)), now())
+                operate.carry_out_all(connection, PRESENCE, now(), Ways())
 
     thread = threading.Thread(target=work)
     thread.start()

@@ -43,6 +43,15 @@ def test_what_is_refused_is_a_failure_also_when_its_manifest_is_valid(reconciler
         assert (ran.code, ran.lines[-1].endswith("; 1 refused.")) == (1, True)
 
 
+def test_a_way_to_download_that_was_refused_can_be_given_here_too(reconciler, fleet):
+    write(fleet, "batches/one.yaml", *BATCH, "  target: {all: {}}", "  download: HTTPS")
+    ran = reconciler("plan", "--bootstrap", "start")
+    assert (ran.code, "Download: asks for downloads over HTTPS" in ran.out) == (1, True)
+    both = "https://ota.example.com,http://ota.example.com"
+    for command in ("plan", "apply"):
+        assert reconciler(command, "--bootstrap", "start", "--public-url", both).code == 0
+
+
 def test_a_repository_without_a_commit_is_an_error_with_a_remedy(reconciler, tmp_path, monkeypatch):
     empty = ScratchRepository(tmp_path / "fleet")
     monkeypatch.setenv("RECONCILER_REPO", str(empty.folder))

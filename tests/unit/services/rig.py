@@ -236,7 +236,9 @@ class Rig:
         given = {"who": who, "why": why, "now": self.clock.now()}
         number = await self.database.write(commands.submit, type_, arguments, **given)
         while await self.database.read(commands.waiting):
-            await self.database.write(operate.carry_out_all, self.presence, self.clock.now())
+            await self.database.write(
+                operate.carry_out_all, self.presence, self.clock.now(), self.policy.ways
+            )
         await self.materialize()
         return await self.database.read(commands.get, number)
 

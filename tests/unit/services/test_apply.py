@@ -27,7 +27,7 @@ async def command(rig: Rig, type_: str, **arguments):
     with rig.database.writing() as connection:
         given = {"who": "ann", "why": "because", "now": rig.clock.now()}
         number = commands.submit(connection, type_, arguments, **given)
-        operate.carry_out_all(connection, rig.presence, rig.clock.now())
+        operate.carry_out_all(connection, rig.presence, rig.clock.now(), rig.policy.ways)
         return commands.get(connection, number)
 
 

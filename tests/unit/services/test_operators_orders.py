@@ -10,11 +10,13 @@ import rows
 from rows import BATCH, EPOCH, HOUR, MINUTE, NOW, PACKAGE, Rows, counted
 from sqlalchemy import select
 
+from reconciler.domain.downloads import Ways
 from reconciler.services import operate
 from reconciler.store import commands, devices, events, tables
 
 SETTLE = timedelta(seconds=10)
 PRESENCE = devices.Presence(EPOCH, SETTLE)
+WAYS = Ways()
 
 
 @dataclasses.dataclass
@@ -22,6 +24,7 @@ class Desk:
     """A database in a situation, where orders are given and carried out at once."""
 
     database: object
+    ways: Ways = WAYS
 
     def set(self, make):
         """Puts rows into the database."""
@@ -35,7 +38,7 @@ class Desk:
         with self.database.writing() as connection:
             number = commands.submit(connection, order, arguments, who="alice", why="because", now=now)
         with self.database.writing() as connection:
-            operate.carry_out_all(connection, PRESENCE, now, chunk=chunk)
+            operate.carry_out_all(connection, PRESENCE, now, self.ways, chunk=chunk)
         with self.database.reading() as connection:
             return commands.get(connection, number)
 
@@ -149,7 +152,7 @@ def test_all_tasks_of_a_batch_are_confirmed_in_as_many_transactions_as_it_takes(
     assert [desk.task(task).status for task in tasks] == ["QUEUED"] * 3 + ["CONFIRM"] * 4
     desk.run(run_id)
     with desk.database.writing() as connection:
-        while operate.carry_out_all(connection, PRESENCE, NOW, chunk=3):
+        while operate.carry_out_all(connection, PRESENCE, NOW, WAYS, chunk=3):
             pass
     with desk.database.reading() as connection:
         done = commands.get(connection, first.id)
@@ -444,6 +447,19 @@ def test_a_batch_whose_files_were_collected_stays_closed(desk):
 
     desk.set(make)
     assert "files of" in desk.refused("retry", batch=BATCH, device="dev-1")
+
+
+@pytest.mark.parametrize("phase", ["COMPLETED", "IN_PROGRESS"])
+def test_a_batch_stays_closed_whose_devices_could_not_download_in_its_way_any_more(desk, phase):
+    _, _, task = desk.set(lambda made: ended(made, phase=phase, download="HTTPS"))
+    said = desk.refused("retry", batch=BATCH, device="dev-1")
+    assert said == (
+        "batch eu-to-1.4.0 asks for downloads over HTTPS, and devices reach this server over HTTP only: give "
+        "--public-url an https:// URL too, after a comma"
+    )
+    desk.ways = Ways(https=True)
+    desk.done("retry", batch=BATCH, device="dev-1")
+    assert desk.task(task).status == "QUEUED"
 
 
 @pytest.mark.parametrize(

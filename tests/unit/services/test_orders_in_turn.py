@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from rows import EPOCH, NOW, Rows
 
+from reconciler.domain.downloads import Ways
 from reconciler.services import operate
 from reconciler.store import commands, devices
 
@@ -19,7 +20,7 @@ def submit(database, order, **arguments):
 
 def carry_out(database, chunk=2):
     with database.writing() as connection:
-        return operate.carry_out_all(connection, PRESENCE, NOW, chunk=chunk)
+        return operate.carry_out_all(connection, PRESENCE, NOW, Ways(), chunk=chunk)
 
 
 def kept(database, number):
