@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
-from reconciler import errors
+from reconciler import certificates, errors
 from reconciler.artifacts import https, local, s3
 from reconciler.artifacts.fetch import Fetcher
 from reconciler.artifacts.origin import Origin
@@ -48,7 +48,7 @@ from reconciler.store import devices, granted, identities, products, pushes
 from reconciler.store.database import Database
 from reconciler.transport import endpoint, mqtt
 from reconciler.transport.base import Intake, PresenceKind, Transport
-from reconciler.web import app, downloads, tls
+from reconciler.web import app, downloads
 from reconciler.web.sagoo import Keys, SagooPaths
 from reconciler.web.server import HttpServer
 
@@ -239,12 +239,12 @@ class Daemon:
         self._repository = repository_of(settings)
         self.follows = f"{self._repository.url} {self._repository.ref}"
         """The repository and its ref, as logs may show them."""
-        self.transport = transport or transport_of(base)
+        self.transport = transport or transport_of(base, self._clock)
         self._intake = Intake()
         self._server = HttpServer(
             self._app(),
             *address(settings.http_bind, "http_bind"),
-            tls=_http_tls(settings),
+            tls=_http_tls(settings, self._clock),
         )
         self.http_port = self._server.bind()
         self._public_urls = urls.check_bases(settings.public_url or self._own_url())
@@ -323,16 +323,7 @@ class Daemon:
                     name="materialize",
                 )
                 start(self.reconcile.run(base.settings.interval), name="reconcile")
-                start(
-                    operate.run(
-                        base.database,
-                        clock,
-                        presence,
-                        ways_of(base.settings),
-                        lambda: self._operated(applied),
-                    ),
-                    name="operate",
-                )
+                start(self._carry_out_orders(presence, applied), name="operate")
                 start(signing.run(), name="signing")
                 start(self._metrics.run(base.database), name="metrics")
                 start(self._fetching.run(), name="fetching")
@@ -358,9 +349,13 @@ class Daemon:
     def _grace(self) -> timedelta:
         return timedelta(seconds=self.base.settings.file_grace)
 
-    def _operated(self, applied: Bell) -> None:
-        self.reconcile.wake()
-        applied.ring()
+    async def _carry_out_orders(self, presence: devices.Presence, applied: Bell) -> None:
+        def changed() -> None:
+            self.reconcile.wake()
+            applied.ring()
+
+        ways = ways_of(self.base.settings)
+        await operate.run(self.base.database, self._clock, presence, ways, changed)
 
     # ---------------------------------------------------------------------------------------------- HTTP
 
@@ -427,7 +422,7 @@ def _cause(error: BaseException) -> BaseException:
     return error
 
 
-def transport_of(base: Base) -> Transport:
+def transport_of(base: Base, clock: Clock) -> Transport:
     """The way to the devices that the settings name.
 
     Raises:
@@ -441,7 +436,7 @@ def transport_of(base: Base) -> Transport:
         binds.append(endpoint.Bind(*address(settings.mqtt_bind, "mqtt_bind")))
     if settings.mqtt_tls_bind:
         binds.append(
-            endpoint.Bind(*address(settings.mqtt_tls_bind, "mqtt_tls_bind"), tls=_server_tls(settings))
+            endpoint.Bind(*address(settings.mqtt_tls_bind, "mqtt_tls_bind"), tls=_mqtt_tls(settings, clock))
         )
     if settings.allow_anonymous_devices:
         _log.warning("devices log in WITHOUT a password: anybody who reaches the endpoint can be any device")
@@ -460,22 +455,15 @@ def _broker(settings: Settings) -> mqtt.MqttTransport:
     return mqtt.MqttTransport(settings.mqtt, options)
 
 
-def _http_tls(settings: Settings) -> ssl.SSLContext | None:
+def _http_tls(settings: Settings, clock: Clock) -> ssl.SSLContext | None:
     if settings.http_certificate is None:
         return None
-    return tls.FreshContext.of(settings.http_certificate, settings.http_key)
+    return certificates.FreshContext.of(settings.http_certificate, settings.http_key, now=clock.monotonic)
 
 
-def _server_tls(settings: Settings) -> ssl.SSLContext:
+def _mqtt_tls(settings: Settings, clock: Clock) -> ssl.SSLContext:
     if settings.mqtt_certificate is None:
         raise errors.UserError(
             "the endpoint needs a certificate for TLS", remedy="Give --mqtt-certificate and --mqtt-key."
         )
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(settings.mqtt_certificate, settings.mqtt_key)
-    except (OSError, ssl.SSLError) as error:
-        raise errors.UserError(
-            f"the endpoint's certificate can't be used: {error}", remedy="Give PEM files."
-        ) from error
-    return context
+    return certificates.FreshContext.of(settings.mqtt_certificate, settings.mqtt_key, now=clock.monotonic)

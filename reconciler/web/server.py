@@ -35,7 +35,7 @@ class HttpServer:
         app: what answers.
         host: the address to listen on.
         port: the port; 0 for any free one.
-        tls: for HTTPS (`tls.FreshContext`).
+        tls: for HTTPS (`certificates.FreshContext`).
         stall: seconds after which a client that takes nothing is cut off.
     """
 

@@ -19,8 +19,9 @@ from certificates import Certificates
 from sites import CONTENT, ETAG, NOW, Site, header, status
 
 from reconciler import errors
+from reconciler.certificates import FreshContext
 from reconciler.protocol import urls
-from reconciler.web import server, tls
+from reconciler.web import server
 from reconciler.web.downloads import Blob
 
 
@@ -419,7 +420,7 @@ async def test_a_port_that_is_taken_is_said_so(site):
 
 async def test_tls_is_served_with_a_certificate_and_refused_without_a_good_one(tmp_path):
     made = Certificates.make(tmp_path)
-    async with Site(tmp_path).running(tls=tls.FreshContext.of(made.server, made.server_key)) as site:
+    async with Site(tmp_path).running(tls=FreshContext.of(made.server, made.server_key)) as site:
         context = ssl.create_default_context(cafile=made.ca)
         reader, writer = await asyncio.open_connection("127.0.0.1", site.port, ssl=context)
         writer.write(f"GET {site.path()} HTTP/1.0\r\n\r\n".encode())
@@ -427,4 +428,4 @@ async def test_tls_is_served_with_a_certificate_and_refused_without_a_good_one(t
         assert (status(head), body, header(head, "Content-Length")) == (200, CONTENT, "300000")
         writer.close()
     with pytest.raises(errors.UserError, match="cannot be used"):
-        tls.FreshContext.of(tmp_path / "blob", None)
+        FreshContext.of(tmp_path / "blob", None)

@@ -13,7 +13,7 @@ import pytest
 from certificates import Certificates
 from sites import CONTENT, SHA256, Site
 
-from reconciler.web import tls
+from reconciler.certificates import FreshContext
 from reconciler.web.downloads import Blob
 
 LARGE = os.urandom(5 << 20)
@@ -100,7 +100,7 @@ async def test_curl_speaks_the_old_and_the_new_http(site, version):
 @pytest.mark.needs("curl")
 async def test_curl_downloads_over_tls(tmp_path):
     made = Certificates.make(tmp_path)
-    async with Site(tmp_path).running(tls=tls.FreshContext.of(made.server, made.server_key)) as site:
+    async with Site(tmp_path).running(tls=FreshContext.of(made.server, made.server_key)) as site:
         url = site.url().replace("http://", "https://")
         assert await run(*CURL, "--cacert", made.ca, "--range", "7-", url) == CONTENT[7:]
 

@@ -8,8 +8,7 @@ import ssl
 import pytest
 from certificates import Certificates
 
-from reconciler import errors
-from reconciler.web import tls
+from reconciler import certificates, errors
 
 
 class Site:
@@ -19,7 +18,9 @@ class Site:
         self.folder = folder
         self.now = 0.0
         self.first = self.write("first")
-        self.context = tls.FreshContext.of(folder / "cert.pem", folder / "key.pem", now=lambda: self.now)
+        self.context = certificates.FreshContext.of(
+            folder / "cert.pem", folder / "key.pem", now=lambda: self.now
+        )
 
     def make(self, name):
         (self.folder / name).mkdir()
@@ -93,7 +94,9 @@ def test_links_that_lead_elsewhere_are_a_renewal(tmp_path):
         (tmp_path / file).symlink_to(tmp_path / "first" / file)
     site = Site.__new__(Site)
     site.now = 0.0
-    site.context = tls.FreshContext.of(tmp_path / "server.pem", tmp_path / "server.key", now=lambda: site.now)
+    site.context = certificates.FreshContext.of(
+        tmp_path / "server.pem", tmp_path / "server.key", now=lambda: site.now
+    )
     assert site.shows(names["first"])
     for file in ("server.pem", "server.key"):
         (tmp_path / file).unlink()
@@ -105,5 +108,5 @@ def test_links_that_lead_elsewhere_are_a_renewal(tmp_path):
 def test_at_the_start_what_can_not_be_used_is_refused_with_its_remedy(site):
     (site.folder / "key.pem").write_bytes(b"nonsense")
     with pytest.raises(errors.UserError, match=r"cert\.pem .*key\.pem.* cannot be used") as caught:
-        tls.FreshContext.of(site.folder / "cert.pem", site.folder / "key.pem")
+        certificates.FreshContext.of(site.folder / "cert.pem", site.folder / "key.pem")
     assert "without a password" in caught.value.remedy

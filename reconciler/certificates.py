@@ -1,7 +1,8 @@
-"""Decides which certificate a TLS server shows: the one that is in the files now.
+"""Decides which certificate our own servers show, for HTTPS and for MQTT: the one that is in the files now.
 
-Made by the composition root. A certificate is renewed by replacing its files: connections that come later get the new
-one, those that are there keep theirs, nothing is restarted. What can't be used is said, and the last good one stays.
+Made by the composition root alone, for servers that take any `ssl.SSLContext`. A certificate is renewed by replacing
+its files: connections that come later get the new one, those that are there keep theirs, nothing is restarted. What
+can't be used is said, and the last good one stays.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class FreshContext(ssl.SSLContext):
         return made
 
     def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
-        """A new connection: asyncio makes each one here."""
+        """A new connection: each one is made here, asyncio's and the endpoint's own."""
         if self._now() - self._looked >= _LOOKS_EVERY:
             self._looked = self._now()
             self._look()
