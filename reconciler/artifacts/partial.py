@@ -35,14 +35,18 @@ class Partial:
     @classmethod
     @contextlib.contextmanager
     def opened(cls, place: pathlib.Path) -> Iterator[Partial]:
-        """The file that lies at a place, or a new one; what is there is digested first."""
+        """The file that lies at a place, digested first, or a new one. When nothing comes, nothing stays behind."""
         descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             with Digests() as digests:
                 partial = cls(place, descriptor, digests)
                 while chunk := os.read(descriptor, _CHUNK_BYTES):
                     partial._count(chunk)
-                yield partial
+                try:
+                    yield partial
+                finally:
+                    if not partial.size:
+                        partial.discard()
         finally:
             os.close(descriptor)
 

@@ -77,6 +77,18 @@ def test_a_source_that_vanishes_half_way_is_continued_where_it_ended(fetch, stor
     assert kept(store) == []
 
 
+def test_a_source_that_says_no_costs_nothing_of_what_came_before(fetch, store, server, page):
+    page.breaks_after = HALF
+    with pytest.raises(errors.TransientError, match="the connection broke"):
+        fetch()
+    page.status = 404
+    with pytest.raises(errors.TransientError, match="404"):
+        fetch()
+    page.status = 200
+    assert fetch() == STORED
+    assert server.ranges() == [None, f"bytes={HALF}-", f"bytes={HALF}-"]
+
+
 def test_another_file_under_the_same_url_is_never_glued_to_the_half_that_came(fetch, store, server, page):
     page.breaks_after = HALF
     page.content = os.urandom(len(CONTENT))
@@ -156,27 +168,29 @@ def test_a_file_that_broke_off_unnoticed_is_no_mismatch(fetch, page):
     assert fetch() == STORED
 
 
-def test_a_file_above_the_limit_is_refused(fetch, page):
+def test_a_file_above_the_limit_is_refused(fetch, store, page):
     with pytest.raises(RefusedError, match="more than 1,000"):
         fetch(most=1000)
+    assert kept(store) == []
 
 
 @pytest.mark.parametrize(
-    ("status", "headers", "again"),
+    ("answer", "again"),
     [
-        (404, {}, 60),
-        (403, {}, 60),
-        (503, {}, 5),
-        (500, {}, 5),
-        (429, {"Retry-After": "120"}, 120),
-        (503, {"Retry-After": "9" * 9}, 3600),
+        ((404, {}), 60),
+        ((403, {}), 60),
+        ((503, {}), 5),
+        ((500, {}), 5),
+        ((429, {"Retry-After": "120"}), 120),
+        ((503, {"Retry-After": "9" * 9}), 3600),
     ],
 )
-def test_a_server_that_says_no_is_asked_again_later(fetch, page, status, headers, again):
-    page.status, page.headers = status, headers
-    with pytest.raises(errors.TransientError, match=str(status)) as caught:
+def test_a_server_that_says_no_is_asked_again_later(fetch, store, page, answer, again):
+    page.status, page.headers = answer
+    with pytest.raises(errors.TransientError, match=str(page.status)) as caught:
         fetch()
     assert caught.value.retry_after == again
+    assert kept(store) == []
 
 
 def test_a_redirect_on_the_same_host_is_followed(fetch, server, page):
@@ -231,11 +245,12 @@ def test_a_certificate_that_nobody_vouches_for_is_not_accepted(store, server, pa
     assert "--source-ca" in caught.value.remedy
 
 
-def test_nobody_at_home_is_waited_for(fetch, server):
+def test_nobody_at_home_is_waited_for(fetch, store, server):
     with pytest.raises(errors.TransientError, match="can't be reached: connection refused"):
         fetch("https://127.0.0.1:1/app.bin")
     with pytest.raises(errors.TransientError, match=r"nowhere\.invalid is not known"):
         fetch("https://nowhere.invalid/app.bin")
+    assert kept(store) == []
 
 
 def test_what_is_no_url_is_refused(fetch):
