@@ -286,7 +286,7 @@ class Daemon:
         signing = Signing(base.database, Keyring(), clock)
         offers = Offers(base.url_key, self._public_urls, signing.keyring)
         host = burst.Host(presence_epoch, settle, assumed_presence=not exact, limits=base.settings.limits)
-        answers = Blocks(base.database, self.transport, clock, base.files.path)
+        answers = self._blocks()
         ingest = Ingest(base.database, self.transport, clock, host, offers=offers, blocks=answers)
         presence = devices.Presence(presence_epoch, settle, base.settings.limits)
         claimant = pushes.Claimant(epoch, presence)
@@ -333,6 +333,17 @@ class Daemon:
             raise _cause(group) from group
         finally:
             self._repository.close()
+
+    def _blocks(self) -> Blocks:
+        base, limits = self.base, self.base.settings.limits
+        return Blocks(
+            base.database,
+            self.transport,
+            self._clock,
+            base.files.path,
+            most_bytes=limits.mqtt_blocks_bytes,
+            most_waiting=limits.mqtt_blocks_waiting,
+        )
 
     async def _after_apply(self, applied: Bell, signing: Signing) -> None:
         """What was applied reaches the signing keys, the transport and the materialisation."""

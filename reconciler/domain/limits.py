@@ -1,4 +1,4 @@
-"""Every number of the platform rules that an operator's settings may change, with the rule's default.
+"""Every number of the rules that an operator's settings may change, with the rule's default.
 
 The settings build one `Limits`; validation carries it as pydantic's context, plan and engine take it as an
 argument. It holds numbers, and knows which of them make sense together.
@@ -15,6 +15,9 @@ MEGABYTE = 1_000_000
 
 LONGEST_NAME = 64
 """Of a device, whatever the operator says: that is what the database and the log have room for."""
+LARGEST_BLOCK = 128 * 1024
+"""Bytes of a file that a device gets over MQTT in one message (device protocol §2). Larger ones would come near the
+256 KiB that the endpoint lets wait for one device before it takes it for dead."""
 _ORDERED = (
     ("device_name_shortest", "device_name_longest"),
     ("push_rate_lowest", "push_rate_highest"),
@@ -25,7 +28,7 @@ _MAY_BE_NONE = frozenset({"modules_per_product", "schedule_lead_shortest"})
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Limits:
-    """Numbers marked ⚙ in the platform rules; the comment is the paragraph they come from.
+    """Numbers marked ⚙ in the platform rules, or of the device protocol; the comment is the paragraph they come from.
 
     The settle time (§5) is a setting of its own.
     """
@@ -36,6 +39,8 @@ class Limits:
     packages: int = 500  # §3
     file_bytes: int = 2_000 * MEGABYTE  # §3
     mqtt_file_bytes: int = 16 * MEGABYTE  # §3
+    mqtt_blocks_waiting: int = 16  # protocol §2, questions of one device that wait for their answers
+    mqtt_blocks_bytes: int = 32 << 20  # protocol §2, what is on its way to all devices
     file_formats: tuple[str, ...] = (  # §3
         ".bin",
         ".dav",
@@ -74,6 +79,8 @@ class Limits:
                 return f"{_words(field.name)} has to be more than 0"
         if self.device_name_longest > LONGEST_NAME:
             return f"device-name-longest has to be at most {LONGEST_NAME}"
+        if self.mqtt_blocks_bytes < LARGEST_BLOCK:
+            return f"mqtt-blocks-bytes has to be at least {LARGEST_BLOCK}, the largest block"
         return ""
 
 

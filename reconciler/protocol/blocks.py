@@ -13,11 +13,11 @@ from typing import Any
 
 import orjson
 
+from reconciler.domain import limits
 from reconciler.protocol.messages import Malformed, read_id, read_object, read_part
 
-MAX_BLOCK = 128 * 1024
-"""Bytes of the largest block: what the platform that these devices were made for allows. Larger ones would also
-come near the 256 KiB that the endpoint lets wait for one device before it takes it for dead."""
+MAX_BLOCK = limits.LARGEST_BLOCK
+"""Bytes of the largest block: what the platform that these devices were made for allows."""
 
 _MAX_TOKEN = 128  # characters; the C SDK has no room for more
 _MAX_NUMBER = 2**53  # JSON carries no greater whole number for sure

@@ -17,6 +17,7 @@ import pathlib
 from collections.abc import Callable
 
 from reconciler import errors
+from reconciler.domain import limits
 from reconciler.protocol import blocks, messages, topics
 from reconciler.protocol.topics import Address
 from reconciler.services.clock import Clock
@@ -25,9 +26,9 @@ from reconciler.store import products
 from reconciler.store.database import Database
 from reconciler.transport.base import Transport
 
-MOST_WAITING = 16
+MOST_WAITING = limits.DEFAULT.mqtt_blocks_waiting
 """Questions of one device that wait; a further one is dropped, as if it had got lost on the way."""
-MOST_BYTES = 32 << 20
+MOST_BYTES = limits.DEFAULT.mqtt_blocks_bytes
 
 _READS_AT_ONCE = 4
 _log = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ class Blocks:
         clock: for the log.
         path: where the file with a SHA-256 lies.
         most_bytes: what the blocks on their way to all devices may take in memory.
+        most_waiting: questions of one device that wait.
     """
 
     def __init__(
@@ -52,11 +54,13 @@ class Blocks:
         path: Callable[[str], pathlib.Path],
         *,
         most_bytes: int = MOST_BYTES,
+        most_waiting: int = MOST_WAITING,
     ) -> None:
         self._database = database
         self._transport = transport
         self._clock = clock
         self._path = path
+        self._most_waiting = most_waiting
         self._quiet = QuietLog(_log)
         self._waiting: dict[Address, collections.deque[blocks.Request]] = {}
         self._answering: set[asyncio.Task[None]] = set()
@@ -67,7 +71,7 @@ class Blocks:
         """A device asks; it is answered soon. False when too much of it waits already, so that it is not."""
         waiting = self._waiting.get(address)
         if waiting is not None:
-            if len(waiting) >= MOST_WAITING:
+            if len(waiting) >= self._most_waiting:
                 return False
             waiting.append(request)
             return True

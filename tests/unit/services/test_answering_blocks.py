@@ -199,6 +199,16 @@ async def test_a_device_that_acknowledges_nothing_has_one_block_on_the_way_and_s
     assert bench.blocks.ask(MINE, blocks.Request(1, bench.mine, 1, 100, 0))
 
 
+async def test_how_many_questions_of_a_device_wait_is_the_operators_to_say(bench):
+    slow = Slow()
+    made = Blocks(bench.database, slow, Clock(), bench.files.path, most_waiting=2)
+    made.ask(MINE, blocks.Request(1, bench.mine, 1, 100, 0))
+    await until(lambda: slow.on_the_way)
+    assert [made.ask(MINE, blocks.Request(2, bench.mine, 1, 100, 0)) for _ in range(3)] == [True, True, False]
+    slow.gate.set()
+    await made.idle()
+
+
 async def test_blocks_on_their_way_to_all_devices_take_bounded_memory(bench):
     slow = Slow()
     made = Blocks(bench.database, slow, Clock(), bench.files.path, most_bytes=1_000_000)
