@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import ssl
 
 import pytest
+from certificates import Certificates
+from file_server import FileServer, Page
 from rig import base, batch, document
 from sqlalchemy import select
 
+from reconciler.artifacts import https
+from reconciler.artifacts.fetch import Fetcher
 from reconciler.domain.plan import Reason
 from reconciler.protocol import urls
+from reconciler.services.fetching import Fetching
 from reconciler.store import granted, tables
 
 ONE = "dev-1"
@@ -60,6 +67,31 @@ async def test_a_device_is_told_of_all_the_files_in_their_order_and_gets_just_th
         assert download(rig, file["fileUrl"]) == content
         assert file["fileSize"] == len(content)
         assert file["fileSign"] == hashlib.new(method, content).hexdigest()
+
+
+async def test_one_file_comes_from_the_repository_and_one_from_elsewhere_and_both_are_waited_for(
+    rig, tmp_path
+):
+    made = Certificates.make(tmp_path)
+    client = https.Client(ssl.create_default_context(cafile=made.ca))
+    fetcher = Fetcher(rig.files, {"https": https.Https(client, private_redirects=False)}, 1000)
+    fetching = Fetching(rig.database, fetcher, rig.clock, lambda: None)
+    with contextlib.closing(FileServer(made)) as server:
+        server.pages["/music.tar.gz"] = Page(FILES["music.tar.gz"])
+        here = {"name": "app.bin", "source": "parts/app.bin"}
+        there = {"name": "music.tar.gz", "source": f"{server.url}/music.tar.gz"}
+        there["sha256"] = hashlib.sha256(FILES["music.tar.gz"]).hexdigest()
+        parts = base(ONE), several("app.bin", files=[here, there]), batch()
+        await rig.commit(*parts)
+        await rig.arrive(ONE)
+        assert (rig.object("lamp-2").reason, await rig.push()) == ("Fetching", 0)
+        assert await fetching.once() == 1
+    await rig.commit(*parts)
+    assert await rig.push() == 1
+    (pushed,) = rig.pushed(ONE)
+    got = {file["fileName"]: download(rig, file["fileUrl"]) for file in pushed["data"]["files"]}
+    assert got == {name: FILES[name] for name in ("app.bin", "music.tar.gz")}
+    assert stored(rig) == as_listed("app.bin", "music.tar.gz")
 
 
 async def test_two_files_of_the_same_content_are_stored_once_and_told_twice(rig):
