@@ -1,10 +1,11 @@
 """Answers devices that read their file over MQTT, block by block (device protocol §2, block download).
 
 Ingest hands over the questions. They change nothing, so they wait for no transaction: who may read what is looked
-up by a reader, the file is read in a thread. A device may read the streams of its own unfinished tasks only; its
-questions are answered one after the other, in its order, each when the one before was acknowledged. So nobody has
-more than one block on the way, and what is in memory is bounded. Nothing is retried: a device that misses an
-answer asks again, which costs no more than the first time.
+up by a reader, the files are read in a thread, for everybody who asked meanwhile at once, because a thread's turn
+costs more than what it does. A device may read the streams of its own unfinished tasks only; its questions are
+answered one after the other, in its order, each when the one before was acknowledged. So nobody has more than one
+block on the way, and what is in memory is bounded. Nothing is retried: a device that misses an answer asks again,
+which costs no more than the first time.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import collections
 import logging
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from reconciler import errors
 from reconciler.domain import limits
@@ -30,8 +32,31 @@ MOST_WAITING = limits.DEFAULT.mqtt_blocks_waiting
 """Questions of one device that wait; a further one is dropped, as if it had got lost on the way."""
 MOST_BYTES = limits.DEFAULT.mqtt_blocks_bytes
 
-_READS_AT_ONCE = 4
+_AT_ONCE = 64
+"""Questions that are answered together: the first waits until the last one's block is read."""
 _log = logging.getLogger(__name__)
+
+
+class _Question(NamedTuple):
+    """What a device asks, and waits for."""
+
+    address: Address
+    request: blocks.Request
+
+    @property
+    def room(self) -> int:
+        """Bytes that the answer takes in memory."""
+        return min(max(self.request.size, 0), blocks.MAX_BLOCK)
+
+
+class _Reply(NamedTuple):
+    payload: bytes
+    refusal: str = ""
+    """Why it carries no block."""
+
+
+_Streams = Mapping[tuple[Address, int], tuple[str, int]]
+"""SHA-256 and length of the file that a device reads as this stream."""
 
 
 class Blocks:
@@ -63,111 +88,141 @@ class Blocks:
         self._most_waiting = most_waiting
         self._quiet = QuietLog(_log)
         self._waiting: dict[Address, collections.deque[blocks.Request]] = {}
-        self._answering: set[asyncio.Task[None]] = set()
-        self._reads = asyncio.Semaphore(_READS_AT_ONCE)
-        self._memory = _Memory(most_bytes)
+        """Of each device that asked something, also of one that is being answered."""
+        self._next: collections.deque[Address] = collections.deque()
+        """Whose turn it is: those of them who are not being answered."""
+        self._answering = False
+        self._free = most_bytes
+        self._working: set[asyncio.Task[None]] = set()
 
     def ask(self, address: Address, request: blocks.Request) -> bool:
         """A device asks; it is answered soon. False when too much of it waits already, so that it is not."""
         waiting = self._waiting.get(address)
-        if waiting is not None:
-            if len(waiting) >= self._most_waiting:
-                return False
-            waiting.append(request)
+        if waiting is None:
+            self._waiting[address] = collections.deque([request])
+            self._next.append(address)
+            self._go_on()
             return True
-        self._waiting[address] = collections.deque([request])
-        answering = asyncio.create_task(self._answer_all(address))
-        self._answering.add(answering)
-        answering.add_done_callback(self._answered)
+        if len(waiting) >= self._most_waiting:
+            return False
+        waiting.append(request)
         return True
 
     async def idle(self) -> None:
         """Waits until nobody waits for an answer."""
-        while self._answering:
-            await asyncio.wait(self._answering)
+        while self._working:
+            await asyncio.wait(self._working)
 
-    async def _answer_all(self, address: Address) -> None:
-        waiting = self._waiting[address]
+    def _go_on(self) -> None:
+        if self._next and not self._answering:
+            self._answering = True
+            self._start(self._answer_all())
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        working = asyncio.create_task(work)
+        self._working.add(working)
+        working.add_done_callback(self._working.discard)
+
+    async def _answer_all(self) -> None:
+        """Answers, until nobody waits, or the blocks on their way take all the memory."""
+        while asked := self._take():
+            try:
+                replies = await self._replies(asked)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is in the log and others are answered
+                self._failed(asked, error)
+                for question in asked:
+                    self._done(question)
+            else:
+                for question, reply in zip(asked, replies, strict=True):
+                    self._start(self._send(question, reply))
+        self._answering = False
+
+    def _take(self) -> list[_Question]:
+        """The questions whose turn it is, in order, and as many as there is memory for."""
+        asked: list[_Question] = []
+        while self._next and len(asked) < _AT_ONCE:
+            question = _Question(self._next[0], self._waiting[self._next[0]][0])
+            if question.room > self._free:
+                break
+            self._free -= question.room
+            self._waiting[self._next.popleft()].popleft()
+            asked.append(question)
+        return asked
+
+    async def _send(self, question: _Question, reply: bytes) -> None:
+        address = question.address
         try:
-            while waiting:
-                await self._answer(address, waiting.popleft())
-        finally:
-            del self._waiting[address]
+            await self._transport.publish(address, topics.file_download_reply(address), reply)
+        except Exception as error:  # noqa: BLE001 - the same
+            self._failed([question], error)
+        self._done(question)
 
-    async def _answer(self, address: Address, request: blocks.Request) -> None:
-        size = min(max(request.size, 0), blocks.MAX_BLOCK)
-        await self._memory.take(size)
-        try:
-            payload = await self._reply(address, request)
-            await self._transport.publish(address, topics.file_download_reply(address), payload)
-        except errors.ReconcilerError as error:
-            self._warn(address, f"a block was not sent: {error.message}")
-        finally:
-            self._memory.give(size)
+    def _done(self, question: _Question) -> None:
+        """The device has its answer, or will have none: what it asked behind that is next."""
+        self._free += question.room
+        if self._waiting[question.address]:
+            self._next.append(question.address)
+        else:
+            del self._waiting[question.address]
+        self._go_on()
 
-    def _answered(self, answering: asyncio.Task[None]) -> None:
-        self._answering.discard(answering)
-        if not answering.cancelled() and answering.exception() is not None:
-            _log.error("a block was not sent", exc_info=answering.exception())
+    async def _replies(self, asked: Sequence[_Question]) -> list[bytes]:
+        task_ids = {question.request.stream_id for question in asked}
+        streams = await self._database.read(products.streams, task_ids, messages.STREAM_FILE)
+        replies = await asyncio.to_thread(_read_all, asked, streams, self._path)
+        for (address, request), reply in zip(asked, replies, strict=True):
+            if reply.refusal:
+                self._warn(
+                    address,
+                    f"a block was refused: {reply.refusal} (asked for {request.size} bytes at {request.offset} "
+                    f"of stream {request.stream_id}, file {request.file_id})",
+                )
+        return [reply.payload for reply in replies]
 
-    async def _reply(self, address: Address, request: blocks.Request) -> bytes:
-        file = await self._database.read(
-            products.file_of_task, address, request.stream_id, messages.STREAM_FILE
-        )
-        if file is None or request.file_id != messages.STREAM_FILE:
-            return self._refusal(address, request, 404, "no such stream, or its upgrade is over")
-        sha256, length = file
-        if not 0 < request.size <= blocks.MAX_BLOCK:
-            return self._refusal(address, request, 400, f"a block has 1 to {blocks.MAX_BLOCK} bytes")
-        if not 0 <= request.offset < length:
-            return self._refusal(address, request, 400, f"the file has {length} bytes")
-        async with self._reads:
-            reply = await asyncio.to_thread(_read, self._path(sha256), length, request)
-        return reply or self._refusal(address, request, 503, "the file is missing or damaged")
-
-    def _refusal(self, address: Address, request: blocks.Request, code: int, why: str) -> bytes:
-        asked = (
-            f"{request.size} bytes at {request.offset} of stream {request.stream_id}, file {request.file_id}"
-        )
-        self._warn(address, f"a block was refused: {why} (asked for {asked})")
-        return blocks.error(request, code, why)
+    def _failed(self, asked: Iterable[_Question], error: Exception) -> None:
+        if not isinstance(error, errors.ReconcilerError):
+            _log.error("a block was not sent", exc_info=error)
+            return
+        for question in asked:
+            self._warn(question.address, f"a block was not sent: {error.message}")
 
     def _warn(self, address: Address, text: str) -> None:
         self._quiet.warning((address, "block"), self._clock.monotonic(), f"{address}: {text}")
 
 
-class _Memory:
-    """Bytes that may be used at a time; who wants some waits for its turn."""
+def _read_all(
+    asked: Iterable[_Question], streams: _Streams, path: Callable[[str], pathlib.Path]
+) -> list[_Reply]:
+    return [_reply(request, streams.get((address, request.stream_id)), path) for address, request in asked]
 
-    def __init__(self, most: int) -> None:
-        self._free = most
-        self._waiting: collections.deque[tuple[int, asyncio.Future[None]]] = collections.deque()
 
-    async def take(self, size: int) -> None:
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((size, turn))
-        self._next()
-        await turn
+def _reply(
+    request: blocks.Request, file: tuple[str, int] | None, path: Callable[[str], pathlib.Path]
+) -> _Reply:
+    """The block, or why there is none."""
+    if file is None or request.file_id != messages.STREAM_FILE:
+        return _refusal(request, 404, "no such stream, or its upgrade is over")
+    sha256, length = file
+    if not 0 < request.size <= blocks.MAX_BLOCK:
+        return _refusal(request, 400, f"a block has 1 to {blocks.MAX_BLOCK} bytes")
+    if not 0 <= request.offset < length:
+        return _refusal(request, 400, f"the file has {length} bytes")
+    content = _read(path(sha256), length, request)
+    if content is None:
+        return _refusal(request, 503, "the file is missing or damaged")
+    return _Reply(blocks.reply(request, length, content))
 
-    def give(self, size: int) -> None:
-        self._free += size
-        self._next()
 
-    def _next(self) -> None:
-        while self._waiting and self._waiting[0][0] <= self._free:
-            size, turn = self._waiting.popleft()
-            if not turn.cancelled():
-                self._free -= size
-                turn.set_result(None)
+def _refusal(request: blocks.Request, code: int, why: str) -> _Reply:
+    return _Reply(blocks.error(request, code, why), why)
 
 
 def _read(path: pathlib.Path, length: int, request: blocks.Request) -> bytes | None:
-    """The answer with the block, never more of the file than that; None when the file is not as it should be."""
+    """The block, never more of the file than that; None when the file is not as it should be."""
     try:
         with path.open("rb", buffering=0) as file:
             if os.fstat(file.fileno()).st_size != length:
                 return None
-            content = os.pread(file.fileno(), request.size, request.offset)
+            return os.pread(file.fileno(), request.size, request.offset)
     except OSError:
         return None
-    return blocks.reply(request, length, content)

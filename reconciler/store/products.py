@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 
 from sqlalchemy import Connection, Select, and_, or_, select, update
@@ -266,24 +266,26 @@ def files_of(
 _OFFERED = (str(lifecycle.Status.NOTIFIED), str(lifecycle.Status.IN_PROGRESS))
 
 
-def file_of_task(
-    connection: Connection, address: Address, task_id: int, number: int
-) -> tuple[str, int] | None:
-    """SHA-256 and size of a file of a task that its device was offered, by its number; None when it has none such."""
+def streams(
+    connection: Connection, task_ids: Collection[int], number: int
+) -> dict[tuple[Address, int], tuple[str, int]]:
+    """SHA-256 and size of a file, by its number, of those of these tasks that their device was offered.
+
+    By the device, too: a task of another one is not to be found.
+    """
     task, run, device = tables.task, tables.run, tables.device
     query = (
-        select(_blob.c.sha256, _blob.c.size)
+        select(_product.c.product_key, device.c.name, task.c.id, _blob.c.sha256, _blob.c.size)
         .select_from(task)
         .join(run, run.c.id == task.c.run_id)
         .join(_file, and_(_file.c.package_id == run.c.package_id, _file.c.number == number))
         .join(_blob, _blob.c.id == _file.c.blob_id)
         .join(device, device.c.id == task.c.device_id)
         .join(_product, _product.c.id == device.c.product_id)
-        .where(task.c.id == task_id, task.c.status.in_(_OFFERED))
-        .where(device.c.name == address.device_name, _product.c.product_key == address.product_key)
+        .where(task.c.id.in_(task_ids), task.c.status.in_(_OFFERED))
     )
-    row = connection.execute(query).first()
-    return (row.sha256, row.size) if row else None
+    rows = connection.execute(query)
+    return {(Address(key, name), task_id): (sha256, size) for key, name, task_id, sha256, size in rows}
 
 
 def downloads(connection: Connection) -> list[tuple[str, str]]:
