@@ -23,6 +23,7 @@ _MAX_NUMBER = 2**53  # JSON carries no greater whole number for sure
 _WHOLE = re.compile(r"-?[0-9]{1,18}")
 # A string (to its end, or to the text's: so that no text is looked at twice), or a comma before a closing bracket.
 _STRING_OR_TRAILING = re.compile(rb'("(?:[^"\\]|\\.)*+"?)|,(?=\s*[}\]])', re.DOTALL)
+_MAYBE_TRAILING = re.compile(rb",\s*[}\]]")  # or in a string; most questions have none
 _FACTOR = 0x8003  # x**15 + x + 1
 _MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
@@ -49,7 +50,9 @@ def parse_request(payload: bytes) -> Request:
     Raises:
         Malformed: the payload is no such question.
     """
-    document = read_object(_STRING_OR_TRAILING.sub(rb"\1", payload))
+    if _MAYBE_TRAILING.search(payload):
+        payload = _STRING_OR_TRAILING.sub(rb"\1", payload)
+    document = read_object(payload)
     params = read_part(document, "params")
     file, block = read_part(params, "fileInfo"), read_part(params, "fileBlock")
     token = params.get("fileToken")

@@ -69,7 +69,7 @@ class Bench:
     def heard(self, address: Address = MINE) -> list[block_reader.Block]:
         found = [push for push in self.wire.published if push.address == address]
         assert {push.topic for push in found} <= {topics.file_download_reply(address)}
-        self.wire.published.clear()
+        self.wire.published = [push for push in self.wire.published if push.address != address]
         return [block_reader.read(push.payload) for push in found]
 
 
@@ -228,12 +228,13 @@ async def test_blocks_on_their_way_to_all_devices_take_bounded_memory(bench):
 
 
 class Moody:
-    """A database that is away when the test says so."""
+    """A database that is away when the test says so, and counts who looks."""
 
-    def __init__(self, database) -> None:
-        self.database, self.away = database, True
+    def __init__(self, database, *, away: bool = True) -> None:
+        self.database, self.away, self.looks = database, away, 0
 
     async def read(self, statement, *args):
+        self.looks += 1
         if self.away:
             raise errors.TransientError("the database is away")
         return await self.database.read(statement, *args)
@@ -247,6 +248,31 @@ async def test_an_outage_of_the_database_is_said_and_the_next_question_is_answer
     assert caplog.messages == [f"{KEY}/dev-1: a block was not sent: the database is away"]
     moody.away = False
     assert [each.code for each in await bench.asks((0, 5))] == [200]
+
+
+async def test_devices_that_ask_together_are_looked_up_together_and_each_is_told_its_own(bench):
+    moody = Moody(bench.database, away=False)
+    bench.blocks = Blocks(moody, bench.wire, Clock(), bench.files.path)
+    asked = [(MINE, bench.mine, 100), (FOREIGN, bench.mine, 100), (Address(KEY, "dev-3"), bench.foreign, 0)]
+    for address, stream, offset in asked:
+        bench.wire.connect(address)
+        assert bench.blocks.ask(address, blocks.Request(1, stream, 1, 7, offset))
+    assert bench.blocks.ask(FOREIGN, blocks.Request(2, bench.foreign, 1, 9, 200))
+    await bench.blocks.idle()
+    heard = [[(each.code, each.content) for each in bench.heard(address)] for address, _, _ in asked]
+    assert heard == [[(200, FILE[100:107])], [(404, b""), (200, FILE[200:209])], [(404, b"")]]
+    assert moody.looks == 2
+
+
+async def test_a_defect_costs_those_who_asked_their_answer_and_nobody_after_them(bench, caplog):
+    paths = iter([None])
+    made = Blocks(bench.database, bench.wire, Clock(), lambda sha256: next(paths, bench.files.path(sha256)))
+    for number in range(3):
+        assert made.ask(MINE, blocks.Request(number, bench.mine, 1, 5, 0))
+    with caplog.at_level(logging.ERROR):
+        await made.idle()
+    assert [(each.id, each.content) for each in bench.heard()] == [("1", FILE[:5]), ("2", FILE[:5])]
+    assert caplog.messages == ["a block was not sent"]
 
 
 async def test_reading_from_a_large_file_takes_the_memory_of_a_block(bench):
