@@ -20,6 +20,7 @@ import paho.mqtt.client as paho
 import processes
 import seeding
 
+from reconciler import bootstrap
 from reconciler.protocol import topics, urls
 from reconciler.services import burst
 from reconciler.services.blocks import Blocks
@@ -109,6 +110,7 @@ async def _live(
 
 
 def _serve(pipe: Connection, path: pathlib.Path, broker: str, limits: endpoint.EndpointLimits | None) -> None:
+    bootstrap.collect_seldom()  # as `reconciler run` does
     asyncio.run(_live(pipe, path, broker, limits))
 
 
