@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
+import os
 import pathlib
 import shutil
 import socket
@@ -38,6 +40,11 @@ KEY = b"k" * 32
 def path(task_id: int = 1) -> str:
     """Of the file that a server has, for a task."""
     return f"/d/{urls.sign(KEY, 1, task_id, int(time.time()) + 3600)}/firmware.bin"
+
+
+async def opened(file: pathlib.Path) -> int:
+    """Opens a file for a download, as the daemon does it."""
+    return await asyncio.to_thread(os.open, file, os.O_RDONLY)
 
 
 def _http(find: downloads.Find) -> server.HttpServer:
@@ -80,7 +87,7 @@ def _serve(pipe: Connection, file: pathlib.Path, taken: pathlib.Path | None) -> 
     size = file.stat().st_size
 
     async def find(_: urls.Grant) -> downloads.Blob:
-        return downloads.Blob(file, size, "1" * 64)
+        return downloads.Blob(functools.partial(opened, file), size, "1" * 64)
 
     async def live() -> None:
         made = _http(find)
@@ -195,7 +202,9 @@ async def _daemon(pipe: Connection, database_path: pathlib.Path) -> None:
     async def find(grant: urls.Grant) -> downloads.Blob | None:
         found = await database.read(granted.find, grant.blob_id, grant.task_id)
         return (
-            downloads.Blob(pathlib.Path(found.sha256), found.size, found.sha256, found.batch)
+            downloads.Blob(
+                functools.partial(opened, pathlib.Path(found.sha256)), found.size, found.sha256, found.batch
+            )
             if found
             else None
         )

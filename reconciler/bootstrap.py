@@ -10,17 +10,16 @@ import asyncio
 import contextlib
 import dataclasses
 import fcntl
-import gc
+import functools
 import hashlib
 import hmac
 import logging
-import resource
 import ssl
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
-from reconciler import certificates, errors
+from reconciler import certificates, errors, process
 from reconciler.artifacts import https, local, s3
 from reconciler.artifacts.fetch import Fetcher
 from reconciler.artifacts.origin import Origin
@@ -43,9 +42,10 @@ from reconciler.services.reconcile import Reconcile
 from reconciler.services.sagoo_channel import SagooChannel
 from reconciler.services.signing import Keyring, Signing
 from reconciler.services.sweep import Sweep
+from reconciler.services.verifying import Verifying
 from reconciler.settings import Bootstrap, Settings, address
 from reconciler.source.repository import Repository
-from reconciler.store import devices, granted, identities, products, pushes
+from reconciler.store import devices, fetches, granted, identities, products, pushes
 from reconciler.store.database import Database
 from reconciler.transport import endpoint, mqtt
 from reconciler.transport.base import Intake, PresenceKind, Transport
@@ -242,6 +242,7 @@ class Daemon:
         """The repository and its ref, as logs may show them."""
         self.transport = transport or transport_of(base, self._clock)
         self._intake = Intake()
+        self._verifying = Verifying(base.files, self._lost)
         self._server = HttpServer(
             self._app(),
             *address(settings.http_bind, "http_bind"),
@@ -277,8 +278,7 @@ class Daemon:
 
     async def run(self) -> None:
         """Runs until cancelled."""
-        _allow_sockets()
-        collect_seldom()
+        process.prepare()
         base, clock = self.base, self._clock
         exact = self.transport.presence is PresenceKind.EXACT
         settle, now = settle_of(base.settings), clock.now()
@@ -303,11 +303,11 @@ class Daemon:
             work=applied,
             pushes_due=ingest.pushes_due,
         )
-        sources = Sources(
+        self._metrics = Metrics(Sources(
             self.reconcile, ingest, dispatch, self._sweep, intake, self.transport,
             downloads=self._downloads.counted, downloads_running=lambda: self._downloads.running,
-        )  # fmt: skip
-        self._metrics = Metrics(sources)
+            damaged_files=lambda: self._verifying.damaged,
+        ))  # fmt: skip
         self._ingest = ingest
         self.reconcile.after_apply = lambda: self._after_apply(applied, signing)
         await self._after_apply(applied, signing)
@@ -334,7 +334,11 @@ class Daemon:
         except BaseExceptionGroup as group:
             raise _cause(group) from group
         finally:
-            self._repository.close()
+            self._close()
+
+    def _close(self) -> None:
+        self._verifying.close()
+        self._repository.close()
 
     def _blocks(self) -> Blocks:
         base, limits = self.base, self.base.settings.limits
@@ -342,7 +346,7 @@ class Daemon:
             base.database,
             self.transport,
             self._clock,
-            base.files.path,
+            self._verifying,
             most_bytes=limits.mqtt_blocks_bytes,
             most_waiting=limits.mqtt_blocks_waiting,
         )
@@ -358,6 +362,13 @@ class Daemon:
         """There are new devices, which may have come already, or new tasks for devices that are there."""
         await self._ingest.recognise()
         self._ingest.pushes_due.ring()
+
+    async def _lost(self, sha256: str) -> None:
+        """A file of the store is another one: no device is told of it, nor gets it, until it was got again."""
+        try:
+            await self.base.database.write(fetches.lose, [sha256])
+        finally:
+            self.reconcile.wake()
 
     def _grace(self) -> timedelta:
         return timedelta(seconds=self.base.settings.file_grace)
@@ -401,7 +412,8 @@ class Daemon:
         found = await self.base.database.read(granted.find, grant.blob_id, grant.task_id)
         if found is None:
             return None
-        return downloads.Blob(self.base.files.path(found.sha256), found.size, found.sha256, found.batch)
+        opening = functools.partial(self._verifying.open, found.sha256)
+        return downloads.Blob(opening, found.size, found.sha256, found.batch)
 
     def _heartbeat_age(self) -> float:
         return self._clock.monotonic() - self._sweep.heartbeat if self._sweep else 0.0
@@ -419,25 +431,6 @@ class Daemon:
         if self._metrics is None:  # asked before everything was joined
             return "text/plain", b""
         return self._metrics.content_type, self._metrics.text()
-
-
-def _allow_sockets() -> None:
-    """Lets this process open as many sockets as it may: many systems begin with 1,024, fewer than a fleet needs."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):  # where "as many as it may" is not a number that it may
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def collect_seldom() -> None:
-    """Looks for garbage in cycles seldom, and not among what was there before the work began.
-
-    A burst makes thousands of values that live until its commit. With Python's usual thresholds each burst has the
-    whole process looked through, sessions and all: a quarter of ingest's time, and pauses of tens of milliseconds.
-    Next to nothing here is in cycles, so what is found later takes little.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
 
 
 def _cause(error: BaseException) -> BaseException:

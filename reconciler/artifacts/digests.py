@@ -1,14 +1,17 @@
 """SHA-256 and MD5 of a stream, both at once: MD5 in a thread of its own, as it is the slower one.
 
-Called by the store for everything that comes in. It decides nothing.
+Called by the store for everything that comes in, and for what lies there already. It decides nothing.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
 import hashlib
+import os
+from collections.abc import Callable
 from typing import Self
 
+_CHUNK_BYTES = 1 << 20
 _INLINE_BYTES = 1 << 16
 """A smaller piece is digested before a thread would have begun."""
 
@@ -58,3 +61,18 @@ class Digests:
         if self._running is not None:
             self._running.result()
             self._running = None
+
+
+def sha256_of(descriptor: int, between: Callable[[], None]) -> str:
+    """The SHA-256 of an open file, from its beginning, in lower-case hex.
+
+    Args:
+        descriptor: the file.
+        between: called between any two pieces; what it raises ends the reading.
+    """
+    digest, at, buffer = hashlib.sha256(), 0, memoryview(bytearray(_CHUNK_BYTES))
+    while count := os.preadv(descriptor, [buffer], at):
+        digest.update(buffer[:count])
+        at += count
+        between()
+    return digest.hexdigest()

@@ -1,7 +1,8 @@
 """Decides where firmware files lie on our disk: each under the SHA-256 of its content, complete or not at all.
 
-Apply and fetches put files in, the download server reads them, the collector takes them out. Nothing here knows
-packages, or where a file comes from.
+Apply and fetches put files in, who sends them opens them, the collector takes them out. Nothing here knows packages, or
+where a file comes from. A file is opened only when it is known to be what its name says: it was digested by this
+process, and is the same file as then. One that turns out to be another is taken out of the way.
 All calls block; they belong into a thread.
 """
 
@@ -17,16 +18,21 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from reconciler import errors
-from reconciler.artifacts.digests import Digests
+from reconciler.artifacts.digests import Digests, sha256_of
+from reconciler.artifacts.network import Halt
 from reconciler.artifacts.partial import Partial
 
 _CHUNK_BYTES = 1 << 20
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FRESH_SECONDS = 3600.0
 """What was put, or asked for, so recently is somebody's who has not said so yet."""
+_TRUSTED_SECONDS = 24 * 3600.0
+"""A disk that forgets changes no time of a file: for so long what was digested counts as what is there."""
+_MOST_DAMAGED = 3
+"""Files that are kept for an operator to look at."""
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -44,18 +50,51 @@ class Stored:
     """Bytes."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Damage:
+    """A file of the store that was not what its name says."""
+
+    what: str
+    """What was found, in words."""
+    place: pathlib.Path | None
+    """Where it lies now; None when it could not be moved: then it stays, and is opened for nobody."""
+
+
+class UnverifiedError(errors.ReconcilerError):
+    """Nobody knows whether a file is what its name says, until it is read."""
+
+
+_Identity = tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Verdict:
+    """What was found out about the file that lies, or lay, under a digest."""
+
+    of: _Identity
+    is_right: bool
+    until: float
+
+
 class FileStore:
     """Files by content.
 
     Args:
         root: the folder, which is ours alone.
+        now: seconds, monotonic.
     """
 
-    def __init__(self, root: pathlib.Path) -> None:
+    def __init__(self, root: pathlib.Path, now: Callable[[], float] = time.monotonic) -> None:
         self._root = root
+        self._now = now
         self._unfinished = root / "unfinished"
         self._partial = root / "partial"
-        self._leaving = threading.Lock()
+        self._damaged = root / "damaged"
+        self._moving = threading.Lock()
+        """Held by who puts a file under its name, takes it away, or says something about it."""
+        self._asked: dict[str, float] = {}
+        """When each file was put, or asked for, in this process."""
+        self._verdicts: dict[str, _Verdict] = {}
 
     def prepare(self) -> None:
         """To be called once at start: makes the folders, and removes what a killed process left unfinished.
@@ -133,29 +172,78 @@ class FileStore:
         if complaint:
             partial.discard()
             raise MismatchError(complaint)
-        os.utime(partial.place)
         self._publish(partial.place, partial.descriptor, stored.sha256)
         partial.discard()
         return stored
 
+    def open(self, sha256: str) -> int:
+        """Opens a file that is known to be what its name says; the descriptor is the caller's to close.
+
+        Raises:
+            UnverifiedError: it is here, and nobody knows: `verify` finds out.
+            OSError: it is not here, or can't be opened.
+        """
+        place = self.path(sha256)
+        descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+        verdict = self._verdicts.get(sha256)
+        if verdict is None or verdict.of != _identity(os.fstat(descriptor)) or verdict.until < self._now():
+            os.close(descriptor)
+            raise UnverifiedError(f"{place} was not verified")
+        if not verdict.is_right:
+            os.close(descriptor)
+            raise FileNotFoundError(errno.ENOENT, "it is damaged", str(place))
+        return descriptor
+
+    def verify(self, sha256: str, halt: Halt) -> Damage | None:
+        """Reads all of a file: afterwards it is known, or out of the way. None: it is right, or not here at all.
+
+        Args:
+            sha256: its name.
+            halt: ends it early.
+
+        Raises:
+            HaltedError: it was ended.
+            OSError: it can't be opened, or read for a reason that lies elsewhere.
+        """
+        place = self.path(sha256)
+        try:
+            descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            seen = _identity(os.fstat(descriptor))
+            what = _complaint(descriptor, sha256, halt)
+            with self._moving:
+                if not what:
+                    if seen == _identity(os.fstat(descriptor)):  # else it was touched meanwhile: once more
+                        self._say(sha256, seen, is_right=True)
+                    return None
+                if not _is_at(place, seen):  # another one lies there by now
+                    return None
+                return Damage(what, self._set_aside(place, seen))
+        finally:
+            os.close(descriptor)
+
     def holds(self, sha256: str) -> bool:
         """True when the file is here; it is not taken out for the next hour, so that who asks may count on it."""
-        place = self.path(sha256)
-        with self._leaving:
+        with self._moving:
             try:
-                if time.time() - place.stat().st_mtime > _FRESH_SECONDS / 2:
-                    os.utime(place)
+                found = self.path(sha256).stat()
             except FileNotFoundError:
                 return False
-        return True
+            self._asked[sha256] = self._now()
+            verdict = self._verdicts.get(sha256)
+            return verdict is None or verdict.is_right or verdict.of != _identity(found)
 
     def discard(self, sha256: str) -> bool:
         """Takes a file out that nobody put or asked for in the last hour; False when it stays."""
-        place = self.path(sha256)
-        with self._leaving, self._explained(), contextlib.suppress(FileNotFoundError):
-            if time.time() - place.stat().st_mtime < _FRESH_SECONDS:
+        with self._moving, self._explained():
+            asked = self._asked.get(sha256)
+            if asked is not None and self._now() - asked < _FRESH_SECONDS:
                 return False
-            place.unlink()
+            self.path(sha256).unlink(missing_ok=True)
+            self._asked.pop(sha256, None)
+            self._verdicts.pop(sha256, None)
         return True
 
     def everything(self) -> Iterator[str]:
@@ -207,8 +295,28 @@ class FileStore:
         if not final.parent.exists():
             final.parent.mkdir(exist_ok=True)
             _sync_folder(self._root)
-        place.replace(final)
+        with self._moving:
+            place.replace(final)
+            self._asked[sha256] = self._now()
+            self._say(sha256, _identity(os.fstat(descriptor)), is_right=True)  # a new name is a change, too
         _sync_folder(final.parent)
+
+    def _say(self, sha256: str, of: _Identity, *, is_right: bool) -> None:
+        self._verdicts[sha256] = _Verdict(of, is_right, self._now() + _TRUSTED_SECONDS)
+
+    def _set_aside(self, place: pathlib.Path, seen: _Identity) -> pathlib.Path | None:
+        """Moves a damaged file to where an operator can look at it, and removes those that lay there longest."""
+        aside = self._damaged / place.name
+        try:
+            self._damaged.mkdir(exist_ok=True)
+            place.replace(aside)
+        except OSError:
+            self._say(place.name, seen, is_right=False)
+            return None
+        lying = sorted(self._damaged.iterdir(), key=lambda each: each.stat().st_ctime_ns)
+        for old in lying[:-_MOST_DAMAGED]:
+            old.unlink(missing_ok=True)
+        return aside
 
     @contextlib.contextmanager
     def _temporary(self) -> Iterator[tuple[pathlib.Path, int]]:
@@ -246,3 +354,32 @@ def _sync_folder(folder: pathlib.Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _identity(found: os.stat_result) -> _Identity:
+    """What differs as soon as somebody writes to a file, or puts another one in its place."""
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _is_at(place: pathlib.Path, seen: _Identity) -> bool:
+    """Whether the file that was seen lies at a place, whatever became of its content."""
+    try:
+        return _identity(place.stat())[:2] == seen[:2]
+    except FileNotFoundError:
+        return False
+
+
+def _complaint(descriptor: int, sha256: str, halt: Halt) -> str:
+    """Why an open file is not the one with this digest; empty when it is.
+
+    Raises:
+        HaltedError: it was ended.
+        OSError: it can't be read, and the disk is not the reason.
+    """
+    try:
+        found = sha256_of(descriptor, halt.check)
+    except OSError as problem:
+        if problem.errno != errno.EIO:
+            raise
+        return "the disk can't read it"
+    return "" if found == sha256 else f"its SHA-256 is {found}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from reconciler.artifacts.store import FileStore
@@ -54,10 +54,15 @@ class Stage:
             StalledError: there is no room for the files.
         """
         refused = {verdict.key for verdict in planned.verdicts}
-        for key, declaration in commit.desired.declarations.items():
-            for file in declaration.files if key not in refused else ():
-                if isinstance(file, desires.FileFact):
-                    self._store_file(commit, file)
+        own = [
+            file
+            for key, declaration in commit.desired.declarations.items()
+            for file in (declaration.files if key not in refused else ())
+            if isinstance(file, desires.FileFact)
+        ]
+        for file in own:
+            self._store_file(commit, file)
+        self._regain(file.sha256 for file in own)
         self._miss(commit)
         for action in planned.actions:
             if action.declaration is not None and lists.are_in(action.declaration):
@@ -67,6 +72,14 @@ class Stage:
         if not self._files.holds(fact.sha256):
             chunks = commit.files.chunks(fact.path)
             self._files.put(chunks, expect_sha256=fact.sha256, expect_size=fact.size)
+
+    def _regain(self, here: Iterable[str]) -> None:
+        """What was lost, and could be taken from the commit once more, may be sent again."""
+        with self._database.reading() as connection:
+            back = fetches.lost(connection).intersection(here)
+        if back:
+            with self._database.writing() as connection:
+                fetches.regain(connection, back)
 
     def _miss(self, commit: Commit) -> None:
         """What somebody took out of the store by hand is fetched again."""

@@ -14,16 +14,17 @@ import asyncio
 import collections
 import logging
 import os
-import pathlib
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from reconciler import errors
+from reconciler.artifacts.store import UnverifiedError
 from reconciler.domain import limits
 from reconciler.protocol import blocks, messages, topics
 from reconciler.protocol.topics import Address
 from reconciler.services.clock import Clock
 from reconciler.services.quiet import QuietLog
+from reconciler.services.verifying import Verifying
 from reconciler.store import products
 from reconciler.store.database import Database
 from reconciler.transport.base import Transport
@@ -53,6 +54,8 @@ class _Reply(NamedTuple):
     payload: bytes
     refusal: str = ""
     """Why it carries no block."""
+    unverified: str = ""
+    """The digest of the file that has to be read first: there is no answer yet."""
 
 
 _Streams = Mapping[tuple[Address, int], tuple[str, int]]
@@ -66,7 +69,7 @@ class Blocks:
         database: knows whose stream is what.
         transport: the way to the devices.
         clock: for the log.
-        path: where the file with a SHA-256 lies.
+        files: opens files.
         most_bytes: what the blocks on their way to all devices may take in memory.
         most_waiting: questions of one device that wait.
     """
@@ -76,7 +79,7 @@ class Blocks:
         database: Database,
         transport: Transport,
         clock: Clock,
-        path: Callable[[str], pathlib.Path],
+        files: Verifying,
         *,
         most_bytes: int = MOST_BYTES,
         most_waiting: int = MOST_WAITING,
@@ -84,7 +87,7 @@ class Blocks:
         self._database = database
         self._transport = transport
         self._clock = clock
-        self._path = path
+        self._files = files
         self._most_waiting = most_waiting
         self._quiet = QuietLog(_log)
         self._waiting: dict[Address, collections.deque[blocks.Request]] = {}
@@ -134,7 +137,10 @@ class Blocks:
                     self._done(question)
             else:
                 for question, reply in zip(asked, replies, strict=True):
-                    self._start(self._send(question, reply))
+                    if reply.unverified:
+                        self._start(self._ask_again(question, reply.unverified))
+                    else:
+                        self._start(self._send(question, reply))
         self._answering = False
 
     def _take(self) -> list[_Question]:
@@ -149,10 +155,28 @@ class Blocks:
             asked.append(question)
         return asked
 
-    async def _send(self, question: _Question, reply: bytes) -> None:
+    async def _ask_again(self, question: _Question, sha256: str) -> None:
+        """It is the device's turn again when its file was read. Meanwhile nothing is kept for it."""
+        self._free += question.room
+        self._go_on()
+        try:
+            await self._files.verified(sha256)
+        except Exception as error:  # noqa: BLE001 - the same
+            self._free -= question.room
+            if isinstance(error, OSError):
+                await self._send(question, self._said(question, _damaged(question.request)))
+            else:
+                self._failed([question], error)
+                self._done(question)
+        else:
+            self._waiting[question.address].appendleft(question.request)
+            self._next.append(question.address)
+            self._go_on()
+
+    async def _send(self, question: _Question, reply: _Reply) -> None:
         address = question.address
         try:
-            await self._transport.publish(address, topics.file_download_reply(address), reply)
+            await self._transport.publish(address, topics.file_download_reply(address), reply.payload)
         except Exception as error:  # noqa: BLE001 - the same
             self._failed([question], error)
         self._done(question)
@@ -166,18 +190,22 @@ class Blocks:
             del self._waiting[question.address]
         self._go_on()
 
-    async def _replies(self, asked: Sequence[_Question]) -> list[bytes]:
+    async def _replies(self, asked: Sequence[_Question]) -> list[_Reply]:
         task_ids = {question.request.stream_id for question in asked}
         streams = await self._database.read(products.streams, task_ids, messages.STREAM_FILE)
-        replies = await asyncio.to_thread(_read_all, asked, streams, self._path)
-        for (address, request), reply in zip(asked, replies, strict=True):
-            if reply.refusal:
-                self._warn(
-                    address,
-                    f"a block was refused: {reply.refusal} (asked for {request.size} bytes at {request.offset} "
-                    f"of stream {request.stream_id}, file {request.file_id})",
-                )
-        return [reply.payload for reply in replies]
+        replies = await asyncio.to_thread(_read_all, asked, streams, self._files)
+        return [self._said(question, reply) for question, reply in zip(asked, replies, strict=True)]
+
+    def _said(self, question: _Question, reply: _Reply) -> _Reply:
+        """A refusal is in the log."""
+        if reply.refusal:
+            address, request = question
+            self._warn(
+                address,
+                f"a block was refused: {reply.refusal} (asked for {request.size} bytes at {request.offset} "
+                f"of stream {request.stream_id}, file {request.file_id})",
+            )
+        return reply
 
     def _failed(self, asked: Iterable[_Question], error: Exception) -> None:
         if not isinstance(error, errors.ReconcilerError):
@@ -190,15 +218,11 @@ class Blocks:
         self._quiet.warning((address, "block"), self._clock.monotonic(), f"{address}: {text}")
 
 
-def _read_all(
-    asked: Iterable[_Question], streams: _Streams, path: Callable[[str], pathlib.Path]
-) -> list[_Reply]:
-    return [_reply(request, streams.get((address, request.stream_id)), path) for address, request in asked]
+def _read_all(asked: Iterable[_Question], streams: _Streams, files: Verifying) -> list[_Reply]:
+    return [_reply(request, streams.get((address, request.stream_id)), files) for address, request in asked]
 
 
-def _reply(
-    request: blocks.Request, file: tuple[str, int] | None, path: Callable[[str], pathlib.Path]
-) -> _Reply:
+def _reply(request: blocks.Request, file: tuple[str, int] | None, files: Verifying) -> _Reply:
     """The block, or why there is none."""
     if file is None or request.file_id != messages.STREAM_FILE:
         return _refusal(request, 404, "no such stream, or its upgrade is over")
@@ -207,22 +231,29 @@ def _reply(
         return _refusal(request, 400, f"a block has 1 to {blocks.MAX_BLOCK} bytes")
     if not 0 <= request.offset < length:
         return _refusal(request, 400, f"the file has {length} bytes")
-    content = _read(path(sha256), length, request)
-    if content is None:
-        return _refusal(request, 503, "the file is missing or damaged")
-    return _Reply(blocks.reply(request, length, content))
+    try:
+        content = _read(files, sha256, length, request)
+    except UnverifiedError:
+        return _Reply(b"", unverified=sha256)
+    except OSError:
+        content = None
+    return _damaged(request) if content is None else _Reply(blocks.reply(request, length, content))
+
+
+def _damaged(request: blocks.Request) -> _Reply:
+    return _refusal(request, 503, "the file is missing or damaged")
 
 
 def _refusal(request: blocks.Request, code: int, why: str) -> _Reply:
     return _Reply(blocks.error(request, code, why), why)
 
 
-def _read(path: pathlib.Path, length: int, request: blocks.Request) -> bytes | None:
-    """The block, never more of the file than that; None when the file is not as it should be."""
+def _read(files: Verifying, sha256: str, length: int, request: blocks.Request) -> bytes | None:
+    """The block, never more of the file than that; None when the file has another length."""
+    descriptor = files.open_known(sha256)
     try:
-        with path.open("rb", buffering=0) as file:
-            if os.fstat(file.fileno()).st_size != length:
-                return None
-            return os.pread(file.fileno(), request.size, request.offset)
-    except OSError:
-        return None
+        if os.fstat(descriptor).st_size != length:
+            return None
+        return os.pread(descriptor, request.size, request.offset)
+    finally:
+        os.close(descriptor)

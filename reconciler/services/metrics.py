@@ -40,6 +40,8 @@ class Sources:
     downloads: Mapping[str, int]
     """Requests for downloads by how they ended."""
     downloads_running: Callable[[], int]
+    damaged_files: Callable[[], int]
+    """How many files of the store were found to be other ones."""
     objects: list[status.Object] = dataclasses.field(default_factory=list)
     """What the database said last."""
 
@@ -130,6 +132,11 @@ class Metrics:
         yield ended
         running = self._sources.downloads_running()
         yield GaugeMetricFamily("reconciler_downloads_running", "Downloads under way.", value=running)
+        yield CounterMetricFamily(
+            "reconciler_damaged_files",
+            "Files of the store that were found altered, and are got again.",
+            value=self._sources.damaged_files(),
+        )
 
     def _objects(self) -> Iterable[Metric]:
         info = GaugeMetricFamily(

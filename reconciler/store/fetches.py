@@ -139,7 +139,18 @@ def fail(connection: Connection, fetch_id: int, failure: Failure, message: str) 
     connection.execute(update(_fetch).where(_fetch.c.id == fetch_id).values(values))
 
 
+def lost(connection: Connection) -> set[str]:
+    """Files that were in the store once, and are not."""
+    return set(connection.execute(select(_blob.c.sha256).where(~_blob.c.stored)).scalars())
+
+
+def regain(connection: Connection, digests: Iterable[str]) -> None:
+    """Files that are in the store again."""
+    back = update(_blob).where(_blob.c.sha256.in_(list(digests)))
+    connection.execute(back.values(stored=True, unused_since=None))
+
+
 def lose(connection: Connection, digests: Iterable[str]) -> int:
-    """Files that should be in the store went missing there: they are fetched again. The number of them."""
+    """Files that should be in the store went missing there: they are got again. The number of them."""
     gone = and_(_blob.c.stored, _blob.c.sha256.in_(list(digests)))
     return connection.execute(update(_blob).where(gone).values(stored=False)).rowcount

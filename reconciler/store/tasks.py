@@ -44,6 +44,7 @@ from reconciler.domain import lifecycle
 from reconciler.store import counts, dialects, events, pace, packed, runs, tables
 
 _run, _task, _device, _job = tables.run, tables.task, tables.device, tables.job
+_file, _blob = tables.package_file, tables.blob
 
 # ------------------------------------------------------------------------------------------ conditions
 
@@ -60,6 +61,8 @@ CLOSED = or_(
     _run.c.suspended_by.is_not(None),
     exists().where(_job.c.run_id == _run.c.id, _job.c.type.in_(_HALTING)),
     exists().where(tables.product.c.id == _run.c.product_id, tables.product.c.signing_held.is_not(None)),
+    # a file of its package was lost, and is being got again
+    exists().where(_file.c.package_id == _run.c.package_id, _file.c.blob_id == _blob.c.id, ~_blob.c.stored),
 )
 """The run pushes and offers nothing: suspended, not started, about to end tasks that could be pushed, or unsigned."""
 

@@ -1,6 +1,6 @@
 """Decides who may download which bytes: signed URLs, within the operator's limits, headers as devices in C need them.
 
-Part of `app`. It knows blobs by what a URL grants and asks an injected function where they lie; nothing of packages or
+Part of `app`. It knows blobs by what a URL grants and has them opened by an injected function; nothing of packages or
 tasks. Whatever is wrong with a URL is answered with the same 403, so that nothing can be found out by trying; who has
 a good one while there is no room hears 503 and when to come again.
 
@@ -14,7 +14,6 @@ import collections
 import contextlib
 import dataclasses
 import logging
-import pathlib
 import time
 from collections.abc import Awaitable, Callable
 
@@ -25,7 +24,7 @@ from reconciler import errors
 from reconciler.protocol import urls
 from reconciler.web import ranges
 from reconciler.web.gate import Gate, Limits, Passage
-from reconciler.web.openfile import OpenFile, OpenFiles
+from reconciler.web.openfile import Open, OpenFile, OpenFiles
 
 __all__ = ["Blob", "Downloads", "Limits"]
 
@@ -42,7 +41,7 @@ _MISSING = (FileNotFoundError, IsADirectoryError, PermissionError)
 class Blob:
     """A file that can be downloaded."""
 
-    path: pathlib.Path
+    open: Open
     size: int
     """Bytes."""
     sha256: str
@@ -112,7 +111,7 @@ class Downloads:
         if blob is None:
             raise urls.Forbidden("no such file, or its task was cancelled")
         try:
-            file = await stack.enter_async_context(self._files.opened(blob.path))
+            file = await stack.enter_async_context(self._files.opened(blob.open))
         except _MISSING:
             raise urls.Forbidden("the file is missing") from None
         except OSError as problem:

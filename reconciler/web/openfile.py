@@ -1,7 +1,7 @@
 """Decides how files are read for downloads: one descriptor for all who download a file, and no wait in the event loop.
 
-Part of `downloads`. A thousand clients of one file take a thousand sockets and one descriptor. Nothing here knows who
-may download what.
+Part of `downloads`. A thousand clients of one file take a thousand sockets and one descriptor. A file that somebody
+writes to meanwhile is sent no further. Nothing here knows who may download what.
 """
 
 from __future__ import annotations
@@ -9,22 +9,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import pathlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 _STRIDE = 128 << 10
 """Bytes from one look into the page cache to the next: what the kernel reads ahead at least."""
 _READ = 1 << 20
 
+Open = Callable[[], Awaitable[int]]
+"""Opens a file that is what it should be; the descriptor is the caller's to close."""
+
 
 class OpenFile:
     """A file that somebody downloads."""
 
-    def __init__(self, descriptor: int, size: int) -> None:
+    def __init__(self, descriptor: int, found: os.stat_result) -> None:
         self.users = 0
-        self.size = size
+        self.size = found.st_size
         """Bytes."""
         self._descriptor = descriptor
+        self._version = _version(found)
 
     def fileno(self) -> int:
         """Its descriptor."""
@@ -45,8 +48,10 @@ class OpenFile:
         """Makes sure that so many bytes are in the system's memory, so that the event loop waits for no disk.
 
         Raises:
-            EOFError: the file has become shorter.
+            EOFError: the file has become shorter, or another one. Who asks for the rest opens it anew.
         """
+        if _version(os.fstat(self._descriptor)) != self._version:
+            raise EOFError("a file was altered while it was downloaded")
         if not self._is_warm(range(at, at + count, _STRIDE)):
             for place in range(at, at + count, _READ):
                 await asyncio.to_thread(self.read, place, min(_READ, at + count - place))
@@ -64,20 +69,22 @@ class OpenFiles:
     """Those that are downloaded now."""
 
     def __init__(self) -> None:
-        self._files: dict[tuple[int, int], OpenFile] = {}
+        self._files: dict[tuple[int, ...], OpenFile] = {}
 
     @contextlib.asynccontextmanager
-    async def opened(self, path: pathlib.Path) -> AsyncIterator[OpenFile]:
+    async def opened(self, opening: Open) -> AsyncIterator[OpenFile]:
         """A file for as long as it is downloaded.
 
         Raises:
             OSError: it can't be opened.
+            TransientError: not just now.
         """
-        descriptor, found = await asyncio.to_thread(_open, path)
-        key = (found.st_dev, found.st_ino)  # not the path: another file may lie there by now
+        descriptor = await opening()
+        found = os.fstat(descriptor)
+        key = _version(found)  # not the path: another file may lie there by now
         if key in self._files:
             os.close(descriptor)
-        file = self._files.setdefault(key, OpenFile(descriptor, found.st_size))
+        file = self._files.setdefault(key, OpenFile(descriptor, found))
         file.users += 1
         try:
             yield file
@@ -88,6 +95,6 @@ class OpenFiles:
                 os.close(file.fileno())
 
 
-def _open(path: pathlib.Path) -> tuple[int, os.stat_result]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    return descriptor, os.fstat(descriptor)
+def _version(found: os.stat_result) -> tuple[int, ...]:
+    """What differs when somebody wrote to a file; not when they did something else to it, such as a backup's link."""
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns

@@ -28,6 +28,7 @@ from reconciler.services.blocks import Blocks
 from reconciler.services.clock import SystemClock
 from reconciler.services.ingest import Ingest
 from reconciler.services.offers import Offers
+from reconciler.services.verifying import Verifying
 from reconciler.store import tables
 from reconciler.transport.endpoint import EndpointLimits
 
@@ -113,6 +114,7 @@ class Platform:
         self.database = database
         self.files = FileStore(root / "files")
         self.files.prepare()
+        self.verifying = Verifying(self.files)
         stored = self.files.put([FILE])
         with database.writing() as connection:
             rows = Rows(connection)
@@ -137,7 +139,7 @@ async def platform(tmp_path, database):
     async with served(UNHURRIED, products=frozenset({KEY})) as running:
         made.port = running.port
         clock = SystemClock()
-        blocks = Blocks(database, running.endpoint, clock, made.files.path)
+        blocks = Blocks(database, running.endpoint, clock, made.verifying)
         host = burst.Host(EPOCH, settle=timedelta(hours=1))
         offers = Offers(b"k" * 32, urls.check_bases("http://localhost"))
         made.ingest = Ingest(database, running.endpoint, clock, host, offers=offers, blocks=blocks)

@@ -16,7 +16,7 @@ import time
 
 import pytest
 from certificates import Certificates
-from sites import CONTENT, ETAG, NOW, Site, header, status
+from sites import CONTENT, ETAG, NOW, Site, at, header, status
 
 from reconciler import errors
 from reconciler.certificates import FreshContext
@@ -116,7 +116,7 @@ async def test_head_says_what_get_would_and_sends_no_body(site):
 @both_ways
 async def test_an_empty_file_can_be_downloaded(site, tmp_path):
     (tmp_path / "empty").write_bytes(b"")
-    site.blobs[8] = Blob(tmp_path / "empty", 0, hashlib.sha256().hexdigest())
+    site.blobs[8] = Blob(at(tmp_path / "empty"), 0, hashlib.sha256().hexdigest())
     head, body = await site.get(site.path(8))
     assert (status(head), body, header(head, "Content-Length")) == (200, b"", "0")
 
@@ -126,8 +126,8 @@ async def test_an_empty_file_can_be_downloaded(site, tmp_path):
 
 async def test_everything_that_is_wrong_is_the_same_403(site, caplog):
     (site.folder / "short").write_bytes(b"x")
-    site.blobs[9] = Blob(site.folder / "gone", 5, "0" * 64)
-    site.blobs[10] = Blob(site.folder / "short", 5, "0" * 64)
+    site.blobs[9] = Blob(at(site.folder / "gone"), 5, "0" * 64)
+    site.blobs[10] = Blob(at(site.folder / "short"), 5, "0" * 64)
     good = site.path()
     answers = {
         await site.get(path)
@@ -194,7 +194,7 @@ async def test_what_is_no_http_is_told_so_and_harms_nobody(site):
 def big_file(site, size=64 << 20):
     with (site.folder / "big").open("wb") as file:
         file.truncate(size)
-    site.blobs[8] = Blob(site.folder / "big", size, "1" * 64)
+    site.blobs[8] = Blob(at(site.folder / "big"), size, "1" * 64)
 
 
 async def until(holds):
@@ -281,10 +281,26 @@ async def test_a_file_that_becomes_shorter_ends_the_connection_and_nothing_else_
     big_file(site, size)
     reader, writer = (await connected(site, 1))[0]
     await reader.readexactly(1000)
-    os.truncate(site.blobs[8].path, size // 2)
+    os.truncate(site.folder / "big", size // 2)
     with contextlib.suppress(ConnectionResetError):
         async with asyncio.timeout(10):
             assert len(await reader.read(-1)) < size // 2 + 1000
+    await until(lambda: site.downloads.running == 0)
+    assert site.downloads.counted == {"left": 1}
+    writer.close()
+
+
+@both_ways
+async def test_a_file_that_is_altered_while_it_is_downloaded_is_sent_no_further(site):
+    big_file(site)
+    reader, writer = (await connected(site, 1))[0]
+    await reader.readexactly(1000)
+    with (site.folder / "big").open("r+b") as file:
+        file.seek(32 << 20)
+        file.write(b"X")
+    with contextlib.suppress(ConnectionResetError):
+        async with asyncio.timeout(10):
+            assert b"X" not in await reader.read(-1)
     await until(lambda: site.downloads.running == 0)
     assert site.downloads.counted == {"left": 1}
     writer.close()

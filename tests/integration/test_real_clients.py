@@ -11,7 +11,7 @@ import subprocess
 
 import pytest
 from certificates import Certificates
-from sites import CONTENT, SHA256, Site
+from sites import CONTENT, SHA256, Site, at
 
 from reconciler.certificates import FreshContext
 from reconciler.web.downloads import Blob
@@ -23,7 +23,7 @@ LARGE_SHA256 = hashlib.sha256(LARGE).hexdigest()
 def with_large(folder):
     made = Site(folder)
     (folder / "large").write_bytes(LARGE)
-    made.blobs[8] = Blob(folder / "large", len(LARGE), LARGE_SHA256)
+    made.blobs[8] = Blob(at(folder / "large"), len(LARGE), LARGE_SHA256)
     return made
 
 
@@ -121,7 +121,7 @@ async def test_wget_downloads_and_goes_on_where_it_was_interrupted(site, tmp_pat
 async def test_wget_that_finds_no_room_comes_again(tmp_path):
     async with Site(tmp_path).limited(at_once=1).running() as site:
         (tmp_path / "large").write_bytes(LARGE)
-        site.blobs[8] = Blob(tmp_path / "large", len(LARGE), LARGE_SHA256)
+        site.blobs[8] = Blob(at(tmp_path / "large"), len(LARGE), LARGE_SHA256)
         _, blocking = await asyncio.open_connection("127.0.0.1", site.port, limit=1024)
         blocking.write(f"GET {site.path(8)} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
         while not site.downloads.running:  # noqa: ASYNC110 - a server tells nobody

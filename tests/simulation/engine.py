@@ -26,6 +26,7 @@ from reconciler.services.dispatch import Dispatch
 from reconciler.services.ingest import LIMIT, Ingest
 from reconciler.services.offers import Offers
 from reconciler.services.sweep import Sweep
+from reconciler.services.verifying import Verifying
 from reconciler.source import tree, validate
 from reconciler.store import commands, devices, objects
 from reconciler.store.commands import Command
@@ -156,7 +157,7 @@ class Engine:
         epoch = await database.write(sweep.take_over, clock.now(), None)
         self._presence = devices.Presence(epoch, SETTLE)
         self._intake = SteadyIntake(1_000_000)
-        blocks = Blocks(database, wire, clock, self._files.path)
+        blocks = Blocks(database, wire, clock, Verifying(self._files))
         host = burst.Host(epoch, SETTLE)
         self._ingest = Ingest(database, wire, clock, host, offers=self._offers, blocks=blocks)
         claimant = Claimant(epoch, self._presence)

@@ -27,8 +27,9 @@ from reconciler.services.ingest import Ingest
 from reconciler.services.offers import Offers
 from reconciler.services.signing import Keyring, Signing
 from reconciler.services.sweep import Sweep
+from reconciler.services.verifying import Verifying
 from reconciler.source import tree, validate
-from reconciler.store import commands, devices, events, objects, tables
+from reconciler.store import commands, devices, events, fetches, objects, tables
 from reconciler.store.commands import Command
 from reconciler.store.database import Database
 from reconciler.store.pushes import Claimant
@@ -151,7 +152,7 @@ class Rig:
     def __init__(self, root, database: Database, wire: Wire | None = None, **policy: object) -> None:
         self.clock = ManualClock()
         self.database = database
-        self.files = FileStore(root / "files")
+        self.files = FileStore(root / "files", self.clock.monotonic)
         self.files.prepare()
         self.wire = wire or Wire()
         self.policy = plan.Policy(**{"hold_first_sight": False, **policy})
@@ -172,7 +173,8 @@ class Rig:
         offers = Offers(b"k" * 32, urls.check_bases("http://download.example"), self.signing.keyring)
         self.intake = Intake()
         host = burst.Host(presence, SETTLE, assumed_presence=not exact)
-        self.blocks = Blocks(self.database, self.wire, self.clock, self.files.path)
+        self.verifying = Verifying(self.files, self._lost)
+        self.blocks = Blocks(self.database, self.wire, self.clock, self.verifying)
         self.ingest = Ingest(self.database, self.wire, self.clock, host, offers=offers, blocks=self.blocks)
         self.presence = devices.Presence(presence, SETTLE)
         claimant = Claimant(epoch, self.presence)
@@ -184,6 +186,9 @@ class Rig:
         self._serving = asyncio.create_task(self.wire.serve(self.intake))
         await asyncio.sleep(0)
         return epoch
+
+    async def _lost(self, sha256: str) -> None:
+        await self.database.write(fetches.lose, [sha256])
 
     def make_sweep(self, intake: Intake) -> Sweep:
         """The service that watches the time; over another intake, where a test says how old its messages are."""

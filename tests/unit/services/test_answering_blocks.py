@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 import random
+import threading
 import tracemalloc
 
 import block_reader
@@ -15,11 +16,13 @@ from rows import KEY, NOW, Rows
 from sqlalchemy import update
 
 from reconciler import errors
+from reconciler.artifacts import store
 from reconciler.artifacts.store import FileStore
 from reconciler.protocol import blocks, topics
 from reconciler.protocol.topics import Address
 from reconciler.services import blocks as service
 from reconciler.services.blocks import Blocks
+from reconciler.services.verifying import Verifying
 from reconciler.store import tables
 from reconciler.transport.base import Intake
 from reconciler.transport.memory import MemoryTransport
@@ -43,10 +46,11 @@ class Bench:
         self.database = database
         self.files = FileStore(root / "files")
         self.files.prepare()
+        self.verifying = Verifying(self.files)
         self.stored = self.files.put([FILE])
         self.wire = MemoryTransport()
         self.wire.set_products(frozenset({KEY}))
-        self.blocks = Blocks(database, self.wire, Clock(), self.files.path)
+        self.blocks = Blocks(database, self.wire, Clock(), self.verifying)
         with database.writing() as connection:
             rows = Rows(connection)
             rows.world()
@@ -151,10 +155,52 @@ async def test_the_same_name_in_another_product_is_another_device(bench):
     assert [each.code for each in await bench.asks((0, 5), address=stranger)] == [404]
 
 
-@pytest.mark.parametrize("spoil", [os.unlink, lambda path: os.truncate(path, 5)])
+def alter(path):
+    path.write_bytes(FILE[:-1] + b"X")
+
+
+@pytest.mark.parametrize("spoil", [os.unlink, lambda path: os.truncate(path, 5), alter])
 async def test_a_file_that_is_missing_or_damaged_is_an_error_and_not_other_bytes(bench, spoil):
     spoil(bench.files.path(bench.stored.sha256))
     assert [each.code for each in await bench.asks((0, 5))] == [503]
+
+
+async def test_a_file_that_somebody_copied_is_read_on(bench):
+    path = bench.files.path(bench.stored.sha256)
+    path.with_suffix(".copy").write_bytes(FILE)
+    path.with_suffix(".copy").replace(path)
+    assert [each.content for each in await bench.asks((0, 5), (5, 5))] == [FILE[:5], FILE[5:10]]
+
+
+async def test_who_waits_for_a_file_to_be_verified_keeps_no_other_from_being_read(bench):
+    await bench.verifying.open(bench.stored.sha256)  # it is known
+    may_go_on = threading.Event()
+    real = bench.files.verify
+    bench.files.verify = lambda *given: may_go_on.wait(10) and real(*given)
+    names = [f"many-{number}" for number in range(6)]
+    with bench.database.writing() as connection:
+        rows = Rows(connection)
+        other = bench.files.put([b"other"])
+        values = {"sha256": other.sha256, "md5": other.md5, "size": other.size, "created_at": NOW}
+        blob = rows.add(tables.blob, **values)
+        package = rows.package("other", "9")
+        connection.execute(
+            update(tables.package_file)
+            .where(tables.package_file.c.package_id == package)
+            .values(blob_id=blob)
+        )
+        run = rows.run("more", package_id=package, download="MQTT")
+        streams = [rows.task(run, rows.device(name), "NOTIFIED") for name in names]
+    bench.files.path(other.sha256).touch()
+    for name, stream in zip(names, streams, strict=True):
+        bench.wire.connect(Address(KEY, name))
+        assert bench.blocks.ask(Address(KEY, name), blocks.Request(1, stream, 1, 5, 0))
+    assert bench.blocks.ask(MINE, blocks.Request(1, bench.mine, 1, 5, 0))
+    await until(lambda: any(push.address == MINE for push in bench.wire.published))
+    assert [push.address for push in bench.wire.published] == [MINE]
+    may_go_on.set()
+    await bench.blocks.idle()
+    assert len(bench.wire.published) == 1 + len(names)
 
 
 async def test_refusals_are_said_once_a_minute_a_device(bench, caplog):
@@ -187,7 +233,7 @@ class Slow(MemoryTransport):
 
 async def test_a_device_that_acknowledges_nothing_has_one_block_on_the_way_and_some_waiting(bench):
     slow = Slow()
-    bench.blocks = Blocks(bench.database, slow, Clock(), bench.files.path)
+    bench.blocks = Blocks(bench.database, slow, Clock(), bench.verifying)
     taken = [bench.blocks.ask(MINE, blocks.Request(i, bench.mine, 1, 100, 0)) for i in range(40)]
     await until(lambda: slow.on_the_way)
     taken += [bench.blocks.ask(MINE, blocks.Request(i, bench.mine, 1, 100, 0)) for i in range(40)]
@@ -201,7 +247,7 @@ async def test_a_device_that_acknowledges_nothing_has_one_block_on_the_way_and_s
 
 async def test_how_many_questions_of_a_device_wait_is_the_operators_to_say(bench):
     slow = Slow()
-    made = Blocks(bench.database, slow, Clock(), bench.files.path, most_waiting=2)
+    made = Blocks(bench.database, slow, Clock(), bench.verifying, most_waiting=2)
     made.ask(MINE, blocks.Request(1, bench.mine, 1, 100, 0))
     await until(lambda: slow.on_the_way)
     assert [made.ask(MINE, blocks.Request(2, bench.mine, 1, 100, 0)) for _ in range(3)] == [True, True, False]
@@ -211,7 +257,7 @@ async def test_how_many_questions_of_a_device_wait_is_the_operators_to_say(bench
 
 async def test_blocks_on_their_way_to_all_devices_take_bounded_memory(bench):
     slow = Slow()
-    made = Blocks(bench.database, slow, Clock(), bench.files.path, most_bytes=1_000_000)
+    made = Blocks(bench.database, slow, Clock(), bench.verifying, most_bytes=1_000_000)
     names = [f"many-{i:02}" for i in range(50)]
     with bench.database.writing() as connection:
         rows = Rows(connection)
@@ -242,7 +288,7 @@ class Moody:
 
 async def test_an_outage_of_the_database_is_said_and_the_next_question_is_answered(bench, caplog):
     moody = Moody(bench.database)
-    bench.blocks = Blocks(moody, bench.wire, Clock(), bench.files.path)
+    bench.blocks = Blocks(moody, bench.wire, Clock(), bench.verifying)
     with caplog.at_level(logging.WARNING):
         assert await bench.asks((0, 5), (0, 6)) == []
     assert caplog.messages == [f"{KEY}/dev-1: a block was not sent: the database is away"]
@@ -252,7 +298,7 @@ async def test_an_outage_of_the_database_is_said_and_the_next_question_is_answer
 
 async def test_devices_that_ask_together_are_looked_up_together_and_each_is_told_its_own(bench):
     moody = Moody(bench.database, away=False)
-    bench.blocks = Blocks(moody, bench.wire, Clock(), bench.files.path)
+    bench.blocks = Blocks(moody, bench.wire, Clock(), bench.verifying)
     asked = [(MINE, bench.mine, 100), (FOREIGN, bench.mine, 100), (Address(KEY, "dev-3"), bench.foreign, 0)]
     for address, stream, offset in asked:
         bench.wire.connect(address)
@@ -264,9 +310,16 @@ async def test_devices_that_ask_together_are_looked_up_together_and_each_is_told
     assert moody.looks == 2
 
 
+class Faulty(Verifying):
+    """Has a defect that shows once."""
+
+    def open_known(self, sha256):
+        self.open_known = super().open_known
+        raise RuntimeError("a defect")
+
+
 async def test_a_defect_costs_those_who_asked_their_answer_and_nobody_after_them(bench, caplog):
-    paths = iter([None])
-    made = Blocks(bench.database, bench.wire, Clock(), lambda sha256: next(paths, bench.files.path(sha256)))
+    made = Blocks(bench.database, bench.wire, Clock(), Faulty(bench.files))
     for number in range(3):
         assert made.ask(MINE, blocks.Request(number, bench.mine, 1, 5, 0))
     with caplog.at_level(logging.ERROR):
@@ -275,7 +328,8 @@ async def test_a_defect_costs_those_who_asked_their_answer_and_nobody_after_them
     assert caplog.messages == ["a block was not sent"]
 
 
-async def test_reading_from_a_large_file_takes_the_memory_of_a_block(bench):
+async def test_reading_from_a_large_file_takes_the_memory_of_a_block(bench, monkeypatch):
+    monkeypatch.setattr(store, "sha256_of", lambda *_: bench.stored.sha256)  # reading it all would take long
     huge = 4 << 30
     os.truncate(bench.files.path(bench.stored.sha256), huge)  # sparse: it takes no place
     with bench.database.writing() as connection:

@@ -29,17 +29,10 @@ def blob(rig):
     return row
 
 
-async def pass_days(rig, days):
-    """Time passes, for files too."""
-    rig.clock.advance(days * DAY)
-    for sha256 in rig.files.everything():
-        os.utime(rig.files.path(sha256), (0, 0))
-
-
 async def collected(rig, collecting, days):
     """What goes now, or in so many days."""
     gone = await collecting.round()
-    await pass_days(rig, days)
+    rig.clock.advance(days * DAY)
     return gone + await collecting.round()
 
 
@@ -105,7 +98,7 @@ async def test_what_was_just_asked_for_stays(rig, collecting):
     await rig.commit(base(ONE))
     await rig.commit(LEFT)
     await collected(rig, collecting, 6)
-    await pass_days(rig, 3)
+    rig.clock.advance(3 * DAY)
     assert rig.files.holds(blob(rig).sha256)  # the next pass is about to need it
     assert await collecting.round() == []
 
@@ -113,7 +106,7 @@ async def test_what_was_just_asked_for_stays(rig, collecting):
 async def test_files_that_were_staged_for_something_that_never_came_leave_too(rig, collecting):
     stored = rig.files.put([b"staged"])
     assert await collecting.round() == []
-    os.utime(rig.files.path(stored.sha256), (0, 0))
+    rig.clock.advance(DAY)
     assert await collecting.round() == [stored.sha256]
 
 
