@@ -12,7 +12,6 @@ import contextlib
 import dataclasses
 import itertools
 import logging
-from collections.abc import Iterator
 
 from reconciler.protocol.mqtt311 import packets
 from reconciler.protocol.topics import Address
@@ -195,8 +194,10 @@ class Hall:
     def _write(self) -> None:
         sessions, self._to_write = self._to_write, []
         for session in sessions:
-            with self._ending_alone(session):
+            try:
                 session.write()
+            except Exception:  # noqa: BLE001 - whatever it is, it is logged and stays with this session
+                self._broke(session)
 
     def _read_soon(self) -> None:
         """Out of the way of ingest, which is in the middle of taking a burst."""
@@ -206,17 +207,15 @@ class Hall:
         waiting, self._to_read = self._to_read, collections.deque()
         while waiting and not self.intake.full:
             session = waiting.popleft()
-            with self._ending_alone(session):
+            try:
                 session.release(ROOM)
+            except Exception:  # noqa: BLE001 - the same
+                self._broke(session)
         if waiting and not self._to_read:
             self.intake.when_room(self._read_soon)
         self._to_read.extendleft(reversed(waiting))
 
-    @contextlib.contextmanager
-    def _ending_alone(self, session: Session) -> Iterator[None]:
+    def _broke(self, session: Session) -> None:
         """A session on which we fail ends; those behind it in the queue get their turn."""
-        try:
-            yield
-        except Exception:  # noqa: BLE001 - whatever it is, it is logged and stays with this session
-            _log.exception("the session of %.100r broke", session.claim or session.peer)
-            session.abort()
+        _log.exception("the session of %.100r broke", session.claim or session.peer)
+        session.abort()
