@@ -7,6 +7,7 @@ no connections.
 from __future__ import annotations
 
 import enum
+import functools
 import re
 from typing import NamedTuple
 
@@ -59,6 +60,9 @@ def parse(topic: str) -> tuple[Route, Address] | None:
     return None
 
 
+@functools.lru_cache(
+    maxsize=16_384
+)  # asked for with each message; most come from devices that said something before
 def is_well_formed(address: Address) -> bool:
     """True when both names can be those of a product and a device (platform rules §2)."""
     return bool(PRODUCT_KEY.fullmatch(address.product_key) and DEVICE_NAME.fullmatch(address.device_name))

@@ -10,19 +10,18 @@ import asyncio
 import collections
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from reconciler import errors
 from reconciler.protocol import blocks, messages, topics
 from reconciler.protocol.topics import Address
-from reconciler.services import backoff, burst
+from reconciler.services import backoff, burst, reading
 from reconciler.services.bell import Bell
 from reconciler.services.blocks import Blocks
 from reconciler.services.clock import Clock
 from reconciler.services.offers import Offers
 from reconciler.services.quiet import QuietLog
-from reconciler.store import seen
 from reconciler.store.database import Connection, Database
 from reconciler.transport.base import Intake, Message, Presence, Transport
 
@@ -30,12 +29,6 @@ LIMIT = 500
 """Messages a transaction."""
 
 _log = logging.getLogger(__name__)
-_PARSERS: Mapping[topics.Route, Callable[[bytes], burst.Said | blocks.Request]] = {
-    topics.Route.INFORM: messages.parse_inform,
-    topics.Route.PROGRESS: messages.parse_progress,
-    topics.Route.FIRMWARE_GET: messages.parse_firmware_get,
-    topics.Route.FILE_DOWNLOAD: blocks.parse_request,
-}
 _ROUTES: Mapping[type[burst.Said], topics.Route] = {
     messages.Inform: topics.Route.INFORM,
     messages.Progress: topics.Route.PROGRESS,
@@ -51,10 +44,10 @@ _WHY: Mapping[burst.Result, str] = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Taken:
-    """One burst from the intake: the messages, what they say, and who came and went."""
+    """One burst from the intake: what is to be acknowledged, what of it may change something, who came and went."""
 
+    received: list[Message]
     said: list[Message]
-    heard: list[burst.Heard]
     presence: list[Presence]
 
 
@@ -90,12 +83,12 @@ class Ingest:
     async def run(self, intake: Intake) -> None:
         """Takes burst after burst, until cancelled.
 
-        One after the other: to read a burst while the one before it is being committed only makes two threads wait
-        for the same interpreter.
+        One after the other: to work on a burst while the one before it is being committed only makes two threads
+        wait for the same interpreter.
         """
         retry = backoff.Backoff(0.2, 10.0)
         while True:
-            taken = self._read(await intake.take(LIMIT))
+            taken = self._sort(await intake.take(LIMIT))
             while True:
                 try:
                     await self._store(taken)
@@ -106,7 +99,7 @@ class Ingest:
                 else:
                     break
             intake.committed()
-            _acknowledge(taken.said)
+            _acknowledge(taken.received)
             self.away = None
             retry.succeeded()
 
@@ -116,14 +109,19 @@ class Ingest:
         Raises:
             TransientError: the database is away; nothing was acknowledged.
         """
-        taken = self._read(items)
+        taken = self._sort(items)
         await self._store(taken)
-        _acknowledge(taken.said)
+        _acknowledge(taken.received)
 
-    def _read(self, items: Sequence[Message | Presence]) -> _Taken:
-        said = [item for item in items if isinstance(item, Message)]
-        heard = [parsed for message in said if (parsed := self._parse(message)) is not None]
-        return _Taken(said, heard, [item for item in items if isinstance(item, Presence)])
+    def _sort(self, items: Sequence[Message | Presence]) -> _Taken:
+        received = [item for item in items if isinstance(item, Message)]
+        said = []
+        for message in received:
+            if message.route is topics.Route.FILE_DOWNLOAD:
+                self._ask(message)
+            else:
+                said.append(message)
+        return _Taken(received, said, [item for item in items if isinstance(item, Presence)])
 
     async def recognise(self) -> None:
         """Devices were declared: those of them that had come before are there from now on.
@@ -137,53 +135,46 @@ class Ingest:
 
     async def _store(self, taken: _Taken) -> None:
         async with self._one_at_a_time:
-            if taken.heard or taken.presence:
+            if taken.said or taken.presence:
                 await self._commit(taken)
 
     async def _commit(self, taken: _Taken) -> None:
         """One transaction. Who came as a stranger comes again with its first message: that may register it."""
-        addresses = {message.address for message in taken.heard}
+        addresses = {message.address for message in taken.said} if self._strangers else set()
         earlier = [self._strangers[address] for address in addresses & self._strangers.keys()]
         presence = [*earlier, *taken.presence]
-        outcome = await self._database.write_first(
-            _commit, taken.heard, presence, self._host, self._clock.now()
+        (heard, dropped), outcome = await self._database.write_first(
+            _commit, taken.said, presence, self._host, self._clock.now()
         )
+        for each in dropped:
+            self._drop(each)
         for item in presence:
             if item.online and item.address in outcome.unknown:
                 self._strangers[item.address] = item
             else:
                 self._strangers.pop(item.address, None)
-        self._count(taken.heard, outcome)
+        self._count(heard, outcome)
         self._answer(outcome.replies)
         if outcome.pushes_due:
             self.pushes_due.ring()
 
-    def _parse(self, message: Message) -> burst.Heard | None:
-        """None for what has no effect on the state: it is counted and acknowledged, and that is all."""
-        address, route, payload, duplicate, _, answer = message
-        parser = _PARSERS.get(route)
-        if parser is None:
-            self._drop(message, "unsupported", f"{route} is not supported yet")
-            return None
-        if not topics.is_well_formed(address):
-            self._drop(message, burst.Result.MALFORMED, "the names in the topic are malformed")
-            return None
+    def _ask(self, message: Message) -> None:
+        """A block of a file changes nothing: it is asked for beside the burst."""
         try:
-            said = parser(payload)
+            request = blocks.parse_request(message.payload)
         except messages.Malformed as error:
-            self._drop(message, burst.Result.MALFORMED, str(error))
-            return None
-        if isinstance(said, blocks.Request):  # changes nothing: it is answered beside the burst
-            if self._blocks.ask(address, said):
-                self.counted[route, burst.Result.ACCEPTED] += 1
-            else:
-                self._drop(message, "busy", "too many blocks wait to be acknowledged by the device")
-            return None
-        product_key, device_name = address
-        fingerprint = seen.fingerprint(f"{route}/{product_key}/{device_name}", payload)
-        return burst.Heard(address, said, fingerprint, duplicate, answer)
+            self._drop(reading.malformed(message, str(error)))
+            return
+        if not topics.is_well_formed(message.address):
+            self._drop(reading.malformed(message, "the names in the topic are malformed"))
+        elif self._blocks.ask(message.address, request):
+            self.counted[message.route, burst.Result.ACCEPTED] += 1
+        else:
+            why = "too many blocks wait to be acknowledged by the device"
+            self._drop(reading.Dropped(message, "busy", why))
 
-    def _drop(self, message: Message, result: str, why: str) -> None:
+    def _drop(self, dropped: reading.Dropped) -> None:
+        message, result, why = dropped
         self.counted[message.route, result] += 1
         text = f"{message.address}: {message.route} message dropped: {why}"
         self._quiet.warning((message.address, result), self._clock.monotonic(), text)
@@ -220,16 +211,17 @@ class Ingest:
         await self._transport.publish(address, topics.firmware_get_reply(address), payload)
 
 
-def _acknowledge(said: Sequence[Message]) -> None:
-    for message in said:
+def _acknowledge(received: Sequence[Message]) -> None:
+    for message in received:
         message.acknowledge()
 
 
 def _commit(
     connection: Connection,
-    heard: Sequence[burst.Heard],
+    said: Sequence[Message],
     presence: Sequence[Presence],
     host: burst.Host,
     now: datetime,
-) -> burst.Outcome:
-    return burst.Burst(connection, host, now).process(heard, presence)
+) -> tuple[reading.Read, burst.Outcome]:
+    read = reading.read(said)
+    return read, burst.Burst(connection, host, now).process(read.heard, presence)
