@@ -29,6 +29,8 @@ def main() -> None:
         "--crash", type=float, default=usual.odds.crash, help="odds of a death at each transaction"
     )
     asked = parser.parse_args()
+    if asked.days < 2:
+        parser.error("--days: at least 2, as the last day and a half is calm")
     odds = dataclasses.replace(usual.odds, crash=asked.crash)
     size = Size(devices=asked.devices, days=asked.days, busy=asked.busy, quiet=asked.quiet, odds=odds)
     sys.stdout.writelines(f"{line}\n" for line in simulate(asked.seed, size).lines())
