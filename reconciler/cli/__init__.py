@@ -37,6 +37,7 @@ COMMANDS = {
     "simulate": "Devices that speak the wire, against any broker.",
     "suspend": "Stop a batch for a while.",
     "template": "CSV files of devices to start from.",
+    "token": "Tokens for the daemon's API.",
     "trace": "Why a device was (not) upgraded.",
     "validate": "Check manifests, offline.",
     "version": "The version of this program.",

@@ -234,6 +234,17 @@ identity = Table(
     Column("rotated_at", Moment),
 )
 
+# Who may ask the API. Only digests: a copy of the database opens nothing (tokens.py).
+token = Table(
+    "token",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("role", String(16), nullable=False),
+    Column("digest", LargeBinary, nullable=False, unique=True),
+    Column("created_at", Moment, nullable=False),
+    _one_of("role", ["read"], "role"),
+)
+
 device_version = Table(
     "device_version",
     metadata,

@@ -111,6 +111,15 @@ def upgrade() -> None:
     sa.Column('hashes', sa.LargeBinary(), nullable=False),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_seen_message'))
     )
+    op.create_table('token',
+    sa.Column('name', sa.String(length=64), nullable=False),
+    sa.Column('role', sa.String(length=16), nullable=False),
+    sa.Column('digest', sa.LargeBinary(), nullable=False),
+    sa.Column('created_at', sa.BigInteger(), nullable=False),
+    sa.CheckConstraint("role IN ('read')", name=op.f('ck_token_role')),
+    sa.PrimaryKeyConstraint('name', name=op.f('pk_token')),
+    sa.UniqueConstraint('digest', name=op.f('uq_token_digest'))
+    )
     op.create_table('object',
     sa.Column('id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
     sa.Column('source', sa.Text(), server_default='default', nullable=False),
