@@ -28,7 +28,9 @@ from reconciler.domain.limits import DEFAULT, Limits
 PREFIX = "RECONCILER_"
 SECRETS = frozenset({"secret_key", "mqtt_password", "sagoo_secret_key"})
 """Settings that may be read from a file named by `RECONCILER_…_FILE`."""
-_ELSEWHERE = frozenset({"config", "color", "output", "log_level", "log_format", "who"})
+_ELSEWHERE = frozenset(
+    {"config", "color", "output", "log_level", "log_format", "who", "server", "token", "token_file"}
+)
 """Variables of the command line that are no settings of the daemon."""
 
 

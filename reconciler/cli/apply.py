@@ -12,7 +12,7 @@ import click
 from reconciler import bootstrap, errors
 from reconciler.cli import findings, logs, options
 from reconciler.domain.plan import Reason
-from reconciler.services import materialize, operate, reconcile
+from reconciler.services import materialize, operate, planned
 from reconciler.services.clock import SystemClock
 from reconciler.settings import Settings
 from reconciler.store import devices, objects
@@ -66,13 +66,13 @@ async def _apply(base: bootstrap.Base) -> int:
                 f"{repository.url} has no commit yet", remedy="Commit manifests, then apply again."
             )
         if any(verdict.reason in _AWAITED for verdict in applied.plan.verdicts):
-            click.echo(f"{reconcile.summary(applied.plan)} Now files are fetched.")
+            click.echo(f"{planned.summary(applied.plan)} Now files are fetched.")
             await bootstrap.fetching_of(base, clock, service.wake).once()
             applied = await service.run_pass() or applied
         await materialize.everything(base.database, clock, nobody)
         commit = service.state.commit
         assert commit is not None
-        wrong = findings.show(commit)
+        wrong = findings.show(commit.diagnostics, commit.files)
     finally:
         repository.close()
     for action in applied.plan.actions:
@@ -80,7 +80,7 @@ async def _apply(base: bootstrap.Base) -> int:
             click.echo(f"  warning: {action.key}: {warning}")
     for verdict in applied.plan.verdicts:
         click.echo(f"  ! {verdict.key}: {verdict.reason}: {verdict.message}")
-    click.echo(f"{commit.revision}: {reconcile.summary(applied.plan)}")
+    click.echo(f"{commit.revision}: {planned.summary(applied.plan)}")
     return 1 if wrong or applied.plan.refused else 0
 
 

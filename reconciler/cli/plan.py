@@ -1,9 +1,12 @@
-"""`reconciler plan`: what the daemon would do with a commit, and whom that touches. Changes nothing."""
+"""`reconciler plan`: what the daemon would do with a commit, and whom that touches. Changes nothing.
+
+The plan is made against the live state here, or asked of a daemon, or made from Git alone. All three give the same
+JSON, and text and Markdown are made of that. Only what a way needs is imported: from Git alone no database is.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-import sys
+import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,154 +14,173 @@ from typing import Any
 
 import click
 
-from reconciler import bootstrap, errors
-from reconciler.cli import findings, options, reach, render
-from reconciler.domain import plan
-from reconciler.domain.plan import Action, Plan, Verb
-from reconciler.services import observe, preview, reconcile
-from reconciler.services.clock import SystemClock
-from reconciler.services.observe import Commit
-from reconciler.services.preview import Reach
+from reconciler import errors
+from reconciler.cli import options
 from reconciler.settings import Settings
-from reconciler.source import validate
-from reconciler.store import objects
-from reconciler.store.database import Connection, Database
 
-SIGNS: Mapping[Verb, tuple[str, str]] = {
-    Verb.CREATE: ("+", "green"),
-    Verb.CHANGE: ("~", "yellow"),
-    Verb.CANCEL: ("-", "red"),
-    Verb.REMOVE: ("-", "red"),
-}
-FORMAT_VERSION = "1.1"
+_MAJOR = "1"
+_SERVER_SECONDS = 180.0
+_OFFLINE = frozenset({"repo", "limits", "config"})
+"""The settings that mean something for a plan from Git alone."""
+_SERVER = frozenset({"ref", "config"})
+"""The settings that mean something for who asks a daemon."""
 
 
 @click.command()
+@click.option(
+    "--offline",
+    metavar="BASE..HEAD",
+    help="From Git alone, without state or credentials: what HEAD changes against BASE. --repo is a checkout here; "
+    "default: this folder.",
+)
+@click.option(
+    "--server", metavar="URL", envvar="RECONCILER_SERVER", help="Ask the daemon there. [RECONCILER_SERVER]"
+)
+@click.option(
+    "--token-file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    envvar="RECONCILER_TOKEN_FILE",
+    help="The token for it; or RECONCILER_TOKEN holds it. [RECONCILER_TOKEN_FILE]",
+)
 @options.settings(*options.SOURCE, *options.LOOK, *options.WAYS, "bootstrap", "limits")
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print it.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["text", "json", "markdown"]),
+    default="text",
+    help="How to print it. markdown: the comment for a pull request.",
+)
 @click.option("--detailed-exitcode", is_flag=True, help="Exit with 2 when there are changes.")
-def command(*, output: str, detailed_exitcode: bool, **flags: Any) -> int:
-    """What the daemon would do with the newest commit of the ref, against the state in the data directory.
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    *,
+    offline: str | None,
+    server: str | None,
+    token_file: Path | None,
+    output: str,
+    detailed_exitcode: bool,
+    **flags: Any,
+) -> int:
+    """What the daemon would do with the newest commit of the ref, and whom that touches.
 
+    Against the state in the data directory, or that of a daemon elsewhere (--server), or from Git alone (--offline).
     A branch is planned as if it were merged. Exit code 1: something is not valid, or refused. What is only held
     waits for `confirm` and is no mistake.
     """
-    settings = options.load(flags)
-    commit, planned, reaches, wrong = _plan(settings)
-    if output == "json":
-        _print_json(commit, planned, reaches)
+    if offline is not None:
+        _only(_OFFLINE, flags, "--offline")
+        if ctx.get_parameter_source("server") is click.core.ParameterSource.COMMANDLINE:
+            raise errors.UsageError(
+                "--offline and --server exclude each other", remedy="From Git alone, or of a daemon?"
+            )
+        document = _from_git(offline, options.load(flags))
+    elif server is not None:
+        document = _asked(server, token_file, flags)
     else:
-        _print_text(commit, planned, reaches)
-    if wrong or planned.refused:
+        document = _live(options.load(flags))
+    _print(document, output)
+    wrong = any(found["severity"] == "error" for found in document["diagnostics"])
+    if wrong or not all(verdict["held"] for verdict in document["refused"]):
         return 1
-    return 2 if detailed_exitcode and planned.actions else 0
+    return 2 if detailed_exitcode and document["actions"] else 0
 
 
-def _plan(settings: Settings) -> tuple[Commit, Plan, dict[Any, Reach], bool]:
-    """Reads the commit through a mirror of its own, so that a running daemon notices nothing."""
-    policy = dataclasses.replace(bootstrap.policy_of(settings), awaits_files=False)
+def _only(meant: frozenset[str], flags: Mapping[str, Any], way: str) -> None:
+    """Refuses flags that would be ignored.
+
+    Raises:
+        UsageError: one was given.
+    """
+    for name, value in flags.items():
+        if value is not None and name not in meant:
+            flag = f"--{name.replace('_', '-')}"
+            raise errors.UsageError(f"{flag} means nothing with {way}", remedy=f"Leave {flag} away.")
+
+
+def _from_git(asked: str, settings: Settings) -> dict[str, Any]:
+    """What one commit changes against another."""
+    from reconciler.cli import findings
+    from reconciler.services import offline
+    from reconciler.services.clock import SystemClock
+    from reconciler.source import history
+
     with tempfile.TemporaryDirectory(prefix="reconciler-plan-") as folder:
-        repository = bootstrap.repository_of(settings, Path(folder))
+        here = history.History(settings.repo or ".", Path(folder))
         try:
-            sha = repository.fetch()
-            if sha is None:
-                raise errors.UserError(
-                    f"{repository.url} has no commit yet", remedy="Commit manifests, then look again."
-                )
-            commit = reconcile.read_commit(repository, sha, validate.Cache(), policy.limits)
+            base, head = offline.read(here, asked, settings.limits)
+            document = offline.compare(base, head, settings.limits, SystemClock().now())
+            findings.show(head.diagnostics, head.files)
+        finally:
+            here.close()
+    return document
 
-            def look(connection: Connection) -> tuple[Plan, list[Reach]]:
-                merged = _as_merged(connection, commit)
-                seen = observe.make_plan(connection, merged, policy, SystemClock().now())
-                return seen.plan, list(preview.reaches(connection, merged, seen, policy.limits))
 
-            planned, reaches = _look(settings, look)
-            wrong = findings.show(commit)
+def _asked(server: str, token_file: Path | None, flags: dict[str, Any]) -> dict[str, Any]:
+    """What a daemon says."""
+    from reconciler.cli import ask, plan_text
+
+    _only(_SERVER, flags, "--server")
+    settings = options.load(flags)
+    token = ask.token(token_file, os.environ.get("RECONCILER_TOKEN"))
+    query = {"ref": settings.ref} if "ref" in settings.model_fields_set else {}  # else the daemon's own
+    document = ask.Daemon(server, token, _SERVER_SECONDS).get("/api/v1/plan", query)
+    version = str(document.get("formatVersion", ""))
+    if version.partition(".")[0] != _MAJOR:
+        raise errors.UserError(
+            f"{server} speaks format {version or 'of its own'}, and this program {_MAJOR}",
+            remedy="Take a program of the daemon's version.",
+        )
+    for line in plan_text.findings(document):
+        click.echo(line, err=True)
+    return document
+
+
+def _live(settings: Settings) -> dict[str, Any]:
+    """The plan against the live state. Reads the commit through a mirror of its own: a daemon notices nothing."""
+    from reconciler import bootstrap
+    from reconciler.cli import findings
+    from reconciler.services import planning
+    from reconciler.services.clock import SystemClock
+    from reconciler.source import validate
+    from reconciler.store.database import Database
+
+    policy = bootstrap.policy_of(settings)
+    is_fresh = not settings.database and not (settings.data_dir / "state.db").exists()
+    notes = (f"there is no state in {settings.data_dir} yet: planned against an empty one",) * is_fresh
+    with tempfile.TemporaryDirectory(prefix="reconciler-plan-") as folder:
+        repository = bootstrap.repository_of(settings, Path(folder) / "mirror")
+        try:
+            commit = planning.fetch(repository, validate.Cache(), policy)
+            url = f"sqlite:///{folder}/state.db" if is_fresh else settings.database_url
+            database = Database.open(url, upgrade=is_fresh)
+            try:
+                with database.reading() as connection:
+                    document = planning.live(connection, commit, policy, SystemClock().now(), notes=notes)
+            finally:
+                database.close()
+            findings.show(commit.diagnostics, commit.files)
         finally:
             repository.close()
-    return commit, planned, {found.key: found for found in reaches}, wrong
+    return document
 
 
-def _as_merged(connection: Connection, commit: Commit) -> Commit:
-    """The commit as if it were where the daemon looks: a branch is planned to see what its merge would do."""
-    followed = objects.followed_origin(connection)
-    if followed in {None, commit.origin}:
-        return commit
-    print(f"note: this state follows {followed}; planned as if the commit were there", file=sys.stderr)
-    return dataclasses.replace(commit, origin=followed or "")
+def _print(document: Mapping[str, Any], output: str) -> None:
+    if output == "json":
+        import orjson
 
+        click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
+        return
+    if output == "markdown":
+        from reconciler.cli import plan_markdown
 
-def _look(settings: Settings, look: Any) -> tuple[Plan, list[Reach]]:
-    """Against the live state; against an empty one where no daemon ever ran."""
-    fresh = not settings.database and not (settings.data_dir / "state.db").exists()
-    with tempfile.TemporaryDirectory(prefix="reconciler-plan-") as folder:
-        url = f"sqlite:///{folder}/state.db" if fresh else settings.database_url
-        if fresh:
-            print(
-                f"There is no state in {settings.data_dir} yet: planned against an empty one.",
-                file=sys.stderr,
-            )
-        database = Database.open(url, upgrade=fresh)
-        try:
-            with database.reading() as connection:
-                found: tuple[Plan, list[Reach]] = look(connection)
-                return found
-        finally:
-            database.close()
+        click.echo(plan_markdown.render(document), nl=False)
+        return
+    from reconciler.cli import plan_text, tables
 
-
-def _print_text(commit: Commit, planned: Plan, reaches: Mapping[Any, Reach]) -> None:
-    click.echo(f"{commit.revision}  {commit.revision.subject}")
-    for action in planned.actions:
-        sign, colour = SIGNS[action.verb]
-        changed = f" ({', '.join(action.changed)})" if action.changed else ""
-        click.echo(
-            click.style(f"  {sign} {action.verb} {action.key}", fg=colour) + f": {action.why}{changed}"
-        )
-        found = reaches.get(action.key)
-        for line in reach.lines(found) if found is not None else ():
-            click.echo(f"        {line}")
-        for warning in _warnings(action, found):
-            click.echo(click.style("        warning: ", fg="yellow") + warning)
-    for verdict in planned.verdicts:
-        sign = "! held" if verdict.reason in plan.HOLDS else "! refused"
-        click.echo(
-            click.style(f"  {sign} {verdict.key}", fg="magenta") + f": {verdict.reason}: {verdict.message}"
-        )
-        for detail in verdict.details:
-            click.echo(f"        {detail}")
-    click.echo(reconcile.summary(planned))
-
-
-def _warnings(action: Action, found: Reach | None) -> list[str]:
-    """What the plan itself warns of, and what the devices show."""
-    return [*action.warnings, *(found.warnings if found is not None else ())]
-
-
-def _print_json(commit: Commit, planned: Plan, reaches: Mapping[Any, Reach]) -> None:
-    import orjson
-
-    actions = [
-        {
-            "verb": action.verb, "kind": action.key.kind, "name": action.key.name, "why": action.why,
-            "changed": action.changed, "warnings": _warnings(action, reaches.get(action.key)),
-            "reach": reach.document(reaches.get(action.key)),
-        }
-        for action in planned.actions
-    ]  # fmt: skip
-    verdicts = [
-        {
-            "kind": verdict.key.kind, "name": verdict.key.name, "reason": verdict.reason,
-            "held": verdict.reason in plan.HOLDS, "message": verdict.message, "details": verdict.details,
-        }
-        for verdict in planned.verdicts
-    ]  # fmt: skip
-    document = {
-        "formatVersion": FORMAT_VERSION,
-        "revision": str(commit.revision),
-        "actions": actions,
-        "refused": verdicts,
-        "summary": reconcile.summary(planned),
-        "diagnostics": [render.plain(found, str) for found in commit.diagnostics],
-    }
-    click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
+    for note in document["notes"]:
+        click.echo(f"note: {tables.printable(note)}", err=True)
+    for line in plan_text.lines(document):
+        click.echo(line)

@@ -1,106 +1,131 @@
-"""A plan's reach in words and as JSON: whom an action touches, when, and what somebody should know about it.
+"""Whom an action touches, in words: the same for a terminal and for a pull request.
 
-Used by `plan`. Decides nothing; text for terminals is made safe by whoever prints it.
+Reads the JSON of a plan, wherever it was made. Decides nothing; text for terminals and for Markdown is made safe by
+whoever prints it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from reconciler.services.preview import Reach
 
-
-def lines(reach: Reach) -> Iterator[str]:
+def lines(action: Mapping[str, Any]) -> Iterator[str]:
     """What stands below an action, but for its warnings."""
-    if reach.canceled or reach.draining:
-        ends, goes = _plural(reach.canceled, "task ends", "tasks end"), _plural(reach.draining, "goes", "go")
-        yield f"{ends}, {goes} on"
-    if reach.touched or reach.left_out or reach.elsewhere or reach.declared_here or reach.is_dynamic:
+    reach, estimate = action.get("reach"), action.get("estimate")
+    if reach is not None:
+        yield from _counted(reach)
+    elif estimate is not None:
+        yield from _estimated(estimate)
+
+
+def _counted(reach: Mapping[str, Any]) -> Iterator[str]:
+    canceled, draining = reach["tasksCanceled"], reach["tasksDraining"]
+    if canceled or draining:
+        yield f"{plural(canceled, 'task ends', 'tasks end')}, {plural(draining, 'goes', 'go')} on"
+    touched = reach["devices"] + reach["waiting"] + reach["conflicts"]
+    if touched or reach["leftOut"] or any(reach[name] for name in _PEOPLED):
         yield from _whom(reach)
         yield from _beside(reach)
     yield from _when(reach)
-    yield from reach.follows
+    yield from reach["follows"]
 
 
-def _whom(reach: Reach) -> Iterator[str]:
-    offline = f", {reach.offline:,} of them not connected now" if reach.offline else ""
-    share = f" of {_devices(reach.share_of)} that fit" if reach.share_of is not None else ""
-    later = ", and those that match later" if reach.is_dynamic else ""
-    what = "to try it out on" if reach.is_trial else "to upgrade"
-    yield f"{_devices(reach.upgraded + reach.waiting)} {what}{share}{later}{offline}"
-    if reach.waiting:
-        yield f"{reach.waiting:,} of them wait behind another task"
-    if reach.overwritten:
-        yield f"{_plural(reach.overwritten, 'task', 'tasks')} of other batches overwritten for it"
-    if reach.declared_here:
-        yield f"this same commit declares {_devices(reach.declared_here)}, which reported no version yet"
+_PEOPLED = ("onOtherVersions", "declaredByThisCommit", "laterToo")
+"""Fields that say that an action is for devices, though it touches none now."""
 
 
-def _beside(reach: Reach) -> Iterator[str]:
-    if reach.conflicts:
-        yield f"{_devices(reach.conflicts)} more {_fail(reach.conflicts)} at once: conflict with another batch"
-    yield from (f"{count:,} left out: {reason}" for reason, count in sorted(reach.left_out.items()))
-    if reach.elsewhere:
-        yield f"{_devices(reach.elsewhere)} on other versions"
-    if reach.upgraded + reach.waiting:
-        minutes = _plural(reach.minutes, "minute", "minutes")
-        yield f"{_size(reach.bytes_to_ship)} to ship, at least {minutes} at its push rate"
+def _whom(reach: Mapping[str, Any]) -> Iterator[str]:
+    offline = f", {reach['offline']:,} of them not connected now" if reach["offline"] else ""
+    share = f" of {devices(reach['shareOf'])} that fit" if reach["shareOf"] is not None else ""
+    later = ", and those that match later" if reach["laterToo"] else ""
+    what = "to try it out on" if reach["isTrial"] else "to upgrade"
+    yield f"{devices(reach['devices'] + reach['waiting'])} {what}{share}{later}{offline}"
+    if reach["waiting"]:
+        yield f"{reach['waiting']:,} of them wait behind another task"
+    if reach["overwritten"]:
+        yield f"{plural(reach['overwritten'], 'task', 'tasks')} of other batches overwritten for it"
+    if reach["declaredByThisCommit"]:
+        count = devices(reach["declaredByThisCommit"])
+        yield f"this same commit declares {count}, which reported no version yet"
 
 
-def _when(reach: Reach) -> Iterator[str]:
-    if reach.gate:
-        yield f"waits for the verification of Package/{reach.gate}"
-    if reach.start_at is not None:
-        yield f"starts {_moment(reach.start_at)}"
-    if reach.end_at is not None:
-        yield f"ends {_moment(reach.end_at)}: what is not notified then is cancelled"
+def _beside(reach: Mapping[str, Any]) -> Iterator[str]:
+    if reach["conflicts"]:
+        fail = "fails" if reach["conflicts"] == 1 else "fail"
+        yield f"{devices(reach['conflicts'])} more {fail} at once: conflict with another batch"
+    yield from (f"{count:,} left out: {reason}" for reason, count in sorted(reach["leftOut"].items()))
+    if reach["onOtherVersions"]:
+        yield f"{devices(reach['onOtherVersions'])} on other versions"
+    if reach["devices"] + reach["waiting"]:
+        yield f"{size(reach['bytes'])} to ship, at least {minutes(reach['minutes'])} at its push rate"
 
 
-def document(reach: Reach | None) -> dict[str, Any] | None:
-    """A reach as JSON data."""
-    if reach is None:
-        return None
-    return {
-        "devices": reach.upgraded,
-        "waiting": reach.waiting,
-        "overwritten": reach.overwritten,
-        "offline": reach.offline,
-        "conflicts": reach.conflicts,
-        "leftOut": dict(reach.left_out),
-        "onOtherVersions": reach.elsewhere,
-        "shareOf": reach.share_of,
-        "laterToo": reach.is_dynamic,
-        "declaredByThisCommit": reach.declared_here,
-        "bytes": reach.bytes_to_ship,
-        "minutes": reach.minutes,
-        "startsAt": _moment(reach.start_at) if reach.start_at else None,
-        "endsAt": _moment(reach.end_at) if reach.end_at else None,
-        "waitsForVerification": reach.gate or None,
-        "tasksCanceled": reach.canceled,
-        "tasksDraining": reach.draining,
-        "follows": list(reach.follows),
-    }
+def _estimated(estimate: Mapping[str, Any]) -> Iterator[str]:
+    if estimate["tasksEnd"]:
+        yield "unfinished tasks end, as its onCancel says"
+    if estimate["devicesAtMost"] is not None:
+        yield from _at_most(estimate)
+    yield from _when(estimate)
+    yield from estimate["follows"]
 
 
-def _devices(count: int) -> str:
-    return _plural(count, "device", "devices")
+def _at_most(estimate: Mapping[str, Any]) -> Iterator[str]:
+    if not estimate["countedFrom"]:
+        yield "no device now, only those that report later"
+        return
+    what = "to try it out on" if estimate["isTrial"] else "to upgrade"
+    share = f" of {devices(estimate['shareOf'])}" if estimate["shareOf"] is not None else ""
+    more = "" if estimate["complete"] else ", and those that Git doesn't list"
+    later = ", and those that match later" if estimate["laterToo"] else ""
+    count = devices(estimate["devicesAtMost"])
+    yield f"at most {count} {what}{share}, by {estimate['countedFrom']}{more}{later}"
+    if estimate["onVersions"]:
+        yield f"only those that report {' or '.join(estimate['onVersions'])}"
+    if estimate["devicesAtMost"]:
+        shipped = estimate["bytesAtMost"]
+        ship = f"at most {size(shipped)} to ship; " if shipped is not None else ""
+        yield f"{ship}{minutes(estimate['minutesForAll'])} for all of them at its push rate"
 
 
-def _fail(count: int) -> str:
-    return "fails" if count == 1 else "fail"
+def _when(reach: Mapping[str, Any]) -> Iterator[str]:
+    if reach["waitsForVerification"]:
+        yield f"waits for the verification of Package/{reach['waitsForVerification']}"
+    if reach["startsAt"]:
+        yield f"starts {reach['startsAt']}"
+    if reach["endsAt"]:
+        yield f"ends {reach['endsAt']}: what is not notified then is cancelled"
 
 
-def _plural(count: int, one: str, more: str) -> str:
+def leaves(verdict: Mapping[str, Any]) -> str:
+    """What an object is that is refused or held: OutOfSync, and as it was before."""
+    left = verdict["leaves"]
+    if not left["inForce"]:
+        return "nothing of it is in force"
+    run = ""
+    if left["run"] is not None:
+        tasks = plural(left["unfinishedTasks"], "unfinished task", "unfinished tasks")
+        run = f", and its run {left['run']} goes on with {tasks}"
+    return f"it stays as it was, OutOfSync{run}"
+
+
+def devices(count: int) -> str:
+    """`1 device`, `2,000 devices`."""
+    return plural(count, "device", "devices")
+
+
+def minutes(count: int) -> str:
+    """`1 minute`, `90 minutes`."""
+    return plural(count, "minute", "minutes")
+
+
+def plural(count: int, one: str, more: str) -> str:
+    """A number with its noun."""
     return f"{count:,} {one if count == 1 else more}"
 
 
-def _moment(at: datetime) -> str:
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _size(count: float) -> str:
+def size(count: float) -> str:
+    """Bytes in the largest unit that fits."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if count < 1000 or unit == "GB":
             return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"

@@ -7,12 +7,13 @@ Text from manifests is made safe for terminals here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 import click
 
 from reconciler.cli.tables import printable, width
-from reconciler.domain.diagnostics import Diagnostic, Place, Severity
+from reconciler.domain.diagnostics import Diagnostic, Place, Severity, plain
+
+__all__ = ["concise", "github", "plain", "text"]
 
 _WIDEST = 160
 _COLORS = {Severity.ERROR: "red", Severity.WARNING: "yellow"}
@@ -60,30 +61,6 @@ def github(diagnostics: Iterable[Diagnostic], shown: Shown) -> Iterator[str]:
         said = ",".join(f"{key}={_github_property(str(value))}" for key, value in properties.items() if value)
         message = f"{found.message}\nhelp: {found.help}" if found.help else found.message
         yield f"::{found.severity} {said}::{_github_data(message)}"
-
-
-def plain(found: Diagnostic, shown: Shown) -> dict[str, Any]:
-    """A finding as JSON data."""
-    return {
-        "code": str(found.code),
-        "severity": str(found.severity),
-        "message": found.message,
-        **_place(found.place, shown),
-        "label": found.label,
-        "object": found.object,
-        "field": found.field,
-        "help": found.help,
-        "related": [{**_place(other.place, shown), "message": other.message} for other in found.related],
-    }
-
-
-def _place(place: Place, shown: Shown) -> dict[str, Any]:
-    return {
-        "path": shown(place.path),
-        "line": place.line,
-        "column": place.column,
-        "endColumn": place.end_column,
-    }
 
 
 def _where(place: Place, shown: Shown) -> str:

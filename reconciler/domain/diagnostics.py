@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from typing import Self
+from collections.abc import Callable
+from typing import Any, Self
 
 
 class Severity(enum.StrEnum):
@@ -139,6 +140,32 @@ class Diagnostic:
     def end_column(self) -> int | None:
         """The column after the last character, when the thing ends on its line."""
         return self.place.end_column
+
+
+def plain(found: Diagnostic, shown: Callable[[str], str] = str) -> dict[str, Any]:
+    """A finding as JSON data; `shown` gives the name that a path is shown by."""
+    return {
+        "code": str(found.code),
+        "severity": str(found.severity),
+        "message": found.message,
+        **_plain_place(found.place, shown),
+        "label": found.label,
+        "object": found.object,
+        "field": found.field,
+        "help": found.help,
+        "related": [
+            {**_plain_place(other.place, shown), "message": other.message} for other in found.related
+        ],
+    }
+
+
+def _plain_place(place: Place, shown: Callable[[str], str]) -> dict[str, Any]:
+    return {
+        "path": shown(place.path),
+        "line": place.line,
+        "column": place.column,
+        "endColumn": place.end_column,
+    }
 
 
 def in_order(diagnostics: list[Diagnostic]) -> tuple[Diagnostic, ...]:

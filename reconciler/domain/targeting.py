@@ -13,6 +13,7 @@ import enum
 import hashlib
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 
@@ -99,6 +100,11 @@ def gray_count(base: int, thousandths: int) -> int:
     In whole numbers, because 29 % of 100 is 28.999… in binary fractions.
     """
     return max(1, base * thousandths // WHOLE) if base else 0
+
+
+def thousandths(percent: float) -> int:
+    """A share in thousandths of a percent: exact, where binary fractions are not."""
+    return int(Decimal(str(percent)) * 1000)
 
 
 # ------------------------------------------------------------------------------------------ dynamic groups

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import datetime
-from decimal import Decimal
 from typing import NamedTuple
 
 from reconciler.domain import acceptance, actual, lifecycle, resources, targeting
@@ -65,7 +64,7 @@ def batch(resource: resources.Batch, package: Fitting, where: Where, whom: Whom)
         type=actual.RunType(spec.strategy),
         conditions=conditions(spec, package),
         delta=package.source_version is not None,
-        gray=thousandths(spec.target.gray) if spec.target.gray is not None else None,
+        gray=targeting.thousandths(spec.target.gray.percent) if spec.target.gray is not None else None,
         new_reports_only=spec.new_reports_only,
         conflict=spec.conflict,
         multi_module=spec.multi_module,
@@ -134,11 +133,6 @@ def verification(action: Action, resource: resources.Package) -> actual.Verifica
     if resource.spec.verification is None:
         return actual.Verification.NOT_REQUIRED
     return actual.Verification.VERIFYING if action.starts_run else None
-
-
-def thousandths(gray: resources.Gray) -> int:
-    """A share in thousandths of a percent: exact, where binary fractions are not."""
-    return int(Decimal(str(gray.percent)) * 1000)
 
 
 def _retry(spec: resources.BatchSpec) -> lifecycle.Retry | None:

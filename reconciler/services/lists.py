@@ -7,7 +7,7 @@ million names never stands in memory as a whole.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TypeVar
 
 from reconciler.domain import limits, resources
@@ -15,8 +15,6 @@ from reconciler.domain.desired import Declaration
 from reconciler.domain.resources import Kind
 from reconciler.source import rosters
 from reconciler.source.tree import Tree
-from reconciler.store import devices
-from reconciler.store.database import Connection
 
 CHUNK = 20_000
 """Names that are looked at together."""
@@ -73,13 +71,6 @@ def digest(declaration: Declaration) -> str:
     else:
         content = {"devices": named(declaration.resource)}
     return resources.digest({"shape": shape(declaration).name, **content})
-
-
-def absent(connection: Connection, product_id: int | None, listed: Iterable[str]) -> list[str]:
-    """Those of some names that no device of the product has (all, when the database doesn't know the product)."""
-    if product_id is None:
-        return list(listed)
-    return [name for chunk in chunks(iter(listed)) for name in devices.missing(connection, product_id, chunk)]
 
 
 _T = TypeVar("_T")

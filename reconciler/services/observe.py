@@ -7,7 +7,7 @@ what changed: device lists are only compared for batches that are new or have ch
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
 from reconciler.domain import actual, limits, plan, resources
@@ -16,7 +16,7 @@ from reconciler.domain.diagnostics import Diagnostic
 from reconciler.domain.resources import Kind
 from reconciler.services import lists
 from reconciler.source import rosters, tree, validate
-from reconciler.store import objects, products
+from reconciler.store import devices, objects, products
 from reconciler.store.database import Connection
 
 
@@ -128,9 +128,7 @@ def _unknown(
 ) -> Mapping[str, None]:
     """Names that neither a device of the product has nor an inventory of the same commit declares."""
     product_id = products.product_id(connection, product_name)
-    missing = dict.fromkeys(
-        lists.absent(connection, product_id, lists.names(commit.files, declaration, allowed))
-    )
+    missing = dict.fromkeys(absent(connection, product_id, lists.names(commit.files, declaration, allowed)))
     if not missing:
         return missing
     for inventory, declared in commit.desired.of(resources.DeviceInventory):
@@ -138,6 +136,17 @@ def _unknown(
             for name in lists.names(commit.files, inventory, allowed):
                 missing.pop(name, None)
     return missing
+
+
+def absent(connection: Connection, product_id: int | None, listed: Iterable[str]) -> list[str]:
+    """Those of some names that no device of the product has (all, when the database doesn't know the product)."""
+    if product_id is None:
+        return list(listed)
+    return [
+        name
+        for chunk in lists.chunks(iter(listed))
+        for name in devices.missing(connection, product_id, chunk)
+    ]
 
 
 def _placed(

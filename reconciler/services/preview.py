@@ -1,68 +1,23 @@
 """What a plan means for devices: how many a new batch would touch, how many not and why, when, and for how long.
 
-Called by `reconciler plan`. Reads only, with the same conditions and expressions as the creation of tasks.
+Called by `planning`. Reads only, with the same conditions and expressions as the creation of tasks.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
+from collections.abc import Iterator
+from datetime import timedelta
 
 from reconciler.domain import acceptance, actual, limits, plan, resources, targeting
 from reconciler.domain.desired import Declaration, Key
 from reconciler.domain.resources import Conflict, Kind
 from reconciler.services import beginning, following, lists, observe
 from reconciler.services.observe import Commit, Seen
+from reconciler.services.reach import Reach
 from reconciler.store import census, products
 from reconciler.store.database import Connection
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Reach:
-    """Whom one action touches."""
-
-    key: Key
-    upgraded: int = 0
-    """Devices that get a task which goes ahead, at once or when the batch starts."""
-    waiting: int = 0
-    """Devices whose task waits behind another one."""
-    overwritten: int = 0
-    """Of the upgraded: another task of theirs is cancelled for it."""
-    conflicts: int = 0
-    """Devices whose task fails at once."""
-    offline: int = 0
-    """Of all that fit: not connected now."""
-    left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    elsewhere: int = 0
-    """Devices on other versions than the source versions: the batch is not for them."""
-    declared_here: int = 0
-    """Devices that the same commit declares: their versions are not known yet."""
-    share_of: int | None = None
-    """Of a gray batch: how many fit, of which it takes some."""
-    bytes_to_ship: int = 0
-    minutes: int = 0
-    """At least, at the batch's rate."""
-    start_at: datetime | None = None
-    end_at: datetime | None = None
-    gate: str = ""
-    """The package whose verification it waits for."""
-    is_dynamic: bool = False
-    """Devices that match later are upgraded, too."""
-    is_trial: bool = False
-    canceled: int = 0
-    """Of a cancellation: tasks that end."""
-    draining: int = 0
-    """Of a cancellation: tasks that go on."""
-    warnings: tuple[str, ...] = ()
-    follows: tuple[str, ...] = ()
-    """Upgrades by dynamic batches that follow from it, one a line."""
-
-    @property
-    def touched(self) -> int:
-        """All devices that get a task."""
-        return self.upgraded + self.waiting + self.conflicts
 
 
 def reaches(connection: Connection, commit: Commit, seen: Seen, allowed: limits.Limits) -> Iterator[Reach]:
@@ -164,7 +119,7 @@ class _Preview:
             size=size,
             names=names,
             selector=selector,
-            gray=beginning.thousandths(spec.target.gray) if spec.target.gray is not None else None,
+            gray=targeting.thousandths(spec.target.gray.percent) if spec.target.gray is not None else None,
             multi_module=spec.multi_module,
             nobody=spec.new_reports_only,
         )
@@ -220,7 +175,7 @@ class _Preview:
                 if (chosen is None or name in chosen)
                 and (selector is None or targeting.selects(selector, asked.product, tags or {}, {}))
             )
-            count += len(lists.absent(self._connection, product_id, listed))
+            count += len(observe.absent(self._connection, product_id, listed))
         return count
 
     def _timed(self, asked: _Asked, reach: Reach) -> Reach:

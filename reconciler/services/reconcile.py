@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-import re
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 
 from reconciler import errors
 from reconciler.domain import limits, plan
-from reconciler.services import apply, backoff, observe
+from reconciler.services import apply, backoff, observe, planned
 from reconciler.services.bell import Bell
 from reconciler.services.clock import Clock
 from reconciler.source import repository, validate, watch
@@ -23,7 +22,6 @@ from reconciler.store import objects
 from reconciler.store.database import Database
 
 _log = logging.getLogger(__name__)
-_TRAILER = re.compile(r"[0-9]{1,9}")
 
 
 @dataclasses.dataclass(slots=True)
@@ -144,7 +142,7 @@ class Reconcile:
         state.last_success = self._clock.now()
         state.last_duration = self._clock.monotonic() - started
         if applied.changed:
-            _log.info("applied %s: %s", commit.revision, summary(applied.plan))
+            _log.info("applied %s: %s", commit.revision, planned.summary(applied.plan))
 
 
 async def _nothing() -> None:
@@ -162,17 +160,5 @@ def read_commit(
     about = followed.describe(sha)
     revision = objects.Revision(sha, followed.ref, about.subject, about.author)
     commit = observe.read(revision, followed.tree(sha), cache, allowed)
-    trailer = about.trailers.get("Confirm-Cancel", "")
-    confirmed = int(trailer) if _TRAILER.fullmatch(trailer) else None
-    return dataclasses.replace(commit, origin=f"{followed.url} {followed.ref}", confirmed_cancels=confirmed)
-
-
-def summary(planned: plan.Plan) -> str:
-    """A plan in one line, as the CLI ends with it. What there is none of is not counted, but for the usual three."""
-    verbs = plan.Verb.CREATE, plan.Verb.CHANGE, plan.Verb.CANCEL, plan.Verb.REMOVE
-    counted = [(planned.count(verb), verb) for verb in verbs]
-    listed = [f"{count} to {verb}" for count, verb in counted if count or verb is not plan.Verb.REMOVE]
-    begins = f"Plan: {', '.join(listed)}" if planned.actions else "No changes"
-    kept_out = [(len(planned.refused), "refused"), (len(planned.held), "held")]
-    others = ", ".join(f"{count} {what}" for count, what in kept_out if count)
-    return f"{begins}; {others}." if others else f"{begins}."
+    origin = f"{followed.url} {followed.ref}"
+    return dataclasses.replace(commit, origin=origin, confirmed_cancels=about.confirmed_cancels)

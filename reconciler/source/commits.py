@@ -42,6 +42,8 @@ class CommitTree:
             mode, _, oid, size = facts.decode().split()
             path = raw.decode(errors="backslashreplace")
             if mode.startswith("100"):
+                if not size.isdecimal():
+                    raise mirror.damaged(f"object {oid}, {path}, is missing")
                 self._blobs[path] = _Blob(oid, int(size))
             else:
                 self._absent[path] = _ABSENT_KINDS.get(mode, "no regular file")

@@ -112,7 +112,7 @@ class Mirror:
         try:
             return self._run("ls-tree", "-r", "-z", "-l", "--full-tree", commit)
         except gits.FailedError as failure:
-            raise self._damaged(failure.line) from failure
+            raise self.damaged(failure.line) from failure
 
     def read(self, oid: str) -> bytes:
         """A whole blob; for small ones.
@@ -127,7 +127,7 @@ class Mirror:
                     if content is not None:
                         return content
                 self._end_batch()
-        raise self._damaged(f"object {oid} cannot be read")
+        raise self.damaged(f"object {oid} cannot be read")
 
     def _ask(self, oid: str) -> bytes | None:
         if self._batch is None:
@@ -159,7 +159,7 @@ class Mirror:
         finally:
             self._git.stop(process)
         if size:
-            raise self._damaged(f"object {oid} cannot be read")
+            raise self.damaged(f"object {oid} cannot be read")
 
     def close(self) -> None:
         """Ends the long-lived process; reading starts a new one."""
@@ -177,7 +177,8 @@ class Mirror:
     def _start(self, *arguments: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
         return self._git.start("--git-dir=.", *arguments, cwd=self._folder, stdin=stdin)
 
-    def _damaged(self, why: str) -> errors.TransientError:
+    def damaged(self, why: str) -> errors.ReconcilerError:
+        """What it means that something is missing here which must be there."""
         return errors.TransientError(
             f"the mirror {self._folder} is damaged: {why}", remedy="delete it: it is made anew"
         )

@@ -19,6 +19,7 @@ from reconciler.source.mirror import Mirror
 
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _BAD_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[-/]|[/.]$|\.lock$|^$")
+_COUNT = re.compile(r"[0-9]{1,9}")
 _ASK_TIMEOUT = 60.0
 
 
@@ -29,6 +30,12 @@ class About:
     subject: str
     author: str
     trailers: Mapping[str, str]
+
+    @property
+    def confirmed_cancels(self) -> int | None:
+        """How many cancellations its trailer `Confirm-Cancel: <n>` confirms."""
+        trailer = self.trailers.get("Confirm-Cancel", "")
+        return int(trailer) if _COUNT.fullmatch(trailer) else None
 
 
 class Repository:
@@ -112,10 +119,7 @@ class Repository:
         Raises:
             TransientError: it is not in the mirror (any more).
         """
-        text = self._mirrors[_kind(commit)].message(commit).decode(errors="replace")
-        subject, author, trailers = ([*text.rstrip("\n").split("\0"), "", ""])[:3]
-        pairs = (line.split(":", 1) for line in trailers.splitlines() if ":" in line)
-        return About(subject, author, {key.strip(): value.strip() for key, value in pairs})
+        return about(self._mirrors[_kind(commit)], commit)
 
     def close(self) -> None:
         """Ends every git process at once; a `fetch` that runs in another thread fails with TransientError."""
@@ -165,6 +169,14 @@ class Repository:
             raise self._git.explain(failure) from failure
         rows = (line.split("\t", 1) for line in output.decode(errors="replace").splitlines())
         return {row[1]: row[0] for row in rows if len(row) == 2}
+
+
+def about(mirror: Mirror, commit: str) -> About:
+    """What a commit of a mirror says of itself."""
+    text = mirror.message(commit).decode(errors="replace")
+    subject, author, trailers = ([*text.rstrip("\n").split("\0"), "", ""])[:3]
+    pairs = (line.split(":", 1) for line in trailers.splitlines() if ":" in line)
+    return About(subject, author, {key.strip(): value.strip() for key, value in pairs})
 
 
 def _kind(commit: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -94,11 +95,30 @@ def test_the_json_of_a_plan_holds_the_same(reconciler, fleet):
     ran = reconciler("plan", "--bootstrap", "start", "-o", "json")
     document = json.loads(ran.out)
     (one,) = [action for action in document["actions"] if action["name"] == "one"]
-    assert document["formatVersion"] == "1.1"
+    assert document["formatVersion"] == "1.2"
     assert one["warnings"] == ["its start 2020-01-01T00:00:00Z is past: it starts at once"]
     reach = one["reach"]
     assert (reach["devices"], reach["shareOf"], reach["waiting"], reach["laterToo"]) == (5, 50, 0, False)
     assert (reach["startsAt"], reach["waitsForVerification"], reach["follows"]) == (None, None, [])
+
+
+def test_what_is_refused_says_what_it_leaves(reconciler, fleet):
+    write(fleet, "batches/one.yaml", *BATCH, "  target: {all: {}}")
+    assert reconciler("apply", "--bootstrap", "start").code == 0
+    write(fleet, "batches/one.yaml", *BATCH, "  target: {devices: [thermo-001]}")
+    two = [line.replace("name: one", "name: two") for line in BATCH]
+    write(fleet, "batches/two.yaml", *two, "  target: {devices: [nobody-1]}")
+    ran = reconciler("plan")
+    assert ran.code == 1
+    below = {
+        line: after.strip() for line, after in itertools.pairwise(ran.lines) if line.startswith("  ! refused")
+    }
+    left = {line.split()[2]: after for line, after in below.items()}
+    assert left["Batch/one:"].startswith("it stays as it was, OutOfSync, and its run 1 goes on with ")
+    document = json.loads(reconciler("plan", "-o", "json").out)
+    leaves = {verdict["name"]: verdict["leaves"] for verdict in document["refused"]}
+    assert leaves["two"] == {"sync": "OutOfSync", "inForce": False, "run": None, "unfinishedTasks": None}
+    assert (leaves["one"]["inForce"], leaves["one"]["run"]) == (True, 1)
 
 
 def test_a_misspelt_name_of_a_group_is_no_failure_and_is_said_by_both(reconciler, fleet):

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from reconciler.domain import limits
-from reconciler.domain.diagnostics import Code, Diagnostic, Place, in_order
+from reconciler.domain.diagnostics import Code, Diagnostic, Place, Related, in_order, plain
 
 
 def test_findings_are_sorted_by_file_and_line_and_said_once():
@@ -17,6 +17,16 @@ def test_a_finding_in_one_line_has_its_place_and_its_remedy():
         str(Diagnostic(Code.REQUIRED, "x", Place("b.yaml", 2, 1, 5), help="do y")) == "b.yaml:2:1: x (do y)"
     )
     assert str(Diagnostic(Code.UNREADABLE, "x", Place("b.yaml"))) == "b.yaml: x"
+
+
+def test_a_finding_as_data_has_everything_and_the_paths_that_people_know():
+    elsewhere = Related(Place("a.yaml", 3, 1), "first declared here")
+    found = Diagnostic(Code.REQUIRED, "x", Place("b.yaml", 2, 1, 5), help="do y", related=(elsewhere,))
+    data = plain(found, "fleet/{}".format)
+    assert (data["code"], data["severity"], data["help"]) == ("OTA110", "error", "do y")
+    assert (data["path"], data["line"], data["column"], data["endColumn"]) == ("fleet/b.yaml", 2, 1, 5)
+    assert data["related"][0]["path"] == "fleet/a.yaml"
+    assert plain(found)["path"] == "b.yaml"
 
 
 def test_a_code_is_its_number_and_says_what_it_means():

@@ -19,6 +19,7 @@ from reconciler.domain.targeting import (
     is_downgrade,
     judge,
     selects,
+    thousandths,
 )
 
 TARGET = "1.4.0"
@@ -146,3 +147,8 @@ def test_a_share_is_rounded_down_but_is_at_least_one(base, thousandths, count):
 )
 def test_a_device_is_a_member_when_every_condition_holds(selector, member):
     assert selects(selector, "lamp", {"region": "eu"}, {"mcu": "2"}) is member
+
+
+@pytest.mark.parametrize(("percent", "exact"), [(0.001, 1), (0.29, 290), (28.999, 28_999), (100, 100_000)])
+def test_a_share_is_counted_in_whole_thousandths(percent, exact):
+    assert thousandths(percent) == exact

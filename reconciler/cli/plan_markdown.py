@@ -1,0 +1,170 @@
+"""A plan as the comment on a pull request, made of its JSON: a short summary, one table, and the details folded away.
+
+Whatever stands in manifests, commits and answers is text here and nothing else: no markup, no link, no mention of a
+person, and never the begin of a line, where forges look for commands. A comment has a size that forges take; what is
+left out for that is counted, details first.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from reconciler.cli import reach
+from reconciler.cli.plan_text import SIGNS
+from reconciler.cli.tables import printable
+
+MARKER = "<!-- reconciler-plan -->"
+"""The first line, by which the comment of an earlier push is found again."""
+LARGEST = 60_000
+"""Characters; GitHub takes 65,536 in a comment."""
+_ROWS = 100
+_CELL = 200
+_MARKUP = re.compile(
+    r"[\\`*_\[\]|~<>&#!$%\"]|:(?=\S)|(?<=www)\.|^[-+=]|^\d(?=\d*[.)](?:\s|$))", re.IGNORECASE
+)
+"""What could mean anything in Markdown, HTML or a forge's own words: each becomes an entity, which is just the sign."""
+
+
+def render(document: Mapping[str, Any]) -> str:
+    """The whole comment."""
+    head = "\n".join([MARKER, *_head(document)])
+    table = "\n".join(_table(document))
+    parts = [head, table] if table else [head]
+    left = LARGEST - sum(map(len, parts)) - 200
+    omitted = 0
+    for part in _details(document):
+        if len(part) <= left:
+            parts.append(part)
+            left -= len(part) + 2
+        else:
+            omitted += 1
+    if omitted:
+        parts.append(f"_{reach.plural(omitted, 'section is', 'sections are')} too long for a comment._")
+    return "\n\n".join(parts) + "\n"
+
+
+def text(value: str, most: int = 1000) -> str:
+    """Foreign text as text, in one line, of so many characters at most.
+
+    A mention gets a character of no width after its @, because forges look for mentions after the markup.
+    """
+    flat = " ".join(printable(value).split())
+    if len(flat) > most:
+        flat = f"{flat[:most]} …"
+    return _MARKUP.sub(_entity, flat).replace("@", "@&#8203;")
+
+
+def code(value: str) -> str:
+    """Foreign text as code, in which forges look for nothing."""
+    flat = " ".join(printable(value).split())
+    return f"<code>{_MARKUP.sub(_entity, flat).replace('@', '&#64;')}</code>"
+
+
+def _entity(found: re.Match[str]) -> str:
+    return f"&#{ord(found[0])};"
+
+
+def _head(document: Mapping[str, Any]) -> Iterator[str]:
+    offline = " (from Git alone)" if document["basis"] == "git" else ""
+    yield f"### {text(document['summary'])}{offline}"
+    yield ""
+    yield f"{code(document['revision'])} {code(document['subject'])}"
+    totals = document["totals"]
+    if totals is not None and (totals["upgrades"] or totals["conflicts"] or totals["tasksCanceled"]):
+        yield ""
+        yield f"**{', '.join(_totals(totals))}**"
+    errors = sum(found["severity"] == "error" for found in document["diagnostics"])
+    if errors:
+        yield ""
+        yield f"**{reach.plural(errors, 'error', 'errors')}** in the manifests."
+    for note in document["notes"]:
+        yield ""
+        yield f"> note: {text(note)}"
+
+
+def _totals(totals: Mapping[str, Any]) -> Iterator[str]:
+    if totals["upgrades"]:
+        offline = f" ({totals['offline']:,} not connected now)" if totals["offline"] else ""
+        yield f"{reach.devices(totals['upgrades'])} to upgrade{offline}"
+        yield f"{reach.size(totals['bytes'])} to ship"
+        yield f"at least {reach.minutes(totals['minutes'])}"
+    if totals["conflicts"]:
+        yield f"{reach.devices(totals['conflicts'])} in conflict"
+    if totals["tasksCanceled"]:
+        yield f"{reach.plural(totals['tasksCanceled'], 'task ends', 'tasks end')}"
+    if totals["tasksDraining"]:
+        yield f"{reach.plural(totals['tasksDraining'], 'task goes', 'tasks go')} on"
+
+
+def _table(document: Mapping[str, Any]) -> Iterator[str]:
+    rows = [*map(_row, document["actions"]), *map(_refused_row, document["refused"])]
+    if not rows:
+        return
+    yield "| | Object | Why | Devices | Takes |"
+    yield "|---|---|---|---:|---|"
+    for row in rows[:_ROWS]:
+        yield f"| {' | '.join(row)} |"
+    if len(rows) > _ROWS:
+        yield f"| | and {len(rows) - _ROWS:,} more | | | |"
+
+
+def _row(action: Mapping[str, Any]) -> tuple[str, ...]:
+    sign = SIGNS.get(action["verb"], ("?", ""))[0]
+    warned = " ⚠" if action["warnings"] else ""
+    changed = f": {', '.join(action['changed'])}" if action["changed"] else ""
+    return f"`{sign}`", f"{_object(action)}{warned}", text(action["why"] + changed, _CELL), *_sizes(action)
+
+
+def _sizes(action: Mapping[str, Any]) -> tuple[str, str]:
+    """How many devices, and how long at least (from Git alone: how many at most, and how long if it is all of them)."""
+    counted, estimate = action.get("reach"), action.get("estimate")
+    if counted is not None:
+        count = counted["devices"] + counted["waiting"]
+        later = "+" if counted["laterToo"] else ""
+        takes = f"≥ {counted['minutes']:,} min, {reach.size(counted['bytes'])}" if count else ""
+        return (f"{count:,}{later}", takes) if count or later else ("", "")
+    if estimate is not None and estimate["devicesAtMost"] is not None:
+        open_ended = "" if estimate["complete"] and not estimate["laterToo"] else "+"
+        takes = f"{estimate['minutesForAll']:,} min for all" if estimate["devicesAtMost"] else ""
+        return f"≤ {estimate['devicesAtMost']:,}{open_ended}", takes
+    return "", ""
+
+
+def _refused_row(verdict: Mapping[str, Any]) -> tuple[str, ...]:
+    what = "held" if verdict["held"] else "refused"
+    why = f"{what}, {verdict['reason']}: {verdict['message']}"
+    return "`!`", _object(verdict), text(why, _CELL), "", ""
+
+
+def _object(named: Mapping[str, Any]) -> str:
+    return code(f"{named['kind']}/{named['name']}")
+
+
+def _details(document: Mapping[str, Any]) -> Iterator[str]:
+    """The folded sections, the most important first."""
+    yield from _folded(
+        reach.plural(len(document["diagnostics"]), "finding", "findings"),
+        (_finding(found) for found in document["diagnostics"]),
+    )
+    for verdict in document["refused"]:
+        said = [text(verdict["message"]), *map(text, verdict["details"]), text(reach.leaves(verdict))]
+        what = "held" if verdict["held"] else "refused"
+        yield from _folded(f"{_object(verdict)}: {what}, {text(verdict['reason'])}", said)
+    for action in document["actions"]:
+        warnings = (f"⚠ {text(warning)}" for warning in action["warnings"])
+        yield from _folded(_object(action), [*map(text, reach.lines(action)), *warnings])
+
+
+def _finding(found: Mapping[str, Any]) -> str:
+    place = f"{found['path']}:{found['line']}:{found['column']}" if found["line"] else found["path"]
+    remedy = f" ({text(found['help'])})" if found["help"] else ""
+    return f"{code(place)} {text(found['severity'])} {text(found['code'])}: {text(found['message'])}{remedy}"
+
+
+def _folded(title: str, lines: Iterable[str]) -> Iterator[str]:
+    listed = list(lines)
+    if listed:
+        body = "\n".join(f"- {line}" for line in listed)
+        yield f"<details><summary>{title}</summary>\n\n{body}\n\n</details>"
