@@ -38,6 +38,7 @@ from reconciler.services.fetching import Fetching
 from reconciler.services.ingest import Ingest
 from reconciler.services.metrics import Metrics, Sources
 from reconciler.services.offers import Offers
+from reconciler.services.planning import Planning
 from reconciler.services.reconcile import Reconcile
 from reconciler.services.sagoo_channel import SagooChannel
 from reconciler.services.signing import Keyring, Signing
@@ -45,11 +46,12 @@ from reconciler.services.sweep import Sweep
 from reconciler.services.verifying import Verifying
 from reconciler.settings import Bootstrap, Settings, address
 from reconciler.source.repository import Repository
-from reconciler.store import devices, fetches, granted, identities, products, pushes
+from reconciler.store import devices, fetches, granted, identities, products, pushes, tokens
 from reconciler.store.database import Database
 from reconciler.transport import endpoint, mqtt
 from reconciler.transport.base import Intake, PresenceKind, Transport
 from reconciler.web import app, downloads
+from reconciler.web.api import Api
 from reconciler.web.sagoo import Keys, SagooPaths
 from reconciler.web.server import HttpServer
 
@@ -124,8 +126,8 @@ def settle_of(settings: Settings) -> timedelta:
     return timedelta(seconds=settings.settle_time)
 
 
-def repository_of(settings: Settings, folder: Path | None = None) -> Repository:
-    """The repository that is followed, through a mirror in `folder` (default: the data directory's).
+def repository_of(settings: Settings, folder: Path | None = None, ref: str = "") -> Repository:
+    """The repository that is followed, at `ref` (default: its own), by a mirror in `folder` (the data directory's).
 
     Raises:
         UsageError: none is set, or its URL can't be right.
@@ -134,7 +136,7 @@ def repository_of(settings: Settings, folder: Path | None = None) -> Repository:
         raise errors.UsageError(
             "no repository is set", remedy="Give --repo PATH_OR_URL, or set RECONCILER_REPO."
         )
-    return Repository(settings.repo, folder or settings.data_dir / "mirror", settings.ref)
+    return Repository(settings.repo, folder or settings.data_dir / "mirror", ref or settings.ref)
 
 
 def prepare_data_dir(settings: Settings) -> None:
@@ -400,7 +402,14 @@ class Daemon:
             checks=self._checks,
             metrics=self._metrics_text,
             sagoo=self._sagoo(),
+            api=self._api(),
         )
+
+    def _api(self) -> Api:
+        settings, database = self.base.settings, self.base.database
+        opened = functools.partial(repository_of, settings, settings.data_dir / "mirror-of-plans")
+        planning = Planning(database, self._clock, policy_of(settings), opened)
+        return Api(lambda token: database.read(tokens.opens, token, tokens.Role.READ), planning.plan)
 
     def _sagoo(self) -> SagooPaths | None:
         keys = sagoo_keys(self.base.settings)

@@ -1,4 +1,4 @@
-"""Decides which paths there are: downloads for devices, health and metrics for operators; 404 for the rest.
+"""Decides which paths there are: downloads for devices, health, metrics and the API for operators; 404 for the rest.
 
 Made by the composition root, run by `server`. What is healthy, and what is counted, is told by injected functions.
 """
@@ -13,6 +13,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from reconciler.web.api import Api
 from reconciler.web.sagoo import SagooPaths
 
 HttpApp = ASGIApp
@@ -32,6 +33,7 @@ def create(
     checks: Callable[[], Iterable[Check]],
     metrics: Callable[[], tuple[str, bytes]],
     sagoo: SagooPaths | None = None,
+    api: Api | None = None,
 ) -> ASGIApp:
     """The application.
 
@@ -41,6 +43,7 @@ def create(
         checks: what must be fine for us to be ready. Must not block.
         metrics: the content type and the text of `/metrics`. Must not block.
         sagoo: where SagooIOT devices ask and report; None: nowhere.
+        api: what answers below `/api/`; None: nothing does.
     """
 
     async def livez(_: Request) -> Response:
@@ -70,6 +73,7 @@ def create(
                 Route("/readyz", readyz),
                 Route("/metrics", show_metrics),
                 *(sagoo.routes if sagoo is not None else ()),
+                *(api.routes if api is not None else ()),
             ]
         )
     )
