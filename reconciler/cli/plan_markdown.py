@@ -87,7 +87,7 @@ def _head(document: Mapping[str, Any]) -> Iterator[str]:
 def _totals(totals: Mapping[str, Any]) -> Iterator[str]:
     if totals["upgrades"]:
         offline = f" ({totals['offline']:,} not connected now)" if totals["offline"] else ""
-        yield f"{reach.devices(totals['upgrades'])} to upgrade{offline}"
+        yield f"{reach.plural(totals['upgrades'], 'upgrade', 'upgrades')}{offline}"
         yield f"{reach.size(totals['bytes'])} to ship"
         yield f"at least {reach.minutes(totals['minutes'])}"
     if totals["conflicts"]:

@@ -97,7 +97,7 @@ def test_a_comment_begins_with_its_summary_and_folds_the_rest():
 
 <code>main&#64;sha1&#58;abc</code> <code>Upgrade</code>
 
-**1,234 devices to upgrade (200 not connected now), 1.2 GB to ship, at least 21 minutes, 2 devices in conflict**
+**1,234 upgrades (200 not connected now), 1.2 GB to ship, at least 21 minutes, 2 devices in conflict**
 
 **1 error** in the manifests.
 

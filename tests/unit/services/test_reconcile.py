@@ -17,7 +17,8 @@ from reconciler import errors
 from reconciler.domain.desired import Key
 from reconciler.domain.plan import Action, Plan, Policy, Reason, Verb, Verdict
 from reconciler.domain.resources import Kind
-from reconciler.services.reconcile import Reconcile, summary
+from reconciler.services.planned import summary
+from reconciler.services.reconcile import Reconcile
 from reconciler.source.repository import Repository
 from reconciler.store import tables
 
