@@ -41,6 +41,9 @@ def _whom(reach: Mapping[str, Any]) -> Iterator[str]:
     later = ", and those that match later" if reach["laterToo"] else ""
     what = "to try it out on" if reach["isTrial"] else "to upgrade"
     yield f"{devices(reach['devices'] + reach['waiting'])} {what}{share}{later}{offline}"
+    if reach.get("examples"):
+        all_of_them = len(reach["examples"]) >= reach["devices"] + reach["waiting"] + reach["conflicts"]
+        yield f"that fit: {', '.join(reach['examples'])}{'' if all_of_them else ', …'}"
     if reach["waiting"]:
         yield f"{reach['waiting']:,} of them wait behind another task"
     if reach["overwritten"]:

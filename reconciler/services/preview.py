@@ -19,6 +19,9 @@ from reconciler.services.reach import Reach
 from reconciler.store import census, products
 from reconciler.store.database import Connection
 
+_EXAMPLES = 10
+"""Names of devices that are shown."""
+
 
 def reaches(connection: Connection, commit: Commit, seen: Seen, allowed: limits.Limits) -> Iterator[Reach]:
     """The reach of each action that touches devices, in the order in which they are carried out."""
@@ -146,15 +149,18 @@ class _Preview:
         """Whom a new run meets, after those that begin before it."""
         product_id = products.product_id(self._connection, asked.product)
         met = census.Census()
+        names: tuple[str, ...] = ()
         if product_id is not None:
             wanted = _wanted(key, asked, product_id)
             around = census.Around(self._earlier, self._endings, self._own_runs(key))
             met = census.count(self._connection, wanted, around)
+            names = census.examples(self._connection, wanted, _EXAMPLES)
             self._earlier.append(wanted)
         here = 0 if asked.nobody else self._declared_here(asked, product_id)
         reach = _counted(key, asked, met, here)
         reach = self._timed(asked, reach)
-        return dataclasses.replace(reach, warnings=self._warnings(asked, reach, product_id))
+        warnings = self._warnings(asked, reach, product_id)
+        return dataclasses.replace(reach, examples=names, warnings=warnings)
 
     def _own_runs(self, key: Key) -> list[int]:
         stored = self._actual.objects.get(key)

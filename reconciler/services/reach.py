@@ -50,6 +50,8 @@ class Reach:
     draining: int = 0
     """Of a cancellation: tasks that go on."""
     warnings: tuple[str, ...] = ()
+    examples: tuple[str, ...] = ()
+    """Names of some of the devices that fit, the first ones."""
     follows: tuple[str, ...] = ()
     """Upgrades by dynamic batches that follow from it, one a line."""
 
@@ -128,6 +130,7 @@ def document(reach: Reach) -> dict[str, Any]:
         "waitsForVerification": reach.gate or None,
         "tasksCanceled": reach.canceled,
         "tasksDraining": reach.draining,
+        "examples": list(reach.examples),
         "follows": list(reach.follows),
     }
 

@@ -92,6 +92,8 @@ class Census:
 
 
 _OFFLINE = "offline"
+_LOOKED_AT = 10_000
+"""Devices that are looked at for examples: some milliseconds."""
 
 
 def count(connection: Connection, wanted: Wanted, around: Around) -> Census:
@@ -198,6 +200,24 @@ def _fits(connection: Connection, wanted: Wanted, module: str | None = None) -> 
     reports = and_(mine.c.device_id == _device.c.id, mine.c.module == asked.module)
     fits = exists().where(reports, mine.c.version.in_(fitting))
     return or_(fits, ~exists().where(reports)) if also_none else fits
+
+
+def examples(connection: Connection, wanted: Wanted, most: int) -> tuple[str, ...]:
+    """The first names of devices that fit, for people to see whom a batch means; of a share none.
+
+    Only the first devices of the product, or of the list, are looked at: where few fit, it may be none.
+    """
+    if wanted.gray is not None or wanted.nobody:
+        return ()
+    name = _device.c.name
+    listed = select(name).where(_device.c.product_id == wanted.product_id)
+    if wanted.names is not None:
+        listed = listed.where(name.in_(dialects.members(wanted.names)))
+    last = connection.execute(listed.order_by(name).limit(1).offset(_LOOKED_AT - 1)).scalar()
+    query = select(name).select_from(_source(wanted)).where(_targeted(wanted), _fits(connection, wanted))
+    if last is not None:
+        query = query.where(name <= last)
+    return tuple(connection.execute(query.order_by(name).limit(most)).scalars())
 
 
 def unreported(connection: Connection, product_id: int, module: str, versions: Iterable[str]) -> list[str]:

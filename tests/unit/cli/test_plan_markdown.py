@@ -17,7 +17,7 @@ REACH = {
     "leftOut": {"already-on-target": 3}, "onOtherVersions": 7, "shareOf": None, "laterToo": False, "isTrial": False,
     "declaredByThisCommit": 0, "bytes": 1_234_000_000, "minutes": 21, "startsAt": None,
     "endsAt": "2030-01-02T00:00:00Z", "waitsForVerification": None, "tasksCanceled": 0, "tasksDraining": 0,
-    "follows": [],
+    "examples": ["dev-1", "dev-2"], "follows": [],
 }  # fmt: skip
 ESTIMATE = {
     "devicesAtMost": 40, "countedFrom": "the inventories in Git", "complete": False, "onVersions": ["1.3.0"],
@@ -122,6 +122,7 @@ def test_a_comment_begins_with_its_summary_and_folds_the_rest():
 <details><summary><code>Batch/eu</code></summary>
 
 - 1,234 devices to upgrade, 200 of them not connected now
+- that fit: dev-1, dev-2, …
 - 34 of them wait behind another task
 - 2 devices more fail at once: conflict with another batch
 - 3 left out: already-on-target
@@ -187,7 +188,15 @@ def everywhere(text):
         revision=text,
         subject=text,
         notes=[text],
-        actions=[action(text, why=text, changed=[text], warnings=[text], reach={**REACH, "follows": [text]})],
+        actions=[
+            action(
+                text,
+                why=text,
+                changed=[text],
+                warnings=[text],
+                reach={**REACH, "examples": [text], "follows": [text]},
+            )
+        ],
         refused=[refused(text, reason=text, message=text, details=[text])],
         diagnostics=[finding(path=text, message=text, help=text, code=text)],
     )

@@ -11,6 +11,7 @@ from reconciler.domain import limits
 from reconciler.domain.desired import Key
 from reconciler.domain.resources import Kind
 from reconciler.services import observe, preview
+from reconciler.store import census
 
 NAMES = [f"dev-{number}" for number in range(8)]
 EU = {"selector": {"matchTags": {"region": "eu"}}}
@@ -70,8 +71,16 @@ async def test_a_batch_is_for_all_that_fit_and_says_who_is_left_out(fleet):
     assert (reach.upgraded, reach.offline, reach.left_out) == (7, 1, {"already-on-target": 1})
     assert (reach.bytes_to_ship, reach.minutes, reach.touched) == (7 * 90, 1, 7)
     assert (reach.is_dynamic, reach.share_of, reach.warnings) == (False, None, ())
+    assert reach.examples == tuple(NAMES[:6] + NAMES[7:])
     await fleet.commit(FLEET, batch())
     assert len(fleet.rows(_tasks("all"))) == 7
+
+
+async def test_examples_are_looked_for_among_the_first_devices_only(fleet, monkeypatch):
+    monkeypatch.setattr(census, "_LOOKED_AT", 3)
+    assert look(fleet, FLEET, batch())[0]["all"].examples == tuple(NAMES[:3])
+    found, _ = look(fleet, FLEET, batch(target={"devices": NAMES[2:]}))
+    assert found["all"].examples == tuple(NAMES[2:5])
 
 
 async def test_devices_on_other_versions_are_none_of_a_batch_s_business(fleet):
@@ -86,6 +95,7 @@ async def test_a_share_is_of_those_that_fit_and_says_how_many_it_takes(fleet, pe
     wanted = batch(target={"gray": {"percent": percent}})
     reach = look(fleet, FLEET, wanted)[0]["all"]
     assert (reach.upgraded, reach.share_of, reach.left_out) == (taken, 7, {"already-on-target": 1})
+    assert reach.examples == ()
     await fleet.commit(FLEET, wanted)
     assert len(fleet.rows(_tasks("all"))) == taken
 
@@ -179,6 +189,7 @@ async def test_a_static_group_is_a_list_also_when_the_same_commit_declares_it(fl
     wanted = batch(target={"group": "beta-testers"})
     reach = look(fleet, FLEET, listed, wanted)[0]["all"]
     assert (reach.upgraded, reach.left_out) == (1, {"already-on-target": 1})
+    assert reach.examples == (NAMES[0],)
 
 
 async def test_a_dynamic_batch_says_that_more_may_come(fleet):
