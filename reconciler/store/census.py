@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -92,6 +92,11 @@ class Census:
 
 
 _OFFLINE = "offline"
+_STATES = ("free", "busy", "working", "own")
+_FREE, _BUSY, _WORKING, _OWN = range(4)
+_REASONS = tuple(targeting.LeftOut)
+_LEFT_OUT = 2 * len(_STATES)
+"""The first of the sorts of devices that are left out; below are those that fit, each offline and online."""
 _LOOKED_AT = 10_000
 """Devices that are looked at for examples: some milliseconds."""
 
@@ -101,25 +106,38 @@ def count(connection: Connection, wanted: Wanted, around: Around) -> Census:
     base = _fitting(connection, wanted) if wanted.gray is not None else 0
     found: collections.Counter[str] = collections.Counter()
     left_out: collections.Counter[targeting.LeftOut] = collections.Counter()
-    for version, state, online, number in connection.execute(_query(connection, wanted, around, base)):
-        verdict = targeting.judge(wanted.conditions, version)
-        if verdict is not None:
-            left_out[verdict] += number
+    for sort, number in connection.execute(_query(connection, wanted, around, base)):
+        if sort >= _LEFT_OUT:
+            left_out[_REASONS[sort - _LEFT_OUT]] += number
             continue
-        found[state] += number
-        found[_OFFLINE] += 0 if online else number
+        found[_STATES[sort // 2]] += number
+        found[_OFFLINE] += number * (1 - sort % 2)
     return Census(**found, left_out=left_out, base=base)
 
 
 def _query(connection: Connection, wanted: Wanted, around: Around, base: int) -> Select[Any]:
+    """Devices by their sort, which is one number: so the database has little to sort a million of them by."""
     present = [select(tables.daemon.c.epoch).scalar_subquery(), literal(devices.ASSUMED_EPOCH)]
-    online = func.coalesce(_device.c.online_epoch.in_(present), false()).label("online")
-    state = _state(connection, wanted, around).label("occupation")
-    query = select(_version.c.version, state, online, func.count()).select_from(_source(wanted))
-    query = query.where(_targeted(wanted))
+    online = case((_device.c.online_epoch.in_(present), 1), else_=0)
+    fits = _state(connection, wanted, around) * 2 + online
+    unfit = list(_unfit(connection, wanted))
+    sort = (case(*unfit, else_=fits) if unfit else fits).label("sort")
+    query = select(sort, func.count()).select_from(_source(wanted)).where(_targeted(wanted))
     if wanted.gray is not None:
         query = query.where(or_(~_fits(connection, wanted), _share(connection, wanted, base)))
-    return query.group_by(_version.c.version, "occupation", "online")
+    return query.group_by("sort")
+
+
+def _unfit(connection: Connection, wanted: Wanted) -> Iterator[tuple[ColumnElement[bool], int]]:
+    """For each reason to leave devices out: which they are, by what they report, and the number of their sort."""
+    asked, version = wanted.conditions, _version.c.version
+    known = devices.reported_versions(connection, wanted.product_id, asked.module)
+    for number, reason in enumerate(_REASONS, _LEFT_OUT):
+        versions = [each for each in known if targeting.judge(asked, each) is reason]
+        if versions:
+            yield version.in_(dialects.members(versions)), number
+        if targeting.judge(asked, None) is reason:
+            yield version.is_(None), number
 
 
 def _source(wanted: Wanted) -> Any:
@@ -142,8 +160,8 @@ def _targeted(wanted: Wanted) -> ColumnElement[bool]:
 # --------------------------------------------------------------------------------------- who occupies them
 
 
-def _state(connection: Connection, wanted: Wanted, around: Around) -> ColumnElement[str]:
-    """The field of `Census` that a device counts for, when it fits."""
+def _state(connection: Connection, wanted: Wanted, around: Around) -> ColumnElement[int]:
+    """The place in `_STATES` of the field of `Census` that a device counts for, when it fits."""
     other = and_(_task.c.device_id == _device.c.id, *map(_goes_on, around.endings))
     slot: ColumnElement[bool] = or_(
         _task.c.module == wanted.conditions.module,
@@ -154,12 +172,12 @@ def _state(connection: Connection, wanted: Wanted, around: Around) -> ColumnElem
     works = _task.c.status == str(lifecycle.Status.IN_PROGRESS)
     at_work = select(func.max(case((works, 1), else_=0))).where(holding).scalar_subquery()
     taken = [_taken(connection, wanted, before) for before in around.earlier]
-    ways: list[tuple[ColumnElement[bool], str]] = [(at_work == 1, "working"), (at_work == 0, "busy")]
-    ways += [(or_(*taken), "busy")] if taken else []
+    others: ColumnElement[int] = case((or_(*taken), _BUSY), else_=_FREE) if taken else literal(_FREE)
+    state = case({1: _WORKING, 0: _BUSY}, value=at_work, else_=others)  # looks at a device's tasks once
     if around.own_runs:
         mine = _task.c.run_id.in_(dialects.members(around.own_runs))
-        ways.insert(0, (exists().where(other, _task.c.ended_at.is_(None), mine, slot), "own"))
-    return case(*ways, else_="free")
+        state = case((exists().where(other, _task.c.ended_at.is_(None), mine, slot), _OWN), else_=state)
+    return state
 
 
 def _goes_on(ending: Ending) -> ColumnElement[bool]:
