@@ -19,13 +19,13 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
-from reconciler import certificates, errors, process
+from reconciler import certificates, choices, errors, process
 from reconciler.artifacts import https, local, s3
 from reconciler.artifacts.fetch import Fetcher
 from reconciler.artifacts.origin import Origin
 from reconciler.artifacts.store import FileStore
 from reconciler.domain import downloads as way
-from reconciler.domain import plan, resources
+from reconciler.domain import resources
 from reconciler.protocol import broker_url, urls
 from reconciler.services import apply, burst, materialize, operate, sweep
 from reconciler.services.authenticate import DatabaseAuthenticator
@@ -44,7 +44,7 @@ from reconciler.services.sagoo_channel import SagooChannel
 from reconciler.services.signing import Keyring, Signing
 from reconciler.services.sweep import Sweep
 from reconciler.services.verifying import Verifying
-from reconciler.settings import Bootstrap, Settings, address
+from reconciler.settings import Settings, address
 from reconciler.source.repository import Repository
 from reconciler.store import devices, fetches, granted, identities, products, pushes, tokens
 from reconciler.store.database import Database
@@ -69,29 +69,13 @@ class Base:
     url_key: bytes
 
 
-def policy_of(settings: Settings) -> plan.Policy:
-    """The operator's own rules for plans."""
-    hold = settings.bootstrap is Bootstrap.HOLD
-    return plan.Policy(hold_first_sight=hold, limits=settings.limits, ways=ways_of(settings))
-
-
-def ways_of(settings: Settings) -> way.Ways:
-    """The ways to download that are configured, as plans need to know.
-
-    Raises:
-        UsageError: a public URL is wrong.
-    """
-    own = "https://localhost" if settings.http_certificate else "http://localhost"
-    return urls.check_bases(settings.public_url or own).ways
-
-
 def check_downloads(base: Base) -> None:
     """Says once what Auto means, and refuses to serve batches that ask for what is not configured any more.
 
     Raises:
         UserError: one asks for HTTPS, or HTTP, and devices can't be told a URL of that kind.
     """
-    ways = ways_of(base.settings)
+    ways = choices.ways_of(base.settings)
     auto = way.resolve(resources.Download.AUTO, ways)
     _log.info("`download: Auto` means %s%s", auto, "" if ways.https else ": no https public URL is set")
     with base.database.reading() as connection:
@@ -119,24 +103,6 @@ def sagoo_keys(settings: Settings) -> Keys | None:
             "SagooIOT devices ask over HTTP WITHOUT a login: anybody who reaches it can speak for any of them"
         )
     return Keys(access, secret) if access else None
-
-
-def settle_of(settings: Settings) -> timedelta:
-    """How long a device that came is left alone, so that its own report is heard first."""
-    return timedelta(seconds=settings.settle_time)
-
-
-def repository_of(settings: Settings, folder: Path | None = None, ref: str = "") -> Repository:
-    """The repository that is followed, at `ref` (default: its own), by a mirror in `folder` (the data directory's).
-
-    Raises:
-        UsageError: none is set, or its URL can't be right.
-    """
-    if not settings.repo:
-        raise errors.UsageError(
-            "no repository is set", remedy="Give --repo PATH_OR_URL, or set RECONCILER_REPO."
-        )
-    return Repository(settings.repo, folder or settings.data_dir / "mirror", ref or settings.ref)
 
 
 def prepare_data_dir(settings: Settings) -> None:
@@ -220,7 +186,7 @@ def fetching_of(base: Base, clock: Clock, arrived: Callable[[], None]) -> Fetchi
 
 def reconcile_of(base: Base, repository: Repository, clock: Clock) -> Reconcile:
     """The reconcile service over a repository."""
-    policy = policy_of(base.settings)
+    policy = choices.policy_of(base.settings)
     stage = apply.Stage(base.database, base.files, policy.limits)
     return Reconcile(base.database, repository, stage, clock, policy)
 
@@ -239,7 +205,7 @@ class Daemon:
         settings = base.settings
         check_downloads(base)
         self._clock = clock or SystemClock()
-        self._repository = repository_of(settings)
+        self._repository = choices.repository_of(settings)
         self.follows = f"{self._repository.url} {self._repository.ref}"
         """The repository and its ref, as logs may show them."""
         self.transport = transport or transport_of(base, self._clock)
@@ -283,7 +249,7 @@ class Daemon:
         process.prepare()
         base, clock = self.base, self._clock
         exact = self.transport.presence is PresenceKind.EXACT
-        settle, now = settle_of(base.settings), clock.now()
+        settle, now = choices.settle_of(base.settings), clock.now()
         push_at, interval = None if exact else now + settle, base.settings.limits.push_repeat_interval
         epoch = await base.database.write(sweep.take_over, now, push_at, interval)
         presence_epoch = epoch if exact else devices.ASSUMED_EPOCH
@@ -380,7 +346,7 @@ class Daemon:
             self.reconcile.wake()
             applied.ring()
 
-        ways = ways_of(self.base.settings)
+        ways = choices.ways_of(self.base.settings)
         await operate.run(self.base.database, self._clock, presence, ways, changed)
 
     # ---------------------------------------------------------------------------------------------- HTTP
@@ -407,8 +373,8 @@ class Daemon:
 
     def _api(self) -> Api:
         settings, database = self.base.settings, self.base.database
-        opened = functools.partial(repository_of, settings, settings.data_dir / "mirror-of-plans")
-        planning = Planning(database, self._clock, policy_of(settings), opened)
+        opened = functools.partial(choices.repository_of, settings, settings.data_dir / "mirror-of-plans")
+        planning = Planning(database, self._clock, choices.policy_of(settings), opened)
         return Api(lambda token: database.read(tokens.opens, token, tokens.Role.READ), planning.plan)
 
     def _sagoo(self) -> SagooPaths | None:

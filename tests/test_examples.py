@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from reconciler import bootstrap
+from reconciler import bootstrap, choices
 from reconciler.services import materialize, preview
 from reconciler.services.clock import SystemClock
 from reconciler.services.observe import make_plan
@@ -49,14 +49,14 @@ async def test_an_example_is_planned_and_applied_and_each_of_its_batches_lives(e
     repository.commit("Everything")
     settings = Settings(repo=str(tmp_path / "fleet"), data_dir=tmp_path / "data", bootstrap="start")
     with bootstrap.opened(settings) as base:
-        followed = bootstrap.repository_of(settings)
+        followed = choices.repository_of(settings)
         try:
             service, clock = bootstrap.reconcile_of(base, followed, SystemClock()), SystemClock()
             applied = await service.run_pass()
             assert applied.plan.verdicts == ()
-            presence = devices.Presence(devices.NO_EPOCH, bootstrap.settle_of(settings))
+            presence = devices.Presence(devices.NO_EPOCH, choices.settle_of(settings))
             await materialize.everything(base.database, clock, presence)
-            policy = bootstrap.policy_of(settings)
+            policy = choices.policy_of(settings)
             with base.database.reading() as connection:
                 again = make_plan(connection, service.state.commit, policy, clock.now())
                 assert again.plan.actions == again.plan.verdicts == ()

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from reconciler import bootstrap, errors
+from reconciler import bootstrap, choices, errors
 from reconciler.cli import findings, logs, options
 from reconciler.domain.plan import Reason
 from reconciler.services import materialize, operate, planned
@@ -42,7 +42,7 @@ def command(log_options: logs.Options, /, **flags: Any) -> int:
 def _look(settings: Settings) -> None:
     """Fetches once, into a folder that goes away: what is no repository leaves no data directory behind."""
     with tempfile.TemporaryDirectory(prefix="reconciler-apply-") as folder:
-        repository = bootstrap.repository_of(settings, Path(folder))
+        repository = choices.repository_of(settings, Path(folder))
         try:
             repository.fetch()
         finally:
@@ -51,12 +51,12 @@ def _look(settings: Settings) -> None:
 
 async def _apply(base: bootstrap.Base) -> int:
     clock = SystemClock()
-    repository = bootstrap.repository_of(base.settings)
+    repository = choices.repository_of(base.settings)
     await base.database.write(_prepare)
     try:
-        settle = bootstrap.settle_of(base.settings)
+        settle = choices.settle_of(base.settings)
         nobody = devices.Presence(devices.NO_EPOCH, settle, base.settings.limits)
-        ways = bootstrap.ways_of(base.settings)
+        ways = choices.ways_of(base.settings)
         while await base.database.write(operate.carry_out_all, nobody, clock.now(), ways):
             pass  # one that is too large for a transaction takes several
         service = bootstrap.reconcile_of(base, repository, clock)

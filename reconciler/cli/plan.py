@@ -140,18 +140,18 @@ def _asked(server: str, token_file: Path | None, flags: dict[str, Any]) -> dict[
 
 def _live(settings: Settings) -> dict[str, Any]:
     """The plan against the live state. Reads the commit through a mirror of its own: a daemon notices nothing."""
-    from reconciler import bootstrap
+    from reconciler import choices
     from reconciler.cli import findings
     from reconciler.services import planning
     from reconciler.services.clock import SystemClock
     from reconciler.source import validate
     from reconciler.store.database import Database
 
-    policy = bootstrap.policy_of(settings)
+    policy = choices.policy_of(settings)
     is_fresh = not settings.database and not (settings.data_dir / "state.db").exists()
     notes = (f"there is no state in {settings.data_dir} yet: planned against an empty one",) * is_fresh
     with tempfile.TemporaryDirectory(prefix="reconciler-plan-") as folder:
-        repository = bootstrap.repository_of(settings, Path(folder) / "mirror")
+        repository = choices.repository_of(settings, Path(folder) / "mirror")
         try:
             commit = planning.fetch(repository, validate.Cache(), policy)
             url = f"sqlite:///{folder}/state.db" if is_fresh else settings.database_url

@@ -147,21 +147,26 @@ def plain(found: Diagnostic, shown: Callable[[str], str] = str) -> dict[str, Any
     return {
         "code": str(found.code),
         "severity": str(found.severity),
-        "message": found.message,
+        "message": _clean(found.message),
         **_plain_place(found.place, shown),
-        "label": found.label,
-        "object": found.object,
-        "field": found.field,
-        "help": found.help,
+        "label": _clean(found.label),
+        "object": _clean(found.object),
+        "field": _clean(found.field),
+        "help": _clean(found.help),
         "related": [
-            {**_plain_place(other.place, shown), "message": other.message} for other in found.related
+            {**_plain_place(other.place, shown), "message": _clean(other.message)} for other in found.related
         ],
     }
 
 
+def _clean(value: str) -> str:
+    """The text as it is, but for bytes of a file's name that are no text: JSON has no way to carry them."""
+    return value.encode(errors="replace").decode()
+
+
 def _plain_place(place: Place, shown: Callable[[str], str]) -> dict[str, Any]:
     return {
-        "path": shown(place.path),
+        "path": _clean(shown(place.path)),
         "line": place.line,
         "column": place.column,
         "endColumn": place.end_column,

@@ -9,7 +9,7 @@ import logging
 import pytest
 from rows import Rows
 
-from reconciler import bootstrap, errors
+from reconciler import bootstrap, choices, errors
 from reconciler.domain.downloads import Ways
 from reconciler.settings import Settings
 from reconciler.transport.memory import MemoryTransport
@@ -76,7 +76,7 @@ async def test_what_auto_means_is_said_once_at_start(tmp_path, caplog, public_ur
 def test_the_ways_are_those_of_the_public_urls_or_else_of_our_own_server(
     tmp_path, public_url, certificate, ways
 ):
-    assert bootstrap.ways_of(settings(tmp_path, public_url, http_certificate=certificate)) == ways
+    assert choices.ways_of(settings(tmp_path, public_url, http_certificate=certificate)) == ways
 
 
 @pytest.mark.parametrize(("download", "public_url"), [("HTTPS", HTTP), ("HTTP", HTTPS)])

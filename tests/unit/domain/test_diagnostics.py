@@ -27,6 +27,7 @@ def test_a_finding_as_data_has_everything_and_the_paths_that_people_know():
     assert (data["path"], data["line"], data["column"], data["endColumn"]) == ("fleet/b.yaml", 2, 1, 5)
     assert data["related"][0]["path"] == "fleet/a.yaml"
     assert plain(found)["path"] == "b.yaml"
+    assert plain(Diagnostic(Code.UNREADABLE, "no \udcff", Place("\udcff.yaml")))["path"] == "?.yaml"
 
 
 def test_a_code_is_its_number_and_says_what_it_means():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 
-from reconciler import bootstrap
+from reconciler import bootstrap, choices
 from reconciler.services.clock import SystemClock
 from reconciler.settings import Settings
 from reconciler.source.scratch import ScratchRepository, example
@@ -18,7 +18,7 @@ async def test_a_package_file_that_went_missing_is_stored_again_by_the_next_pass
     repository.commit("Declare")
     settings = Settings(repo=str(tmp_path / "fleet"), data_dir=tmp_path / "data")
     with bootstrap.opened(settings) as base:
-        followed = bootstrap.repository_of(settings)
+        followed = choices.repository_of(settings)
         try:
             service = bootstrap.reconcile_of(base, followed, SystemClock())
             await service.run_pass()
