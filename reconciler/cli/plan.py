@@ -70,12 +70,16 @@ def command(
     A branch is planned as if it were merged. Exit code 1: something is not valid, or refused. What is only held
     waits for `confirm` and is no mistake.
     """
+    typed = click.core.ParameterSource.COMMANDLINE
     if offline is not None:
         _only(_OFFLINE, flags, "--offline")
-        if ctx.get_parameter_source("server") is click.core.ParameterSource.COMMANDLINE:
+        if ctx.get_parameter_source("server") is typed:
             raise errors.UsageError(
                 "--offline and --server exclude each other", remedy="From Git alone, or of a daemon?"
             )
+    if (offline is not None or server is None) and ctx.get_parameter_source("token_file") is typed:
+        raise errors.UsageError("--token-file means nothing without --server", remedy="Leave it away.")
+    if offline is not None:
         document = _from_git(offline, options.load(flags))
     elif server is not None:
         document = _asked(server, token_file, flags)

@@ -267,6 +267,7 @@ def test_markdown_is_the_comment(fleet, reconciler):
         ("--ref", "main"),
         ("--data-dir", "x"),
         ("--bootstrap", "start"),
+        ("--token-file", "x"),
         ("--server", "http://127.0.0.1:1"),
         ("--public-url", "https://x"),
     ],
@@ -275,6 +276,11 @@ def test_a_flag_that_would_be_ignored_is_refused(fleet, reconciler, flags):
     ran = reconciler("plan", "--offline", "HEAD..HEAD", *flags)
     assert ran.code == 2
     assert flags[0] in ran.err
+
+
+def test_a_token_is_for_a_daemon(fleet, reconciler):
+    ran = reconciler("plan", "--repo", str(fleet.folder), "--token-file", "x")
+    assert (ran.code, "--token-file means nothing without --server" in ran.err) == (2, True)
 
 
 def test_neither_database_nor_server_is_imported_for_it(fleet):
