@@ -21,6 +21,7 @@ from reconciler.cli import logs
 COMMANDS = {
     "apply": "One pass over the repository, then exit.",
     "cancel": "Cancel a batch, a verification, or one device's task.",
+    "comment": "Keep one comment in the pull request that CI checks.",
     "confirm": "Confirm tasks, release held batches, or confirm a commit's cancellations.",
     "demo": "A fleet in one command: endpoint, simulated devices, reconciler.",
     "delta": "Make the patch from one firmware file to another, and its manifest.",
