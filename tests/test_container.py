@@ -117,6 +117,7 @@ def test_the_wheel_installs_into_a_clean_environment_and_its_entry_point_runs(tm
     for needed in (
         "reconciler/_schemas/v1/",
         "reconciler/_examples/01-minimal/",
+        "reconciler/_fleet/.github/workflows/",
         "reconciler/store/migrations/",
     ):
         assert any(name.startswith(needed) for name in names), needed

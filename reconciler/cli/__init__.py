@@ -29,6 +29,7 @@ COMMANDS = {
     "device": "Identities and secrets of devices.",
     "events": "What happened, when, and by which commit.",
     "get": "List objects, devices or tasks.",
+    "init": "A fleet repository to start from.",
     "keys": "Keys that sign packages (secure upgrade).",
     "plan": "What a commit would do.",
     "resume": "End an operator's suspension of a batch.",

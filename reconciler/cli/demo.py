@@ -26,12 +26,12 @@ from reconciler.services.clock import SystemClock
 from reconciler.settings import Settings
 from reconciler.simulator.device import Behaviour
 from reconciler.simulator.fleet import DeviceSpec, Fleet, FleetOptions
-from reconciler.source.scratch import ScratchRepository, example
+from reconciler.source import starter
+from reconciler.source.scratch import ScratchRepository
 from reconciler.store import devices, identities, materialization, status
 from reconciler.store.database import Connection
 from reconciler.transport.endpoint import Endpoint
 
-_EXAMPLE = "01-minimal"
 _VERSIONS = ("1.3.0", "1.3.1")
 _MOST = 10_000
 _PATIENCE = 120.0
@@ -79,7 +79,7 @@ class _Demo:
         self._keep = keep
         self._left_running = False
         self._screen = demo_screen.Screen()
-        self._source = example(_EXAMPLE)
+        self._files = starter.files()
         self._repository = ScratchRepository(pathlib.Path(base.settings.repo), base.settings.ref)
 
     async def run(self) -> int:
@@ -88,9 +88,7 @@ class _Demo:
         assert asking is not None
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, asking.cancel)
-        parts = {path.name for path in self._source.iterdir()} - {"batches", "README.md"}
-        self._repository.copy(self._source, *parts)
-        self._repository.commit("Declare the thermostats and firmware 1.4.0")
+        self._commit("Declare the thermostats and firmware 1.4.0", orders=False)
         daemon = bootstrap.Daemon(self._base)
         running = asyncio.create_task(daemon.run(), name="daemon")
         playing = asyncio.create_task(self._play(daemon), name="demo")
@@ -106,6 +104,12 @@ class _Demo:
                 task.cancel()
             await asyncio.gather(playing, running, return_exceptions=True)
 
+    def _commit(self, message: str, *, orders: bool) -> str:
+        """Commits the batches, or everything else, of the repository that `init` makes; the commit's id."""
+        part = {name: data for name, data in self._files.items() if name.startswith("batches/") is orders}
+        starter.write(self._repository.folder, part)
+        return self._repository.commit(message)
+
     async def _play(self, daemon: bootstrap.Daemon) -> int:
         await daemon.ready.wait()
         fleet = await self._fleet(daemon)
@@ -114,8 +118,7 @@ class _Demo:
         try:
             self._screen.say(f"{total} simulated thermostats connect, on firmware {' and '.join(_VERSIONS)}")
             await self._until(self._all_reported, "every device reported its version")
-            self._repository.copy(self._source, "batches")
-            sha = self._repository.commit("Upgrade every thermostat to 1.4.0")
+            sha = self._commit("Upgrade every thermostat to 1.4.0", orders=True)
             self._screen.say(f"commit {sha[:12]} asks for 1.4.0; watch:")
             upgraded = await self._watch(fleet)
             if self._keep:
