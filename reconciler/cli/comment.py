@@ -68,7 +68,8 @@ def keep_one(forge: forges.Forge, mark: str, text: str, *, only_update: bool = F
         what was done.
 
     Raises:
-        StalledError: the server says no.
+        RefusedError: the server says no.
+        TransientError: it is away.
     """
     found = [note for note in forge.mine() if note.body.startswith(mark)]
     if only_update and not found:

@@ -13,6 +13,7 @@ import dataclasses
 import http.client
 import json
 import pathlib
+import re
 import time
 import urllib.error
 import urllib.request
@@ -44,7 +45,7 @@ class Note:
 
 
 class Forge(Protocol):
-    """Where one pull request is discussed. Every method raises `StalledError` when the server says no."""
+    """Where one pull request is discussed. Every method raises what `_Api.ask` does."""
 
     commit: str
     """The commit that the job looks at."""
@@ -85,7 +86,7 @@ class RefusedError(errors.StalledError):
 class _Deaf(urllib.request.HTTPRedirectHandler):
     """Follows no redirect: the token would go along."""
 
-    def redirect_request(self, *_: Any) -> None:
+    def redirect_request(self, *_: Any, **__: Any) -> None:
         """None: it is an error then."""
 
 
@@ -123,23 +124,14 @@ class _Api:
 
         Raises:
             RefusedError: it says no.
-            StalledError: it can't be reached, or says nothing that makes sense.
+            TransientError: it is away, or in trouble for longer than we wait.
         """
-        for pause in (*_PAUSES, None):
+        for seconds in _PAUSES:
             try:
                 return self._once(method, path, body)
-            except urllib.error.HTTPError as problem:
-                said = _said(problem)
-                if problem.code < 500 or pause is None:
-                    message, remedy = self._refusals.get(problem.code, ("the server refuses", ""))
-                    raise RefusedError(
-                        problem.code, f"{message} ({problem.code} {said})", remedy
-                    ) from problem
-            except (OSError, http.client.HTTPException, ValueError) as problem:
-                if pause is None:
-                    raise errors.StalledError(f"the server can't be asked: {problem}") from problem
-            self._pause(pause)
-        raise AssertionError("the last try answers or raises")
+            except errors.TransientError:
+                self._pause(seconds)
+        return self._once(method, path, body)
 
     def listed(self, path: str) -> Iterator[dict[str, Any]]:
         """All pages of a list."""
@@ -154,9 +146,18 @@ class _Api:
         request = urllib.request.Request(  # noqa: S310 - http or https: looked at above
             self._url + path, data, self._headers, method=method
         )
-        with self._opener.open(request, timeout=_TIMEOUT) as answer:
-            text = answer.read()
-        return json.loads(text) if text else None
+        try:
+            with self._opener.open(request, timeout=_TIMEOUT) as answer:
+                text = answer.read()
+            return json.loads(text) if text else None
+        except urllib.error.HTTPError as problem:
+            said = f"{problem.code} {_said(problem)}"
+            if problem.code >= 500:
+                raise errors.TransientError(f"the server is in trouble ({said})") from problem
+            message, remedy = self._refusals.get(problem.code, ("the server refuses", ""))
+            raise RefusedError(problem.code, f"{message} ({said})", remedy) from problem
+        except (OSError, http.client.HTTPException, ValueError) as problem:
+            raise errors.TransientError(f"the server can't be asked: {problem}") from problem
 
 
 class GitHub:
@@ -185,7 +186,7 @@ class GitHub:
         self._api = _Api(
             _needed(environ, "GITHUB_API_URL"),
             {
-                "Authorization": f"Bearer {_needed(environ, 'GITHUB_TOKEN')}",
+                "Authorization": f"Bearer {_token(environ, 'GITHUB_TOKEN')}",
                 "Accept": "application/vnd.github+json",
                 "X-GitHub-Api-Version": "2022-11-28",
             },
@@ -245,7 +246,7 @@ class GitLab:
         )
         self._api = _Api(
             _needed(environ, "CI_API_V4_URL"),
-            {"PRIVATE-TOKEN": _needed(environ, "GITLAB_TOKEN")},
+            {"PRIVATE-TOKEN": _token(environ, "GITLAB_TOKEN")},
             {
                 401: ("the server does not accept the token", remedy),
                 403: ("the token may not write comments", remedy),
@@ -291,6 +292,14 @@ def _needed(environ: Mapping[str, str], name: str) -> str:
     if not value:
         raise errors.UserError(f"{name} is not set")
     return value
+
+
+def _token(environ: Mapping[str, str], name: str) -> str:
+    """A token that can stand in a header: an error about the header would show it."""
+    token = _needed(environ, name).strip()
+    if not re.fullmatch(r"[!-~]+", token):
+        raise errors.UserError(f"{name} holds no token", remedy="It is one word of ASCII characters.")
+    return token
 
 
 def _event(path: str) -> dict[str, Any]:

@@ -116,13 +116,13 @@ def test_a_server_in_trouble_is_asked_again_and_not_for_ever(server, forge):
     server.troubles = [502, 503]
     assert comment.keep_one(forge, MARK, "Plan: 1 to create.") == "comment written"
     server.troubles = [500] * 3
-    with pytest.raises(errors.StalledError, match="the server refuses \\(500 trouble\\)"):
+    with pytest.raises(errors.TransientError, match="in trouble \\(500 trouble\\)"):
         comment.keep_one(forge, MARK, "Plan: 2 to create.")
 
 
 def test_the_token_follows_no_redirect(server, forge):
     server.troubles = [302] * 9
-    with pytest.raises(errors.StalledError, match="302"):
+    with pytest.raises(forges.RefusedError, match="302"):
         comment.keep_one(forge, MARK, "Plan: 1 to create.")
     assert not [asked for asked in server.asked if "elsewhere" in asked]
 
@@ -193,6 +193,11 @@ def test_without_a_token_or_a_server_the_reason_is_said(job, server, of_gitlab, 
     assert (ran.code, ran.out) == (0, "no comment was written: GITLAB_TOKEN is not set.\n")
     ran, _ = job({**of_gitlab, "GITLAB_TOKEN": "other"})
     assert "does not accept the token (401 Bad credentials). GITLAB_TOKEN must be a project access" in ran.out
+    ran, _ = job({**of_gitlab, "GITLAB_TOKEN": "sec\nret"})
+    assert (ran.out, ran.err) == (
+        "no comment was written: GITLAB_TOKEN holds no token. It is one word of ASCII characters.\n",
+        "",
+    )
     ran, _ = job({**of_gitlab, "CI_API_V4_URL": "http://127.0.0.1:1"})
     assert "the server can't be asked" in ran.out
     assert server.bodies == []
