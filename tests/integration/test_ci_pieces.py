@@ -46,6 +46,13 @@ def git(folder, *arguments):
     return subprocess.check_output(["git", "-C", folder, *arguments], text=True).strip()
 
 
+def change(origin, name, old, new):
+    """The pull request changes something else too: another merge commit of the server's."""
+    (origin / name).write_text((origin / name).read_text().replace(old, new))
+    git(origin, *WHO, "commit", "--quiet", "--all", "--amend", "--no-edit")
+    git(origin, "update-ref", "refs/pull/7/merge", "HEAD")
+
+
 class Job:
     """A working copy of a pull request, as a runner checks it out.
 
@@ -166,7 +173,7 @@ def run_action(job, *, event="pull_request", ref="refs/pull/7/merge", **inputs):
         "GITHUB_REPOSITORY": "acme/fleet",
         "GITHUB_RUN_ID": "99",
         "GITHUB_SERVER_URL": "https://github.com",
-        "GITHUB_SHA": job.merge,
+        "GITHUB_SHA": git(job.copy, "rev-parse", "HEAD") if ref.endswith("merge") else job.merge,
         "GITHUB_STEP_SUMMARY": str(job.work / "summary.md"),
         "RUNNER_TEMP": str(job.work),
     }
@@ -237,14 +244,12 @@ def test_the_action_ends_as_the_plan_does(job, plan, code, failed, flag):
 
 
 def test_a_wrong_manifest_fails_the_action_at_its_line_and_the_comment_is_written(job):
-    (job.origin / "product.yaml").write_text("apiVersion: ota/v1\nkind: Produkt\n")
-    git(job.origin, *WHO, "commit", "--quiet", "--all", "--message=Wrong")
-    git(job.origin, "update-ref", "refs/pull/7/merge", "HEAD")
+    change(job.origin, "product.yaml", "kind: Product", "kind: Produkt")
     job.only_note(but="validate")
     job.answer(CHANGES, 1)
     said = run_action(job)
     assert failures(said) == ["validate", "plan"]
-    assert "\n::error file=product.yaml,line=2," in said["validate"].stdout
+    assert "\n::error file=product.yaml,line=3," in said["validate"].stdout
     assert job.asked[-1].startswith("comment ")
 
 
