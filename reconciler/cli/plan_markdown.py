@@ -21,6 +21,7 @@ LARGEST = 60_000
 """Characters; GitHub takes 65,536 in a comment."""
 _ROWS = 100
 _CELL = 200
+_COMMIT = re.compile(r"(@sha1:[0-9a-f]{12})[0-9a-f]{28}(?![0-9a-f])")
 _MARKUP = re.compile(
     r"[\\`*_\[\]|~<>&#!$%\"]|:(?=\S)|(?<=www)\.|^[-+=]|^\d(?=\d*[.)](?:\s|$))", re.IGNORECASE
 )
@@ -70,7 +71,7 @@ def _head(document: Mapping[str, Any]) -> Iterator[str]:
     offline = " (from Git alone)" if document["basis"] == "git" else ""
     yield f"### {text(document['summary'])}{offline}"
     yield ""
-    yield f"{code(document['revision'])} {code(document['subject'])}"
+    yield f"{code(_short(document['revision']))} {code(document['subject'])}"
     totals = document["totals"]
     if totals is not None and (totals["upgrades"] or totals["conflicts"] or totals["tasksCanceled"]):
         yield ""
@@ -81,7 +82,12 @@ def _head(document: Mapping[str, Any]) -> Iterator[str]:
         yield f"**{reach.plural(errors, 'error', 'errors')}** in the manifests."
     for note in document["notes"]:
         yield ""
-        yield f"> note: {text(note)}"
+        yield f"> note: {text(_short(note))}"
+
+
+def _short(value: str) -> str:
+    """Commits by as much of their ids as people read; the whole ones are in the JSON."""
+    return _COMMIT.sub(r"\1", value)
 
 
 def _totals(totals: Mapping[str, Any]) -> Iterator[str]:

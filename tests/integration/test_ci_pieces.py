@@ -218,6 +218,22 @@ def test_the_action_plans_what_the_merge_changes_and_keeps_one_comment(job):
     )
 
 
+def test_what_the_real_plan_says_is_the_comment_and_goes_with_the_change(job):
+    change(job.origin, "batches/thermostat-1.4.0.yaml", "pushRatePerMinute: 600", "pushRatePerMinute: 60")
+    job.variables["REAL"] = "plan comment"
+    said = run_action(job)
+    assert (failures(said), said["comment"].stdout) == ([], "comment written\n"), said
+    (body,) = job.server.bodies
+    assert body.startswith(f"{MARK}\n### Plan: 0 to create, 2 to change, 0 to cancel")
+    assert body.count(MARK) == 1
+    assert "<code>Batch/thermostat-1.4.0</code>" in body
+    change(job.origin, "batches/thermostat-1.4.0.yaml", "pushRatePerMinute: 60", "pushRatePerMinute: 600")
+    change(job.origin, "product.yaml", "third generation", "second generation")
+    assert run_action(job)["comment"].stdout == "comment updated\n"
+    (body,) = job.server.bodies
+    assert body.startswith(f"{MARK}\n### No changes.")
+
+
 def test_nothing_that_a_plan_prints_is_a_command_to_the_runner(job):
     job.only_note()
     said = run_action(job)["plan"].stdout.splitlines()
