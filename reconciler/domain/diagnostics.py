@@ -49,6 +49,7 @@ class Code(enum.StrEnum):
     RANGE = "OTA115", "a value is out of range"
     COMBINATION = "OTA116", "fields contradict each other"
     REPEATED = "OTA117", "a list names something twice"
+    IGNORE = "OTA118", "an ignore that ignores nothing"
     UNSUPPORTED = "OTA119", "not supported yet"
     SCHEMA = "OTA120", "a document does not fit the given schema"
 
@@ -58,8 +59,10 @@ class Code(enum.StrEnum):
     SAME_VERSION = "OTA204", "a source version is the target version"
     VERSION_FORMAT = "OTA205", "a version is not in the product's format"
     MODULE = "OTA206", "the product has no such module"
+    OVERLAP = "OTA207", "two batches are for the same devices"
     DEVICE_TWICE = "OTA208", "a device is declared by two inventories"
     TOO_MANY = "OTA209", "there are more objects than allowed"
+    DOWNGRADE = "OTA210", "a batch is for devices on a higher version"
 
     NO_FILE = "OTA301", "a file is missing"
     SIZE = "OTA302", "a file has another size"

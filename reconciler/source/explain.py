@@ -21,6 +21,11 @@ from reconciler.source.documents import Document, Node, named
 from reconciler.source.yaml_problems import Problem, Spot
 
 _KEY = "[key]"
+_NEVER = {
+    "status": "status is never in Git: remove it",
+    "<<": "write the fields out: there is no merging",
+}
+"""Fields that people bring from elsewhere."""
 _BOOLEANS = {
     **dict.fromkeys(("yes", "y", "on", "Yes", "On", "YES", "ON", "Y"), "true"),
     **dict.fromkeys(("no", "n", "off", "No", "Off", "NO", "OFF", "N"), "false"),
@@ -74,10 +79,16 @@ def yaml_problem(problem: Problem, path: str, name: str = "") -> Diagnostic:
 
 def nearest(word: str, words: Iterable[str]) -> str:
     """The remedy that names the word that was probably meant; empty when none is close."""
+    found = closest(word, words)
+    return f"did you mean `{found}`?" if found else ""
+
+
+def closest(word: str, words: Iterable[str]) -> str:
+    """The word that was probably meant; empty when none is close."""
     options = sorted(set(words))
     folded = {option.lower(): option for option in reversed(options)}
     found = difflib.get_close_matches(word.lower(), folded, n=1, cutoff=0.6)
-    return f"did you mean `{folded[found[0]]}`?" if found else ""
+    return folded[found[0]] if found else ""
 
 
 def model_problems(mistake: pydantic.ValidationError, kind: Kind, subject: Subject) -> Iterator[Diagnostic]:
@@ -120,14 +131,9 @@ def _unknown_field(location: Location, kind: Kind, subject: Subject) -> Diagnost
     name = str(location[-1])
     parent = field_path(location[:-1])
     siblings, elsewhere = _known_fields(kind, location[:-1])
-    remedy = nearest(name, siblings)
-    if not remedy and name in elsewhere:
-        remedy = f"`{name}` belongs to {elsewhere[name]}: check the indentation"
-    if not remedy and name in {"status", "<<"}:
-        remedy = {
-            "status": "status is never in Git: remove it",
-            "<<": "write the fields out: there is no merging",
-        }[name]
+    remedy = _NEVER.get(name, "") or _belongs(name, elsewhere) or nearest(name, siblings)
+    if not remedy and (meant := closest(name, elsewhere)):
+        remedy = f"did you mean `{meant}`, which belongs under {elsewhere[meant]}?"
     known = ", ".join(siblings)
     return subject.report(
         Code.UNKNOWN_FIELD,
@@ -137,6 +143,10 @@ def _unknown_field(location: Location, kind: Kind, subject: Subject) -> Diagnost
         label="not a known field",
         help=remedy or (f"known are {known}" if known else "this has no fields"),
     )
+
+
+def _belongs(name: str, elsewhere: dict[str, str]) -> str:
+    return f"`{name}` belongs under {elsewhere[name]}: check the indentation" if name in elsewhere else ""
 
 
 def _known_fields(kind: Kind, parent: Location) -> tuple[list[str], dict[str, str]]:

@@ -15,7 +15,7 @@ from reconciler.domain.desired import Key
 from reconciler.domain.diagnostics import Code, Diagnostic
 from reconciler.domain.limits import Limits
 from reconciler.domain.resources import API_VERSION, Kind, Location, Resource
-from reconciler.source import explain, loader
+from reconciler.source import explain, ignores, loader
 from reconciler.source.documents import Document
 
 _KINDS = frozenset(str(kind) for kind in Kind)
@@ -43,6 +43,7 @@ class Reading:
 class File:
     """The manifests of a file, what is wrong between them, and the objects that its unreadable parts name.
 
+    `ignores`: the comments that ask for findings to be ignored; none in a file without manifests.
     `unnamed`: something in it may be an object, and does not show which.
     """
 
@@ -50,6 +51,7 @@ class File:
     diagnostics: tuple[Diagnostic, ...] = ()
     named: tuple[Key, ...] = ()
     unnamed: bool = False
+    ignores: tuple[ignores.Ignore, ...] = ()
 
     @property
     def is_broken(self) -> bool:
@@ -66,6 +68,7 @@ def read(content: bytes, limits: Limits) -> File:
         diagnostics=tuple(explain.yaml_problem(problem, "") for problem in parsed.problems),
         named=tuple(Key(Kind(kind), name) for kind, name in parsed.names if kind in _KINDS),
         unnamed=parsed.unnamed or any(map(_is_unnamed, readings)),
+        ignores=ignores.find(content) if readings else (),
     )
 
 

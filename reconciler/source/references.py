@@ -125,11 +125,26 @@ class Judge:
             return None
         found = self._candidates.get(key)
         if found is None:
-            names = [other.name for other in (*self._candidates, *self.broken) if other.kind is kind]
-            remedy = explain.nearest(name, names) or "declare it, or correct the name"
-            self._refuse(candidate, Code.REFERENCE, f"there is no {kind} `{name}`", location, help=remedy)
+            message = f"there is no {kind} `{name}`"
+            self._refuse(candidate, Code.REFERENCE, message, location, **self._meant(kind, name))
             return None
         return found.resource
+
+    def _meant(self, kind: Kind, name: str) -> dict[str, Any]:
+        """The remedy for a reference that leads nowhere, and the place of what was probably meant."""
+        known = [*self._candidates, *self.broken]
+        meant = Key(kind, explain.closest(name, (other.name for other in known if other.kind is kind)))
+        remedy = f"did you mean `{meant.name}`?" if meant.name else "declare it, or correct the name"
+        for other in (Key(another, name) for another in Kind if not meant.name):
+            if other in self._candidates:
+                meant, remedy = other, f"`{name}` is a {other.kind}, and a {kind} is needed"
+        holder = self._candidates.get(meant)
+        place = (
+            ()
+            if holder is None
+            else (Related(holder.place(("metadata", "name")), f"{meant} is declared here"),)
+        )
+        return {"help": remedy, "related": place}
 
     def _claim(self, candidate: Candidate, location: Location, what: str, *claim: Any) -> None:
         """Reserves something that only one object may have. When it is taken, both lose."""
@@ -333,19 +348,12 @@ class Judge:
         at: Location = ("spec", "target", "group")
         group = self._candidates.get(Key(Kind.DEVICE_GROUP, name))
         if group is None:
-            names = [
-                other.name for other in (*self._candidates, *self.broken) if other.kind is Kind.DEVICE_GROUP
-            ]
-            if name not in names:
+            if Key(Kind.DEVICE_GROUP, name) not in self.broken:
                 message = (
                     f"there is no DeviceGroup `{name}`: only a batch that was accepted before can do without"
                 )
-                remedy = explain.nearest(name, names) or "declare it, or correct the name"
-                self.diagnostics.append(
-                    candidate.subject.report(
-                        Code.REFERENCE, message, at, severity=Severity.WARNING, help=remedy
-                    )
-                )
+                more = {"severity": Severity.WARNING, **self._meant(Kind.DEVICE_GROUP, name)}
+                self.diagnostics.append(candidate.subject.report(Code.REFERENCE, message, at, **more))
             return
         assert isinstance(group.resource, DeviceGroup)
         related = (Related(group.place(("metadata", "name")), f"{group.key} is declared here"),)

@@ -1,8 +1,8 @@
 """A tree of files to a checked `DesiredState`: the one judgement that `validate`, `plan` and the daemon share.
 
-`check` reads every manifest, lets each be judged by itself (`reading`) and all of them together (`references`), and
-puts what is wrong into diagnostics. It never raises for what a file holds, and never takes a broken file for an
-absent one.
+`check` reads every manifest, lets each be judged by itself (`reading`) and all of them together (`references`, then
+`advice` on what is valid), and puts what is wrong into diagnostics, less what a comment says to ignore (`ignores`).
+It never raises for what a file holds, and never takes a broken file for an absent one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from reconciler.domain.desired import DesiredState, Key
 from reconciler.domain.diagnostics import Code, Diagnostic, Place, Related, Severity, in_order
 from reconciler.domain.limits import DEFAULT, Limits
-from reconciler.source import beside, loader, reading
+from reconciler.source import advice, beside, ignores, loader, reading
 from reconciler.source.explain import Subject
 from reconciler.source.references import Candidate, Judge
 from reconciler.source.tree import Tree, UnreadableError
@@ -97,7 +97,9 @@ def check(tree: Tree, limits: Limits = DEFAULT, cache: Cache | None = None) -> C
     declarations = judge.judge(candidates)
     if cache is not None:
         cache.keep({oid for path in paths if (oid := tree.oid(path))})
-    diagnostics = in_order([*survey.diagnostics, *judge.diagnostics])
+    advised = advice.advise(declarations, candidates, tree, limits)
+    everything = [*survey.diagnostics, *judge.diagnostics, *advised]
+    diagnostics = in_order(ignores.apply(everything, survey.ignores))
     broken = {key: tuple(dict.fromkeys(notes)) for key, notes in judge.broken.items()}
     errors = sum(found.severity is Severity.ERROR for found in diagnostics)
     return Checked(
@@ -115,6 +117,7 @@ class _Survey:
         self.broken: dict[Key, list[str]] = {}
         self.broken_paths: set[str] = set()
         self.unnamed: set[str] = set()
+        self.ignores: dict[str, tuple[ignores.Ignore, ...]] = {}
         self.files = 0
         self.manifests = 0
         self._places: dict[Key, list[tuple[str, reading.Reading]]] = {}
@@ -133,6 +136,8 @@ class _Survey:
         for key in file.named:
             self.broken.setdefault(key, []).append(str(between[0]))
         self.files += bool(file.readings)
+        if file.ignores:
+            self.ignores[path] = file.ignores
         for found in file.readings:
             self.manifests += 1
             wrong = self._report(path, found.diagnostics)

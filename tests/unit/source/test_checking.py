@@ -217,8 +217,21 @@ def test_a_mistake_is_found_where_it_is(path, change, place, code, said):
             "package: fw",
             "package: fw\n  interval: 10m",
             "unknown field `interval`",
-            "`interval` belongs to spec.retry",
+            "`interval` belongs under spec.retry: check the indentation",
         ),
+        (
+            "package: fw",
+            "package: fw\n  end: 2026-12-01T02:00:00Z",
+            "unknown field `end`",
+            "`end` belongs under spec.schedule",
+        ),
+        (
+            "package: fw",
+            "package: fw\n  sourceVersion: ['1']",
+            "unknown field `sourceVersion`",
+            "did you mean `sourceVersions`, which belongs under spec.target?",
+        ),
+        ("kind: Batch", "kind: Batch\nlabels: {}", "unknown field `labels`", "belongs under metadata"),
         ("kind: Batch", "kind: Batch\nstatus: x", "unknown field `status`", "status is never in Git"),
         ("package: fw", "package: fw\n  xyzzy: x", "unknown field `xyzzy`", "known are title, package"),
         (
@@ -291,6 +304,18 @@ def test_a_wrong_key_is_marked_at_the_key():
     assert findings(checked) == [("b/eu.yaml", 7, 10, "OTA114")]
     checked = check({"b/eu.yaml": BATCH.replace("name: eu", "name: eu\n  labels: {a b: x}")})
     assert findings(checked) == [("b/eu.yaml", 5, 12, "OTA114")]
+
+
+def test_a_reference_says_what_was_meant_and_where_that_is():
+    (found, *_) = check({"b/eu.yaml": BATCH.replace("package: fw", "package: thermostat")}).diagnostics
+    assert found.message == "there is no Package `thermostat`"
+    assert found.help == "`thermostat` is a Product, and a Package is needed"
+    assert [(other.place.path, other.place.line) for other in found.related] == [("product.yaml", 3)]
+    (found, *_) = check({"b/eu.yaml": BATCH.replace("package: fw", "package: fww")}).diagnostics
+    assert found.help == "did you mean `fw`?"
+    assert [(other.place.path, other.message) for other in found.related] == [
+        ("p/fw.yaml", "Package/fw is declared here")
+    ]
 
 
 def test_everything_is_found_in_one_pass_and_in_order():

@@ -1,0 +1,244 @@
+"""Warnings about a fleet whose every manifest is valid: what is allowed, and is hardly what its author wants.
+
+Called by `validate` with what `references` found valid. Two things are looked for: batches that are for devices on a
+higher version than their package's, which are left out (platform rules §4, "at acceptance"); and batches that are for
+the same devices, where a device's second task fails as a conflict (§4, "conflict"). Only what is sure from the
+manifests alone is said: who reports which version, and which batch has ended, is known to `plan`.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Iterator, Mapping
+
+from reconciler.domain import targeting
+from reconciler.domain.desired import Declaration, Key
+from reconciler.domain.diagnostics import Code, Diagnostic, Related, Severity
+from reconciler.domain.limits import Limits
+from reconciler.domain.resources import (
+    Batch,
+    BatchSpec,
+    Conflict,
+    DeviceGroup,
+    How,
+    Kind,
+    Location,
+    Package,
+    State,
+    Strategy,
+)
+from reconciler.source import rosters
+from reconciler.source.references import Candidate
+from reconciler.source.tree import Tree
+
+_COMPARED = 10
+"""With how many batches before it a batch is compared, for one version or device: so that thousands are compared
+in good time."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Order:
+    """An active batch and its package."""
+
+    candidate: Candidate
+    batch: Batch
+    package: Package
+
+    @property
+    def spec(self) -> BatchSpec:
+        return self.batch.spec
+
+
+def advise(
+    declarations: Mapping[Key, Declaration], candidates: Mapping[Key, Candidate], tree: Tree, limits: Limits
+) -> list[Diagnostic]:
+    """The warnings about the valid objects of a tree.
+
+    Args:
+        declarations: the valid objects.
+        candidates: the manifests, by what they declare; the valid ones are among them.
+        tree: where the lists of devices are.
+        limits: the operator's numbers.
+    """
+    by_product: dict[str, list[_Order]] = {}
+    for order in _orders(declarations, candidates):
+        by_product.setdefault(order.package.spec.product, []).append(order)
+    found = [warning for orders in by_product.values() for order in orders for warning in _downgrades(order)]
+    for orders in by_product.values():
+        if len(orders) > 1:
+            found += _Overlaps(declarations, tree, limits).find(orders)
+    return found
+
+
+def _orders(declarations: Mapping[Key, Declaration], candidates: Mapping[Key, Candidate]) -> Iterator[_Order]:
+    """The batches that are to run, in the order of their files."""
+    valid = [candidates[key] for key in declarations if key.kind is Kind.BATCH]
+    for candidate in sorted(valid, key=lambda one: (one.path, one.document.root.spot.line)):
+        batch = candidate.resource
+        assert isinstance(batch, Batch)
+        package = declarations[Key(Kind.PACKAGE, batch.spec.package)].resource
+        assert isinstance(package, Package)
+        if batch.spec.state is State.ACTIVE:
+            yield _Order(candidate, batch, package)
+
+
+def _downgrades(order: _Order) -> Iterator[Diagnostic]:
+    """Source versions that are higher than the package's: devices on them are left out."""
+    if order.spec.allow_downgrade:
+        return
+    target = order.package.spec.version
+    written = order.candidate.document.data["spec"]["target"].get("sourceVersions", [])
+    places: list[tuple[str, Location]] = [
+        (version, ("spec", "target", "sourceVersions", index)) for index, version in enumerate(written)
+    ]
+    if order.package.spec.source_version is not None and not written:
+        places = [(order.package.spec.source_version, ("spec", "package"))]
+    for version, at in places:
+        if targeting.is_downgrade(version, target):
+            yield order.candidate.subject.report(
+                Code.DOWNGRADE,
+                f"`{version}` is higher than the package's `{target}`: devices on it are left out",
+                at,
+                severity=Severity.WARNING,
+                help="write `allowDowngrade: true` if they are to go down, or remove the version",
+            )
+
+
+class _Overlaps:
+    """Finds batches of one product that are for the same devices, each with one that comes before it.
+
+    Nothing is said of a pair when one of the two says what is to happen (`conflict: Wait` or `Overwrite`), or when
+    one ends before the other starts.
+    """
+
+    def __init__(self, declarations: Mapping[Key, Declaration], tree: Tree, limits: Limits) -> None:
+        self._declarations = declarations
+        self._tree = tree
+        self._limits = limits
+        self._everyone: collections.deque[_Order] = collections.deque(maxlen=_COMPARED)
+        self._some: collections.deque[_Order] = collections.deque(maxlen=_COMPARED)
+        self._by_version: dict[str, collections.deque[_Order]] = {}
+        self._by_group: dict[str, collections.deque[_Order]] = {}
+        self._by_name: dict[int, _Order] = {}
+        self._named: collections.deque[_Order] = collections.deque(maxlen=_COMPARED)
+
+    def find(self, orders: list[_Order]) -> Iterator[Diagnostic]:
+        """One warning at most for each batch."""
+        for order in orders:
+            if order.spec.conflict is not Conflict.KEEP:
+                continue
+            how = order.spec.target.how
+            if how in {How.ALL, How.GRAY}:
+                met = self._by_versions(order)
+            elif order.spec.strategy is Strategy.DYNAMIC:
+                met = self._of_a_group(order)
+            else:
+                met = self._listed(order)
+            if met is not None:
+                yield _overlap(order, *met)
+
+    def _by_versions(self, order: _Order) -> tuple[_Order, str] | None:
+        """A share meets a list by chance only, and everybody meets all."""
+        versions, gray = order.spec.target.source_versions, order.spec.target.how is How.GRAY
+        met: tuple[_Order, str] | None = None
+        if not versions:
+            others = [*self._everyone, *self._some, *(() if gray else self._named)]
+            met = _first(order, others, "the same devices")
+            self._everyone.append(order)
+        else:
+            met = _first(order, self._everyone, "the same devices")
+            for version in versions:
+                same = self._by_version.setdefault(version, collections.deque(maxlen=_COMPARED))
+                met = met or _first(order, same, f"devices on version `{version}`")
+                same.append(order)
+            self._some.append(order)
+        return met
+
+    def _of_a_group(self, order: _Order) -> tuple[_Order, str] | None:
+        name = order.spec.target.group or ""
+        same = self._by_group.setdefault(name, collections.deque(maxlen=_COMPARED))
+        met = _first(order, same, f"the devices of DeviceGroup `{name}`")
+        same.append(order)
+        return met
+
+    def _listed(self, order: _Order) -> tuple[_Order, str] | None:
+        """Hashes of the names are kept, not the names: there may be a million."""
+        whole = [other for other in self._everyone if other.spec.target.how is How.ALL]
+        met = _first(order, whole, "the same devices")
+        example, more, shared = "", 0, None
+        for name in self._names(order):
+            other = self._by_name.get(hash(name))
+            self._by_name[hash(name)] = order
+            if other is None or not _collide(order, other):
+                continue
+            if shared is None:
+                example, shared = name, other
+            else:
+                more += 1
+        self._named.append(order)
+        if shared is None:
+            return met
+        others = f" and {more:,} more" if more else ""
+        return shared, f"device `{example}`{others}"
+
+    def _names(self, order: _Order) -> Iterator[str]:
+        """The devices that a static batch names, itself or by its group."""
+        target, holder = order.spec.target, self._declarations[order.candidate.key]
+        devices = target.devices
+        if target.group is not None:
+            group = self._declarations.get(Key(Kind.DEVICE_GROUP, target.group))
+            if group is None:
+                return
+            assert isinstance(group.resource, DeviceGroup)
+            devices, holder = group.resource.spec.devices, group
+        yield from devices or ()
+        if holder.roster is not None:
+            path, shape = holder.roster.path, rosters.Shape.NAMES
+            for entry in rosters.iter_entries(self._tree, path, shape, self._limits):
+                yield entry.name
+
+
+def _first(
+    order: _Order, others: collections.deque[_Order] | list[_Order], what: str
+) -> tuple[_Order, str] | None:
+    return next(((other, what) for other in others if _collide(order, other)), None)
+
+
+def _collide(one: _Order, other: _Order) -> bool:
+    """Whether a device that both are for can be in both at once, and in need of both."""
+    both = (one, other)
+    if (
+        all(order.spec.multi_module for order in both)
+        and one.package.spec.module != other.package.spec.module
+    ):
+        return False
+    if all(order.spec.strategy is Strategy.DYNAMIC for order in both) and one.package != other.package:
+        return False  # the newest one alone matches a device
+    if any(_needs_none(order, after) for order, after in (both, both[::-1])):
+        return False
+    return not any(_ends_before(order, after) for order, after in (both, both[::-1]))
+
+
+def _needs_none(order: _Order, after: _Order) -> bool:
+    """Whether all that a batch is for are already where another one brings them: one upgrade follows the other."""
+    versions = order.spec.target.source_versions
+    return bool(versions) and set(versions) == {after.package.spec.version}
+
+
+def _ends_before(order: _Order, after: _Order) -> bool:
+    first, second = order.spec.schedule, after.spec.schedule
+    return bool(first and first.end and second and first.end <= second.start)
+
+
+def _overlap(order: _Order, other: _Order, what: str) -> Diagnostic:
+    at: Location = ("spec", "target")
+    return order.candidate.subject.report(
+        Code.OVERLAP,
+        f"{other.candidate.key} is for {what} too: a device that is still in one of the two fails in the other",
+        at,
+        at_key=True,
+        severity=Severity.WARNING,
+        related=(Related(other.candidate.place(at), f"{other.candidate.key} says whom it is for"),),
+        help="say what is to happen (`conflict: Wait`), or cancel the one that is done (`state: Canceled`)",
+    )

@@ -1,0 +1,119 @@
+"""What is allowed and hardly meant: batches that are for the same devices, and devices that would go down."""
+
+from __future__ import annotations
+
+import pytest
+from test_checking import BATCH, PACKAGE, check
+
+from reconciler.domain.diagnostics import Code, Severity
+
+NEWER = PACKAGE.replace("name: fw\n", "name: fw2\n").replace("1.4.0", "1.5.0")
+GROUP = """apiVersion: ota/v1
+kind: DeviceGroup
+metadata: {name: beta}
+spec: {title: Beta testers, product: thermostat, devices: [dev-1, dev-2]}
+"""
+DYNAMIC_GROUP = GROUP.replace("devices: [dev-1, dev-2]", "selector: {matchTags: {region: eu}}")
+FILES = {"p/new.yaml": NEWER, "eu.csv": b"name\ndev-7\ndev-1\ndev-2\n"}
+TARGET = '{all: {}, sourceVersions: ["1.3.0"]}'
+
+
+def batch(name, target=TARGET, *more, package="fw"):
+    text = BATCH.replace("name: eu", f"name: {name}").replace(TARGET, target).replace(": fw", f": {package}")
+    return text + "".join(f"  {line}\n" for line in more)
+
+
+def found(one, other, **files):
+    return check({**FILES, **files, "b/eu.yaml": one, "b/us.yaml": other}).diagnostics
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "said"),
+    [
+        (TARGET, TARGET, "devices on version `1.3.0`"),
+        (TARGET, "{all: {}}", "the same devices"),
+        ("{all: {}}", TARGET, "the same devices"),
+        ("{all: {}}", "{all: {}}", "the same devices"),
+        ("{gray: {percent: 10}}", "{all: {}}", "the same devices"),
+        ("{all: {}}", "{devices: [dev-1]}", "the same devices"),
+        ("{devices: [dev-1]}", "{all: {}}", "the same devices"),
+        ("{devices: [dev-1, dev-2]}", "{devicesFrom: {file: ../eu.csv}}", "device `dev-1` and 1 more"),
+        ("{devices: [dev-1]}", "{group: beta}", "device `dev-1`"),
+    ],
+)
+def test_two_batches_for_the_same_devices_are_told_with_both_places(one, other, said):
+    (warning,) = found(batch("eu", one), batch("us", other, package="fw2"), **{"g.yaml": GROUP})
+    assert (warning.code, warning.severity, warning.place.path) == (
+        Code.OVERLAP,
+        Severity.WARNING,
+        "b/us.yaml",
+    )
+    assert warning.message.startswith(f"Batch/eu is for {said} too: ")
+    assert [(other.place.path, other.place.line) for other in warning.related] == [("b/eu.yaml", 7)]
+    assert "conflict: Wait" in warning.help
+
+
+WINDOW = "schedule: {{start: 2026-12-0{}T02:00:00Z, end: 2026-12-0{}T02:00:00Z}}"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (batch("eu"), batch("us", "{all: {}, sourceVersions: ['1.2.0']}")),
+        (batch("eu"), batch("us", "{all: {}, sourceVersions: ['1.4.0']}", package="fw2")),
+        (batch("eu", "{all: {}}"), batch("us", "{all: {}, sourceVersions: ['1.4.0']}", package="fw2")),
+        (batch("eu", "{devices: [dev-1]}"), batch("us", "{devices: [dev-2]}")),
+        (batch("eu", "{devices: [dev-1]}"), batch("us", "{gray: {percent: 1}}")),
+        (batch("eu"), batch("us", TARGET, "conflict: Wait")),
+        (batch("eu", TARGET, "conflict: Overwrite"), batch("us")),
+        (batch("eu", TARGET, "state: Canceled"), batch("us")),
+        (batch("eu", TARGET, WINDOW.format(1, 2)), batch("us", TARGET, WINDOW.format(2, 3))),
+        (batch("eu", TARGET, WINDOW.format(2, 3)), batch("us", TARGET, WINDOW.format(1, 2))),
+        (batch("eu", TARGET, "strategy: Dynamic"), batch("us", TARGET, "strategy: Dynamic", package="fw2")),
+    ],
+)
+def test_batches_that_meet_on_no_device_or_say_what_is_to_happen_are_fine(one, other):
+    assert found(one, other) == ()
+
+
+def test_batches_of_different_modules_meet_only_when_a_device_is_in_one_task_at_a_time():
+    module = {"p/new.yaml": NEWER.replace("  files:", "  module: mcu\n  files:")}
+    one, other = batch("eu", TARGET), batch("us", TARGET, package="fw2")
+    assert [warning.code for warning in found(one, other, **module)] == [Code.OVERLAP]
+    several = "  multiModule: true\n"
+    assert found(one + several, other + several, **module) == ()
+
+
+def test_two_dynamic_batches_of_a_package_for_one_group_are_told():
+    one, other = (batch(name, "{group: beta}", "strategy: Dynamic") for name in ("eu", "us"))
+    (warning,) = found(one, other, **{"g.yaml": DYNAMIC_GROUP})
+    assert "the devices of DeviceGroup `beta`" in warning.message
+
+
+def test_a_batch_whose_group_is_gone_meets_nobody():
+    codes = [warning.code for warning in found(batch("eu", "{devices: [dev-1]}"), batch("us", "{group: no}"))]
+    assert codes == [Code.REFERENCE]
+
+
+def test_a_batch_is_told_of_once_however_many_it_meets():
+    files = {f"b/{number}.yaml": batch(f"b{number}") for number in range(30)}
+    assert len(check({**files, "b/eu.yaml": None}).diagnostics) == 29
+
+
+def test_devices_on_a_higher_version_are_left_out_and_that_is_told():
+    (warning,) = check({"b/eu.yaml": BATCH.replace('"1.3.0"', '"1.3.0", "1.10.0"')}).diagnostics
+    assert (warning.code, warning.severity, warning.place.line) == (Code.DOWNGRADE, Severity.WARNING, 7)
+    assert warning.message == "`1.10.0` is higher than the package's `1.4.0`: devices on it are left out"
+    assert (
+        check(
+            {"b/eu.yaml": batch("eu", "{all: {}, sourceVersions: ['2.0']}", "allowDowngrade: true")}
+        ).diagnostics
+        == ()
+    )
+    assert check({"b/eu.yaml": batch("eu", "{all: {}, sourceVersions: [blue]}")}).diagnostics == ()
+
+
+def test_a_delta_downwards_is_told_where_the_batch_names_it():
+    delta = PACKAGE.replace("  version:", '  type: Delta\n  sourceVersion: "1.5.0"\n  version:')
+    (warning,) = check({"p/fw.yaml": delta, "b/eu.yaml": batch("eu", "{devices: [dev-1]}")}).diagnostics
+    assert (warning.code, warning.field) == (Code.DOWNGRADE, "spec.package")

@@ -1,0 +1,63 @@
+"""Comments that ask for a warning to be ignored, and what becomes of those that ignore nothing."""
+
+from __future__ import annotations
+
+import pytest
+from test_checking import BATCH, check
+
+from reconciler.domain.diagnostics import Code, Severity
+
+GROUPED = BATCH.replace('{all: {}, sourceVersions: ["1.3.0"]}', "\n    group: beta")
+
+
+def ignoring(comment):
+    return check({"b/eu.yaml": GROUPED.replace("group: beta", f"group: beta {comment}")}).diagnostics
+
+
+def test_a_warning_is_ignored_on_its_line():
+    assert [found.code for found in ignoring("# a remark")] == [Code.REFERENCE]
+    assert ignoring("# reconciler: ignore[OTA201] accepted in May, its group is gone") == ()
+    assert ignoring("#reconciler:ignore[OTA201]") == ()
+
+
+@pytest.mark.parametrize(
+    ("comment", "codes", "said", "remedy"),
+    [
+        (
+            "# reconciler: ignore[OTA201, OTA207]",
+            ["OTA118"],
+            "there is no OTA207 on this line",
+            "remove the comment",
+        ),
+        (
+            "# reconciler: ignore[OTA2201]",
+            ["OTA118", "OTA201"],
+            "there is no code `OTA2201`",
+            "did you mean `OTA201`?",
+        ),
+        ("# reconciler: ignore[x]", ["OTA118", "OTA201"], "there is no code `x`", "codes look like OTA201"),
+        ("# reconciler: ignore", ["OTA118", "OTA201"], "does not say which code", "ignore[OTA201] reason"),
+        ("# reconciler: ignore[]", ["OTA118", "OTA201"], "does not say which code", "ignore[OTA201] reason"),
+    ],
+)
+def test_an_ignore_that_ignores_nothing_is_a_warning(comment, codes, said, remedy):
+    found = ignoring(comment)
+    assert sorted(one.code for one in found) == codes
+    (useless,) = (one for one in found if one.code is Code.IGNORE)
+    assert said in useless.message
+    assert remedy in useless.help
+    assert (useless.place.line, useless.place.column, useless.severity) == (8, 17, Severity.WARNING)
+
+
+def test_an_error_cannot_be_ignored():
+    text = BATCH.replace("package: fw", "package: none # reconciler: ignore[OTA201] later")
+    error, useless = check({"b/eu.yaml": text}).diagnostics
+    assert (error.code, error.severity) == (Code.REFERENCE, Severity.ERROR)
+    assert useless.message == "OTA201 is an error here, and only warnings can be ignored"
+
+
+def test_a_comment_counts_on_its_own_line_only_and_in_files_with_manifests():
+    above = GROUPED.replace("  target:", "  # reconciler: ignore[OTA201] reason\n  target:")
+    assert [found.code for found in check({"b/eu.yaml": above}).diagnostics] == [Code.IGNORE, Code.REFERENCE]
+    assert check({"other.yaml": "a: 1 # reconciler: ignore[OTA201] reason\n"}).diagnostics == ()
+    assert check({"b/eu.yaml": BATCH + "# the reconciler: ignored by us\n"}).diagnostics == ()
