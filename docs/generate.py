@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import pathlib
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
 from reconciler import cli
-from reconciler.domain import lifecycle, limits, plan, resources, waiting
+from reconciler.domain import catalogue, lifecycle, limits, plan, resources, waiting
 from reconciler.domain.diagnostics import Code
 from reconciler.settings import PREFIX, SECRETS, Settings
 
 DOCS = pathlib.Path(__file__).parent
+GOLDEN = DOCS.parent / "tests" / "golden"
 
 
 def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
@@ -124,7 +126,7 @@ def reference_page() -> str:
         ("Command", "Means"), ((f"`{name}`", text) for name, text in sorted(cli.COMMANDS.items()))
     )
     codes = table(
-        ("Code", "Name"), ((f"`{code.value}`", code.name.lower().replace("_", " ")) for code in Code)
+        ("Code", "Means"), ((f"[`{code}`](errors.md#{code.lower()})", code.meaning) for code in Code)
     )
     verdicts = ", ".join(f"`{reason}`" for reason in plan.Reason)
     reasons = ", ".join(f"`{reason}`" for reason in lifecycle.Reason)
@@ -141,7 +143,36 @@ def reference_page() -> str:
     return _filled("reference.in.md", marks)
 
 
-PAGES = {"lifecycle.md": lifecycle_page, "reference.md": reference_page}
+def errors_page() -> str:
+    """Each code: what it is about, an example as `validate` shows it, and what mends that."""
+    return _filled("errors.in.md", {"codes": "\n\n".join(map(_error, Code))})
+
+
+def _error(code: Code) -> str:
+    folder = GOLDEN / code
+    said = (folder / "message.txt").read_text(encoding="utf-8").rpartition("\n\n")[0]
+    parts = [
+        f"## {code}",
+        f"**{code.meaning[0].upper()}{code.meaning[1:]}.** {catalogue.PAGES[code]}",
+        f"```text\n{said}\n```",
+    ]
+    if mended := _mended(folder):
+        parts.append(f"```diff\n{mended}\n```")
+    return "\n\n".join(parts)
+
+
+def _mended(folder: pathlib.Path) -> str:
+    """What changes from the manifest that is wrong to the one that is right; empty for what is no text."""
+    texts = []
+    for name in ("bad.yaml", "good.yaml"):
+        path = folder / name
+        texts.append([] if path.is_symlink() else path.read_text("utf-8", "replace").splitlines())
+    if not all(texts):
+        return ""
+    return "\n".join(list(difflib.unified_diff(*texts, n=2, lineterm=""))[3:])
+
+
+PAGES = {"lifecycle.md": lifecycle_page, "reference.md": reference_page, "errors.md": errors_page}
 
 if __name__ == "__main__":
     for page, make in PAGES.items():

@@ -26,7 +26,7 @@ def _generator() -> types.ModuleType:
     return module
 
 
-@pytest.mark.parametrize("page", ["lifecycle.md", "reference.md"])
+@pytest.mark.parametrize("page", ["lifecycle.md", "reference.md", "errors.md"])
 def test_generated_pages_are_fresh(page: str) -> None:
     assert (ROOT / "docs" / page).read_text(encoding="utf-8") == _generator().PAGES[page]()
 

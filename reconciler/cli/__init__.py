@@ -28,6 +28,7 @@ COMMANDS = {
     "describe": "Everything about one object, device or task.",
     "device": "Identities and secrets of devices.",
     "events": "What happened, when, and by which commit.",
+    "explain": "What a code of `validate` is about, and how to mend it.",
     "get": "List objects, devices or tasks.",
     "init": "A fleet repository to start from.",
     "keys": "Keys that sign packages (secure upgrade).",

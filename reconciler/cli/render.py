@@ -1,4 +1,4 @@
-"""Diagnostics as text for a terminal, as one line each, as JSON, and as annotations of GitHub Actions.
+"""Diagnostics as text for a terminal, as one line each, and as JSON (`reports` has the formats of CI systems).
 
 Used by the commands that show findings. It decides nothing about them: neither which there are nor the exit code.
 Text from manifests is made safe for terminals here.
@@ -48,21 +48,6 @@ def concise(diagnostics: Iterable[Diagnostic], shown: Shown) -> Iterator[str]:
         yield f"{_where(found.place, shown)}: {found.code} {printable(found.message)}"
 
 
-def github(diagnostics: Iterable[Diagnostic], shown: Shown) -> Iterator[str]:
-    """Workflow commands of GitHub Actions, which show at the line in the pull request."""
-    for found in diagnostics:
-        properties = {
-            "file": shown(found.path),
-            "line": found.line,
-            "col": found.column,
-            "endColumn": found.end_column,
-        }
-        properties = {**properties, "title": f"{found.code} {found.object}".strip()}
-        said = ",".join(f"{key}={_github_property(str(value))}" for key, value in properties.items() if value)
-        message = f"{found.message}\nhelp: {found.help}" if found.help else found.message
-        yield f"::{found.severity} {said}::{_github_data(message)}"
-
-
 def _where(place: Place, shown: Shown) -> str:
     path = printable(shown(place.path))
     return f"{path}:{place.line}:{place.column}" if place.line else path
@@ -81,11 +66,3 @@ def _excerpt(found: Diagnostic, line: str, margin: int) -> Iterator[str]:
     yield f"{found.line} | {visible}"
     caret = click.style(f"{'^' * carets} {printable(found.label)}".rstrip(), fg=_COLORS[found.severity])
     yield f"{bar} {' ' * before}{caret}"
-
-
-def _github_data(value: str) -> str:
-    return value.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-
-
-def _github_property(value: str) -> str:
-    return _github_data(value).replace(":", "%3A").replace(",", "%2C")

@@ -5,6 +5,7 @@ It imports neither database, broker nor web libraries. Exit code: 0 clean, 1 fin
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 import sys
@@ -19,6 +20,9 @@ from reconciler.source import validate
 
 _STANDARD_INPUT = "-"
 _SHOWN_BYTES = 4_000_000
+_FOR_CI = ("github", "gitlab", "sarif", "junit")
+_ENVIRONMENTS = {"GITHUB_ACTIONS": "github", "GITLAB_CI": "gitlab"}
+"""Variables that are `true` in a CI system, and the format that it reads."""
 
 
 @click.command()
@@ -26,8 +30,9 @@ _SHOWN_BYTES = 4_000_000
 @click.option(
     "-o",
     "--output",
-    type=click.Choice(["text", "concise", "json", "github"]),
-    help="How findings are written. Default: text; in GitHub Actions github.",
+    type=click.Choice(["text", "concise", "json", *_FOR_CI]),
+    help="How findings are written. Default: text; in GitHub Actions github, in GitLab CI gitlab. The four for CI "
+    "tell the findings to people too, on standard error.",
 )
 @click.option(
     "--schemas",
@@ -43,17 +48,20 @@ def command(paths: tuple[str, ...], output: str | None, schemas: pathlib.Path | 
     """
     root, tree = _tree(paths or (".",))
     checked = validate.check(tree, options.load(flags).limits)
-    found = list(checked.diagnostics)
+    found, counts = list(checked.diagnostics), checked.counts
     if schemas is not None:
         found = _with_schemas(found, tree, schemas)
-    _write(found, checked.counts, output or _usual_output(), _Files(root, tree, paths))
+        unfit = {(one.path, one.object) for one in found if one.code is diagnostic.Code.SCHEMA}
+        counts = dataclasses.replace(counts, valid=counts.valid - len(unfit))
+    _write(found, counts, output or _usual_output(), _Files(root, tree, paths))
     wrong = any(finding.severity is diagnostic.Severity.ERROR for finding in found)
     if wrong or (paths and not checked.counts.manifests):
         click.get_current_context().exit(1)
 
 
 def _usual_output() -> str:
-    return "github" if os.environ.get("GITHUB_ACTIONS") == "true" else "text"
+    read = (output for variable, output in _ENVIRONMENTS.items() if os.environ.get(variable) == "true")
+    return next(read, "text")
 
 
 def _tree(paths: tuple[str, ...]) -> tuple[pathlib.Path, trees.FolderTree]:
@@ -100,12 +108,21 @@ class _Files:
 
     def shown(self, path: str) -> str:
         """The path as somebody in this folder would type it."""
+        return self._from(path, pathlib.Path.cwd())
+
+    def in_repository(self, path: str) -> str:
+        """The path from the root of the repository that we are in; from this folder when we are in none."""
+        here = pathlib.Path.cwd()
+        return self._from(path, next((one for one in (here, *here.parents) if (one / ".git").exists()), here))
+
+    def _from(self, path: str, start: pathlib.Path) -> str:
         if path == _STANDARD_INPUT:
             return "<stdin>"
         try:
-            return os.path.relpath(self._root / path)
+            found = os.path.relpath(self._root / path, start)
         except ValueError:  # another drive
-            return str(self._root / path)
+            found = str(self._root / path)
+        return found.encode(errors="surrogateescape").decode(errors="replace")  # a name may be any bytes
 
     def lines(self, path: str) -> list[str]:
         """The file's lines; none when it is too large or cannot be read."""
@@ -122,14 +139,35 @@ def _write(found: list[diagnostic.Diagnostic], counts: validate.Counts, output: 
     if output == "json":
         _write_json(found, counts, files)
         return
-    written = {
-        "text": lambda: render.text(found, files.shown, files.lines),
-        "concise": lambda: render.concise(found, files.shown),
-        "github": lambda: render.github(found, files.shown),
-    }[output]()
-    for line in written:
-        click.echo(line)
+    if output in _FOR_CI:
+        _write_report(found, counts, output, files)
+    said = (
+        render.concise(found, files.shown)
+        if output == "concise"
+        else render.text(found, files.shown, files.lines)
+    )
+    for line in said:
+        click.echo(line, err=output in _FOR_CI)
     click.echo(_summary(found, counts, files.asked), err=output != "text")
+
+
+def _write_report(
+    found: list[diagnostic.Diagnostic], counts: validate.Counts, output: str, files: _Files
+) -> None:
+    from reconciler.cli import reports
+
+    if output in {"github", "junit"}:
+        in_lines = {
+            "github": lambda: reports.github(found, files.in_repository),
+            "junit": lambda: reports.junit(found, files.in_repository, valid=counts.valid),
+        }
+        for line in in_lines[output]():
+            click.echo(line)
+        return
+    import orjson
+
+    report = reports.gitlab if output == "gitlab" else reports.sarif
+    click.echo(orjson.dumps(report(found, files.in_repository), option=orjson.OPT_INDENT_2).decode())
 
 
 def _write_json(found: list[diagnostic.Diagnostic], counts: validate.Counts, files: _Files) -> None:
@@ -148,6 +186,8 @@ def _summary(found: list[diagnostic.Diagnostic], counts: validate.Counts, asked:
         return f"no manifests found{f' in {asked}' if asked else ''}"
     if not found:
         return f"{_count(counts.manifests, 'manifest')} valid"
+    if not counts.manifests:
+        return f"{_count(len(found), 'finding')}; no manifest could be read"
     return f"{_count(len(found), 'finding')}; {counts.valid} of {_count(counts.manifests, 'manifest')} valid"
 
 

@@ -68,6 +68,7 @@ def advise(
     for orders in by_product.values():
         if len(orders) > 1:
             found += _Overlaps(declarations, tree, limits).find(orders)
+            found += _rivals(orders)
     return found
 
 
@@ -105,6 +106,35 @@ def _downgrades(order: _Order) -> Iterator[Diagnostic]:
             )
 
 
+def _rivals(orders: list[_Order]) -> Iterator[Diagnostic]:
+    """Dynamic batches of a package that cannot run beside each other (§4, "Dynamic batches")."""
+    before: dict[str, collections.deque[_Order]] = {}
+    for order in orders:
+        if order.spec.strategy is not Strategy.DYNAMIC:
+            continue
+        others = before.setdefault(order.spec.package, collections.deque(maxlen=_COMPARED))
+        rival = next((other for other in others if _exclude_each_other(order, other)), None)
+        others.append(order)
+        if rival is not None:
+            at: Location = ("spec", "target")
+            yield order.candidate.subject.report(
+                Code.OVERLAP,
+                f"{rival.candidate.key} is a dynamic batch of `{order.spec.package}` too, and only one of the two can run",
+                at,
+                at_key=True,
+                severity=Severity.WARNING,
+                related=(Related(rival.candidate.place(at), f"{rival.candidate.key} is for these"),),
+                help="a package has dynamic batches for different source versions, or a single one for a group",
+            )
+
+
+def _exclude_each_other(one: _Order, other: _Order) -> bool:
+    targets = one.spec.target, other.spec.target
+    if any(target.group is not None for target in targets):
+        return True
+    return not set(targets[0].source_versions).isdisjoint(targets[1].source_versions)
+
+
 class _Overlaps:
     """Finds batches of one product that are for the same devices, each with one that comes before it.
 
@@ -119,7 +149,6 @@ class _Overlaps:
         self._everyone: collections.deque[_Order] = collections.deque(maxlen=_COMPARED)
         self._some: collections.deque[_Order] = collections.deque(maxlen=_COMPARED)
         self._by_version: dict[str, collections.deque[_Order]] = {}
-        self._by_group: dict[str, collections.deque[_Order]] = {}
         self._by_name: dict[int, _Order] = {}
         self._named: collections.deque[_Order] = collections.deque(maxlen=_COMPARED)
 
@@ -132,7 +161,7 @@ class _Overlaps:
             if how in {How.ALL, How.GRAY}:
                 met = self._by_versions(order)
             elif order.spec.strategy is Strategy.DYNAMIC:
-                met = self._of_a_group(order)
+                continue  # whom a dynamic group holds is not known here
             else:
                 met = self._listed(order)
             if met is not None:
@@ -153,13 +182,6 @@ class _Overlaps:
                 met = met or _first(order, same, f"devices on version `{version}`")
                 same.append(order)
             self._some.append(order)
-        return met
-
-    def _of_a_group(self, order: _Order) -> tuple[_Order, str] | None:
-        name = order.spec.target.group or ""
-        same = self._by_group.setdefault(name, collections.deque(maxlen=_COMPARED))
-        met = _first(order, same, f"the devices of DeviceGroup `{name}`")
-        same.append(order)
         return met
 
     def _listed(self, order: _Order) -> tuple[_Order, str] | None:
@@ -213,8 +235,8 @@ def _collide(one: _Order, other: _Order) -> bool:
         and one.package.spec.module != other.package.spec.module
     ):
         return False
-    if all(order.spec.strategy is Strategy.DYNAMIC for order in both) and one.package != other.package:
-        return False  # the newest one alone matches a device
+    if all(order.spec.strategy is Strategy.DYNAMIC for order in both):
+        return False  # the newest one alone matches a device; for those of one package see `_rivals`
     if any(_needs_none(order, after) for order, after in (both, both[::-1])):
         return False
     return not any(_ends_before(order, after) for order, after in (both, both[::-1]))
@@ -235,10 +257,10 @@ def _overlap(order: _Order, other: _Order, what: str) -> Diagnostic:
     at: Location = ("spec", "target")
     return order.candidate.subject.report(
         Code.OVERLAP,
-        f"{other.candidate.key} is for {what} too: a device that is still in one of the two fails in the other",
+        f"{other.candidate.key} is for {what} too: while a device is busy in one of the two, it fails in the other",
         at,
         at_key=True,
         severity=Severity.WARNING,
-        related=(Related(other.candidate.place(at), f"{other.candidate.key} says whom it is for"),),
+        related=(Related(other.candidate.place(at), f"{other.candidate.key} is for these"),),
         help="say what is to happen (`conflict: Wait`), or cancel the one that is done (`state: Canceled`)",
     )

@@ -164,7 +164,7 @@ class Builder:
         spot = self._spot(event)
         self._refuse_tag(event, spot)
         if len(self._stack) >= DEPTH:
-            raise Broken(Problem(Code.TOO_COMPLEX, f"values are nested more than {DEPTH} levels deep", spot))
+            raise _too_deep(spot)
         if self._awaits_key():
             self._bad_key(
                 "a mapping or list cannot be a key", spot, "quote the text; templates must be filled in first"
@@ -221,7 +221,9 @@ class Builder:
     def _put(self, value: Any, node: Node, anchor: str | None) -> None:
         self._values += node.weight
         if self._values > VALUES:
-            raise Broken(Problem(Code.TOO_COMPLEX, f"a document has more than {VALUES:,} values", node.spot))
+            message = f"a document has more than {VALUES:,} values, those behind aliases counted each time"
+            remedy = "write long lists of devices into a CSV file (`devicesFrom`)"
+            raise Broken(Problem(Code.TOO_COMPLEX, message, node.spot, help=remedy))
         if anchor is not None:
             self._anchors[anchor] = (value, node)
         if not self._stack:
@@ -232,9 +234,7 @@ class Builder:
         holder.weight += node.weight
         holder.height = max(holder.height, node.height + 1)
         if holder.height > DEPTH:
-            raise Broken(
-                Problem(Code.TOO_COMPLEX, f"values are nested more than {DEPTH} levels deep", node.spot)
-            )
+            raise _too_deep(node.spot)
         if isinstance(frame.value, list):
             holder.children[len(frame.value)] = node
             frame.value.append(value)
@@ -247,10 +247,14 @@ class Builder:
 
     def _finish(self, value: Any, node: Node) -> None:
         if len(self.documents) >= self._most:
-            raise Broken(
-                Problem(Code.TOO_COMPLEX, f"a file has more than {DOCUMENTS:,} documents", node.spot)
-            )
+            message, remedy = f"a file has more than {DOCUMENTS:,} documents", "split it into several files"
+            raise Broken(Problem(Code.TOO_COMPLEX, message, node.spot, help=remedy))
         self.documents.append(Document(value, node, tuple(self._problems)))
+
+
+def _too_deep(spot: Spot) -> Broken:
+    message = f"values are nested more than {DEPTH} levels deep"
+    return Broken(Problem(Code.TOO_COMPLEX, message, spot, help="look for brackets or indentation too many"))
 
 
 def _typed(text: str) -> Any:

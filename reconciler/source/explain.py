@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import typing
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -21,11 +22,22 @@ from reconciler.source.documents import Document, Node, named
 from reconciler.source.yaml_problems import Problem, Spot
 
 _KEY = "[key]"
+_LONGEST = 800
+"""Characters of a message or a name: more than any of ours has, with values of the length that is allowed."""
+_LONGEST_WORD = 300
+LISTED = 100
+"""Findings in one document that are listed; the others are counted."""
 _NEVER = {
     "status": "status is never in Git: remove it",
     "<<": "write the fields out: there is no merging",
 }
 """Fields that people bring from elsewhere."""
+_REMEDIES = {
+    Code.REPEATED: "remove one of them",
+    Code.RANGE: "write a value within these bounds",
+    Code.CHOICE: "write one of these",
+}
+"""For rules that say all else themselves."""
 _BOOLEANS = {
     **dict.fromkeys(("yes", "y", "on", "Yes", "On", "YES", "ON", "Y"), "true"),
     **dict.fromkeys(("no", "n", "off", "No", "Off", "NO", "OFF", "N"), "false"),
@@ -50,7 +62,14 @@ class Subject:
     def report(self, code: Code, message: str, location: Location = (), **more: Any) -> Diagnostic:
         """A diagnostic about a field of the document; `more` are fields of `Diagnostic`, and `at_key`."""
         place = self.place(location, at_key=more.pop("at_key", False))
-        return Diagnostic(code, message, place, object=self.name, field=field_path(location), **more)
+        more["help"] = short(more.get("help", ""))
+        about = {"object": short(self.name), "field": short(field_path(location))}
+        return Diagnostic(code, short(message), place, **about, **more)
+
+
+def short(said: str) -> str:
+    """What a finding says, without the middle of a text that is megabytes long."""
+    return said if len(said) <= _LONGEST else f"{said[: _LONGEST // 2]} … {said[-_LONGEST // 4 :]}"
 
 
 def place_of(path: str, spot: Spot) -> Place:
@@ -68,11 +87,11 @@ def yaml_problem(problem: Problem, path: str, name: str = "") -> Diagnostic:
     """The diagnostic of a problem with the YAML itself."""
     return Diagnostic(
         problem.code,
-        problem.message,
+        short(problem.message),
         place_of(path, problem.spot),
         label=problem.label,
-        object=name,
-        help=problem.help,
+        object=short(name),
+        help=short(problem.help),
         related=tuple(Related(place_of(path, spot), message) for spot, message in problem.related),
     )
 
@@ -85,6 +104,8 @@ def nearest(word: str, words: Iterable[str]) -> str:
 
 def closest(word: str, words: Iterable[str]) -> str:
     """The word that was probably meant; empty when none is close."""
+    if len(word) > _LONGEST_WORD:
+        return ""
     options = sorted(set(words))
     folded = {option.lower(): option for option in reversed(options)}
     found = difflib.get_close_matches(word.lower(), folded, n=1, cutoff=0.6)
@@ -92,28 +113,40 @@ def closest(word: str, words: Iterable[str]) -> str:
 
 
 def model_problems(mistake: pydantic.ValidationError, kind: Kind, subject: Subject) -> Iterator[Diagnostic]:
-    """Every complaint of a model about a document."""
-    for error in mistake.errors(include_url=False):
-        location = tuple(error["loc"])
-        at_key = location[-1:] == (_KEY,)
-        if at_key:
-            location = location[:-1]
-        if error["type"] == "rule":
-            context = error["ctx"]
-            yield subject.report(
-                context["code"],
-                context["message"],
-                (*location, *context["at"]),
-                at_key=at_key or context["at_key"],
-                help=context["remedy"],
-                label=context["label"],
-            )
-        elif error["type"] == "missing":
-            yield _missing(location, subject)
-        elif error["type"] == "extra_forbidden":
-            yield _unknown_field(location, kind, subject)
-        else:
-            yield _wrong_value(error, location, subject)
+    """What a model complains of in a document: the first complaints are listed, the others counted."""
+    errors = mistake.errors(include_url=False)
+    for error in errors[:LISTED]:
+        yield _complaint(error, kind, subject)
+    if len(errors) > LISTED:
+        last = _complaint(errors[LISTED], kind, subject)
+        yield dataclasses.replace(last, message=f"{last.message}; {not_listed(len(errors) - LISTED - 1)}")
+
+
+def not_listed(count: int) -> str:
+    """How many more findings there are than anybody would read."""
+    return f"{count:,} more findings in this document are not listed"
+
+
+def _complaint(error: Any, kind: Kind, subject: Subject) -> Diagnostic:
+    location = tuple(error["loc"])
+    at_key = location[-1:] == (_KEY,)
+    if at_key:
+        location = location[:-1]
+    if error["type"] == "rule":
+        context = error["ctx"]
+        return subject.report(
+            context["code"],
+            context["message"],
+            (*location, *context["at"]),
+            at_key=at_key or context["at_key"],
+            help=context["remedy"] or _REMEDIES.get(context["code"], ""),
+            label=context["label"],
+        )
+    if error["type"] == "missing":
+        return _missing(location, subject)
+    if error["type"] == "extra_forbidden":
+        return _unknown_field(location, kind, subject)
+    return _wrong_value(error, location, subject)
 
 
 def _missing(location: Location, subject: Subject) -> Diagnostic:
@@ -130,7 +163,8 @@ def _missing(location: Location, subject: Subject) -> Diagnostic:
 def _unknown_field(location: Location, kind: Kind, subject: Subject) -> Diagnostic:
     name = str(location[-1])
     parent = field_path(location[:-1])
-    siblings, elsewhere = _known_fields(kind, location[:-1])
+    steps = tuple(step for step in location[:-1] if isinstance(step, str))
+    siblings, elsewhere = _known_fields(kind, steps)
     remedy = _NEVER.get(name, "") or _belongs(name, elsewhere) or nearest(name, siblings)
     if not remedy and (meant := closest(name, elsewhere)):
         remedy = f"did you mean `{meant}`, which belongs under {elsewhere[meant]}?"
@@ -149,13 +183,13 @@ def _belongs(name: str, elsewhere: dict[str, str]) -> str:
     return f"`{name}` belongs under {elsewhere[name]}: check the indentation" if name in elsewhere else ""
 
 
-def _known_fields(kind: Kind, parent: Location) -> tuple[list[str], dict[str, str]]:
+@functools.cache
+def _known_fields(kind: Kind, parent: tuple[str, ...]) -> tuple[list[str], dict[str, str]]:
     """The fields that the parent has, and for the other fields of the kind where they belong."""
     siblings: list[str] = []
     elsewhere: dict[str, str] = {}
-    wanted = tuple(step for step in parent if isinstance(step, str))
     for location, fields in _walk(resources.MODELS[kind], ()):
-        if location == wanted:
+        if location == parent:
             siblings = fields
         for field in fields:
             elsewhere.setdefault(field, field_path(location) or "the top level")
@@ -187,9 +221,13 @@ def _wrong_value(error: Any, location: Location, subject: Subject) -> Diagnostic
         case "enum" | "literal_error":
             code, message, remedy = _choice(value, node, context["expected"])
         case "greater_than_equal":
-            code, message, remedy = Code.RANGE, f"this is at least {context['ge']}, not {value}", ""
+            code, message, remedy = (
+                Code.RANGE,
+                f"this is at least {context['ge']}, not {value}",
+                _REMEDIES[Code.RANGE],
+            )
         case "string_too_short":
-            code, message, remedy = Code.RANGE, "this cannot be empty", ""
+            code, message, remedy = Code.RANGE, "this cannot be empty", "write it, or remove the key"
         case kind:
             code = Code.TYPE
             message, remedy = _type(kind, value, node)

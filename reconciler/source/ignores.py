@@ -96,4 +96,4 @@ def _judged(path: str, ignore: Ignore, warned: set[_Key], wrong: set[_Key]) -> I
 
 
 def _useless(place: Place, message: str, remedy: str) -> Diagnostic:
-    return Diagnostic(Code.IGNORE, message, place, Severity.WARNING, help=remedy)
+    return Diagnostic(Code.IGNORE, explain.short(message), place, Severity.WARNING, help=remedy)

@@ -22,6 +22,8 @@ from reconciler.source.yaml_problems import Problem, Spot, explain
 
 FILE_BYTES = 4_000_000
 PROBLEMS = 20
+_SLOW_TEXT = 400_000
+"""Characters at most that are left to the slow parser: a few seconds."""
 
 _NOT_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]")
 _DOCUMENT_START = re.compile(r"^---(?=\s|$)", re.MULTILINE)
@@ -153,8 +155,8 @@ def _read(text: str, first_line: int, most: int) -> tuple[list[Document], Proble
             builder.take(_c_events(text))
         except MarkedYAMLError as mistake:
             # Inside brackets the C parser refuses `start: 02:00:00`, which YAML 1.2 allows. Ruamel's own parser
-            # is forty times slower, and right.
-            if mistake.problem != "found unexpected ':'":
+            # is forty times slower (and worse for long tags), and right.
+            if mistake.problem != "found unexpected ':'" or len(text) > _SLOW_TEXT:
                 raise
             builder = Builder(first_line, most)
             builder.take(YAML(typ="safe", pure=True).parse(text))

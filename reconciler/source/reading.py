@@ -16,7 +16,7 @@ from reconciler.domain.diagnostics import Code, Diagnostic
 from reconciler.domain.limits import Limits
 from reconciler.domain.resources import API_VERSION, Kind, Location, Resource
 from reconciler.source import explain, ignores, loader
-from reconciler.source.documents import Document
+from reconciler.source.documents import Document, named
 
 _KINDS = frozenset(str(kind) for kind in Kind)
 _OURS = _KINDS | unsupported.OTHER_KINDS
@@ -97,12 +97,11 @@ def _reading(document: Document, limits: Limits) -> Reading:
     if not isinstance(data, dict):
         subject = explain.Subject(document, "")
         remedy = "a manifest has apiVersion, kind, metadata and spec; several are separated by `---`"
-        return Reading(
-            document, None, None, (subject.report(Code.NOT_A_MANIFEST, "this is no manifest", help=remedy),)
-        )
+        message = f"this is {named(data)}, not a manifest"
+        return Reading(document, None, None, (subject.report(Code.NOT_A_MANIFEST, message, help=remedy),))
     key = _key(data)
     subject = explain.Subject(document, "", str(key or ""))
-    found = [explain.yaml_problem(problem, "", subject.name) for problem in document.problems]
+    found = _of_the_yaml(document, subject.name)
     found += _envelope(data, subject)
     kind = _kind(data)
     if kind is None:
@@ -111,8 +110,19 @@ def _reading(document: Document, limits: Limits) -> Reading:
     try:
         resource = resources.parse(kind, data, limits)
     except pydantic.ValidationError as mistake:
-        found += [one for one in explain.model_problems(mistake, kind, subject) if one.field != "apiVersion"]
+        told = {problem.spot.line for problem in document.problems if problem.code is Code.BAD_KEY}
+        complaints = explain.model_problems(mistake, kind, subject)
+        found += [one for one in complaints if one.field != "apiVersion" and one.line not in told]
     return Reading(document, key, None if found else resource, tuple(found))
+
+
+def _of_the_yaml(document: Document, name: str) -> list[Diagnostic]:
+    """What is wrong with a document's YAML: the first problems, and how many more there are."""
+    found = [explain.yaml_problem(problem, "", name) for problem in document.problems[: explain.LISTED]]
+    more = len(document.problems) - len(found)
+    if more:
+        found[-1] = dataclasses.replace(found[-1], message=f"{found[-1].message}; {explain.not_listed(more)}")
+    return found
 
 
 def _is_unnamed(found: Reading) -> bool:

@@ -8,6 +8,7 @@ objects claim.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import posixpath
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -30,6 +31,9 @@ from reconciler.domain.resources import (
 from reconciler.source import beside, explain, rosters
 from reconciler.source.documents import Document
 from reconciler.source.tree import Tree, UnreadableError
+
+_COMPARED = 1_000
+"""Files that the name of a missing one is compared with."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -146,18 +150,18 @@ class Judge:
         )
         return {"help": remedy, "related": place}
 
-    def _claim(self, candidate: Candidate, location: Location, what: str, *claim: Any) -> None:
+    def _claim(self, candidate: Candidate, location: Location, what: str, *claim: Any, of: str = "") -> None:
         """Reserves something that only one object may have. When it is taken, both lose."""
         earlier = self._taken.setdefault((what, *claim), (candidate, location))
         if earlier[0] is candidate:
             return
         other, place = earlier
-        message = f"{what} `{claim[-1]}` is taken by {other.key}"
+        message = f"{what} `{claim[-1]}`{of} is taken by {other.key}"
         related = (Related(other.place(place), f"{other.key} has it too"),)
         self._refuse(
             candidate, Code.TAKEN, message, location, related=related, help="neither counts: change one"
         )
-        note = f"{other.place(place)}: {what} `{claim[-1]}` is taken by {candidate.key} too"
+        note = f"{other.place(place)}: {what} `{claim[-1]}`{of} is taken by {candidate.key} too"
         self.broken.setdefault(other.key, []).append(note)
 
     def _product(self, candidate: Candidate, product: Product) -> None:
@@ -173,9 +177,12 @@ class Judge:
             self._claim(
                 candidate,
                 ("spec", "version"),
-                f"the {spec.type} package of {spec.product}, module {spec.module}, version",
+                f"the {spec.type} version",
+                spec.product,
+                spec.module,
                 spec.source_version,
                 spec.version,
+                of=f" of product {spec.product}, module {spec.module},",
             )
             self._has_module(candidate, product, spec.module, ("spec", "module"))
             self._in_format(candidate, product, spec.version, ("spec", "version"))
@@ -217,7 +224,7 @@ class Judge:
             return
         if not resources.NUMERIC_VERSION.fullmatch(version):
             message = f"`{version}` is not a version of product `{product.metadata.name}`, which has x.y.z in digits"
-            self._refuse(candidate, Code.VERSION_FORMAT, message, location)
+            self._refuse(candidate, Code.VERSION_FORMAT, message, location, help='write it like "1.4.0"')
 
     def _package_file(self, candidate: Candidate, file: PackageFile, place: int) -> File | None:
         """What one of a package's files is; None when it can't be told, which keeps the package out."""
@@ -231,7 +238,7 @@ class Judge:
         size = self._tree.size(path) or 0
         if not 0 < size <= self._limits.file_bytes:
             message = f"the file has {size:,} bytes; 1 to {self._limits.file_bytes:,} are allowed"
-            self._refuse(candidate, Code.FILE, message, (*at, "source"))
+            self._refuse(candidate, Code.FILE, message, (*at, "source"), help="commit the right file")
             return None
         try:
             content = self._facts.content(self._tree, path)
@@ -246,7 +253,13 @@ class Judge:
             return None
         if file.size is not None and file.size != content.size:
             message = f"the size of {path} is {content.size:,}, not {file.size:,}"
-            self._refuse(candidate, Code.SIZE, message, (*at, "size"), help=f"write `size: {content.size}`")
+            self._refuse(
+                candidate,
+                Code.SIZE,
+                message,
+                (*at, "size"),
+                help=f"if the file is right, write `size: {content.size}`",
+            )
         if file.sha256 is not None and file.sha256 != content.sha256:
             remedy = f"if the file is right, write `sha256: {content.sha256}`"
             self._refuse(candidate, Code.DIGEST, f"{path} has another SHA-256", (*at, "sha256"), help=remedy)
@@ -266,13 +279,24 @@ class Judge:
             self._refuse(candidate, Code.NO_FILE, message, location, help=remedy)
             return None
         if self._tree.size(path) is None:
-            remedy = (
-                explain.nearest(path, self._tree.paths())
-                or "paths are relative to the manifest; links do not count"
-            )
+            remedy = self._file_meant(path, candidate.path)
             self._refuse(candidate, Code.NO_FILE, f"there is no file {path}", location, help=remedy)
             return None
         return path
+
+    def _file_meant(self, path: str, manifest: str) -> str:
+        """The remedy for a file that is missing: one of its folder, or of its name, as the manifest would write it."""
+        folder, name = posixpath.split(path)
+        here = posixpath.dirname(manifest) or "."
+        others = (other for other in self._tree.paths() if not other.lower().endswith((".yaml", ".yml")))
+        near = (
+            other
+            for other in others
+            if folder == posixpath.dirname(other) or name == posixpath.basename(other)
+        )
+        written = {posixpath.relpath(other, here) for other in itertools.islice(near, _COMPARED)}
+        wanted = posixpath.relpath(path, here)
+        return explain.nearest(wanted, written) or "paths are relative to the manifest; links do not count"
 
     def _valid(self, kind: Kind) -> list[Candidate]:
         return [candidate for candidate in self._of(kind) if candidate.key not in self.broken]
@@ -280,8 +304,8 @@ class Judge:
     def _count(self, kind: Kind, most: int) -> None:
         what = "packages" if kind is Kind.PACKAGE else "groups"
         for candidate in self._valid(kind)[most:]:
-            message = f"there are more than {most:,} {what}"
-            self._refuse(candidate, Code.TOO_MANY, message, ("metadata", "name"), help="delete old ones")
+            message, remedy = f"there are more {what} than allowed (at most {most:,})", "delete old ones"
+            self._refuse(candidate, Code.TOO_MANY, message, ("metadata", "name"), help=remedy)
 
     def _inventory(self, candidate: Candidate, inventory: DeviceInventory) -> None:
         self._refer(candidate, Kind.PRODUCT, inventory.spec.product, ("spec", "product"))

@@ -26,6 +26,7 @@ from reconciler.source.tree import Tree, UnreadableError
 FLAWS = 50
 """Findings in one file that are listed; the others are counted."""
 _LINE_BYTES = 1 << 16
+_SPLIT = "split the list, and the object that uses it, or ask the operator for a higher limit"
 _NO_TAGS: Mapping[str, str] = types.MappingProxyType({})
 _TAG_KEY = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -86,7 +87,7 @@ def check(tree: Tree, path: str, shape: Shape, limits: Limits) -> Checked:
         return Checked(None, (Flaw(Code.NO_FILE, 0, f"there is no file {path}"),))
     if size > limits.device_file_bytes:
         message = f"the list has {size:,} bytes, at most {limits.device_file_bytes:,} are allowed"
-        return Checked(None, (Flaw(Code.ROSTER_TOO_LARGE, 0, message),))
+        return Checked(None, (Flaw(Code.ROSTER_TOO_LARGE, 0, message, _SPLIT),))
     entries, flaws = _survey(tree, path, shape, limits)
     if flaws:
         return Checked(None, tuple(flaws))
@@ -110,10 +111,10 @@ def _survey(tree: Tree, path: str, shape: Shape, limits: Limits) -> tuple[int, l
         else:
             uncounted += 1
     if not flaws and not entries:
-        flaws.append(Flaw(Code.ROSTER, 0, "the list names no device"))
+        flaws.append(Flaw(Code.ROSTER, 0, "the list names no device", "write one name a line"))
     if len(marks) < entries:
         flaws += [
-            Flaw(Code.ROSTER_REPEATED, second, f"`{name}` is listed twice", first_line=first)
+            Flaw(Code.ROSTER_REPEATED, second, f"`{name}` is listed twice", "remove one of them", first)
             for name, first, second in repeats(lambda: _names(tree, path, shape, limits), FLAWS)
         ]
     if uncounted:
@@ -205,7 +206,7 @@ def _read(tree: Tree, path: str, shape: Shape, limits: Limits) -> Iterator[Entry
         entries += isinstance(entry, Entry)
         if entries > limits.devices_per_file:
             message = f"a list has at most {limits.devices_per_file:,} devices, this has more"
-            yield Flaw(Code.ROSTER_TOO_LARGE, number, message)
+            yield Flaw(Code.ROSTER_TOO_LARGE, number, message, _SPLIT)
             return
         yield entry
 
@@ -259,10 +260,15 @@ def _header(cells: list[str], number: int, shape: Shape) -> tuple[str, ...] | Fl
 def _entry(cells: list[str], number: int, columns: tuple[str, ...], limits: Limits) -> Entry | Flaw:
     if len(cells) != len(columns):
         wanted = "one name a line" if len(columns) == 1 else f"{len(columns)} columns, as in the header"
-        return Flaw(Code.ROSTER, number, f"the line has {len(cells)} cells", f"there must be {wanted}")
+        return Flaw(
+            Code.ROSTER,
+            number,
+            f"the line has {len(cells)} cell{'' if len(cells) == 1 else 's'}",
+            f"there must be {wanted}",
+        )
     complaint = resources.device_name_problem(cells[0], limits)
     if complaint:
-        return Flaw(Code.ROSTER, number, complaint)
+        return Flaw(Code.ROSTER, number, complaint, "correct the name, or remove the line")
     if len(cells) == 1:
         return Entry(number, cells[0], _NO_TAGS)
     tags = {tag: value for tag, value in zip(columns[1:], cells[1:], strict=True) if value}

@@ -59,14 +59,15 @@ def check(tree: Tree, folder: pathlib.Path) -> list[Diagnostic]:
                 if one.key.kind not in validators:
                     validators[one.key.kind] = _validator(folder / file_name(one.key.kind))
                 subject = explain.Subject(one.document, path, str(one.key))
-                found += _complaints(validators[one.key.kind], subject)
+                found += _complaints(validators[one.key.kind], subject, file_name(one.key.kind))
     return found
 
 
-def _complaints(validator: _Validator, subject: explain.Subject) -> Iterator[Diagnostic]:
+def _complaints(validator: _Validator, subject: explain.Subject, schema: str) -> Iterator[Diagnostic]:
     for mistake in validator.iter_errors(subject.document.data):
         message = f"the schema does not allow this: {str(mistake.message)[:300]}"
-        yield subject.report(Code.SCHEMA, message, tuple(mistake.absolute_path))
+        remedy = f"mend it, or the rule in {schema}"
+        yield subject.report(Code.SCHEMA, message, tuple(mistake.absolute_path), help=remedy)
 
 
 def _validator(path: pathlib.Path) -> _Validator:

@@ -124,9 +124,8 @@ class _Survey:
 
     def unreadable(self, path: str, problem: UnreadableError) -> None:
         """A file of which nothing is known."""
-        self.diagnostics.append(
-            Diagnostic(Code.UNREADABLE, problem.message, Place(path), help=problem.remedy)
-        )
+        remedy = problem.remedy or "put the file itself there, or remove it, if it is no manifest"
+        self.diagnostics.append(Diagnostic(Code.UNREADABLE, problem.message, Place(path), help=remedy))
         self.broken_paths.add(path)
         self.unnamed.add(path)
 

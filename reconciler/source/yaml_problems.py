@@ -66,6 +66,10 @@ _AT_PROBLEM = {
         "`*` and `&` have a meaning of their own in YAML",
         "quote the text",
     ),
+    "found unexpected ':'": (
+        "a text with a `:` stands inside of brackets",
+        "quote the text, or split the file",
+    ),
     "found unknown escape character": (
         "this escape does not exist in double quotes",
         "write `\\\\` for a backslash, or use single quotes",

@@ -171,13 +171,14 @@ class Target(base.Model):
             raise base.problem(
                 Code.COMBINATION,
                 f"a target is exactly one of all, devices, devicesFrom, gray, group; this {given}",
-                remedy="for every device write `all: {}`" if not ways else "",
+                remedy="keep one of them" if ways else "for every device write `all: {}`",
                 at=() if not ways else (ways[1].value,),
             )
         if self.source_versions and ways[0] not in {How.ALL, How.GRAY}:
             raise base.problem(
                 Code.COMBINATION,
                 f"source versions go with all and gray only, not with {ways[0]}",
+                remedy="remove `sourceVersions`",
                 at=("sourceVersions",),
             )
         return self
@@ -195,7 +196,12 @@ class Schedule(base.Model):
     @pydantic.model_validator(mode="after")
     def _end_after_start(self) -> Self:
         if self.end is not None and not timedelta(hours=1) <= self.end - self.start <= timedelta(days=30):
-            raise base.problem(Code.RANGE, "a schedule ends 1 hour to 30 days after its start", at=("end",))
+            raise base.problem(
+                Code.RANGE,
+                "a schedule ends 1 hour to 30 days after its start",
+                remedy="write an end in that span, or none",
+                at=("end",),
+            )
         return self
 
 
@@ -374,7 +380,10 @@ class BatchSpec(base.Model):
     def _multi_module_keeps(self) -> Self:
         if self.multi_module and self.conflict is Conflict.OVERWRITE:
             raise base.problem(
-                Code.COMBINATION, "multiModule and conflict Overwrite exclude each other", at=("multiModule",)
+                Code.COMBINATION,
+                "multiModule and conflict Overwrite exclude each other",
+                remedy="remove one of them",
+                at=("multiModule",),
             )
         return self
 
@@ -383,17 +392,26 @@ class BatchSpec(base.Model):
         if self.strategy is Strategy.STATIC:
             if self.new_reports_only:
                 raise base.problem(
-                    Code.COMBINATION, "newReportsOnly is for dynamic batches", at=("newReportsOnly",)
+                    Code.COMBINATION,
+                    "newReportsOnly is for dynamic batches",
+                    remedy="remove it, or write `strategy: Dynamic`",
+                    at=("newReportsOnly",),
                 )
             return self
         if self.schedule is not None:
-            raise base.problem(Code.COMBINATION, "only a static batch has a schedule", at=("schedule",))
+            raise base.problem(
+                Code.COMBINATION,
+                "only a static batch has a schedule",
+                remedy="remove it, or write `strategy: Static`",
+                at=("schedule",),
+            )
         by_versions = self.target.how is How.ALL and bool(self.target.source_versions)
         if not by_versions and self.target.how is not How.GROUP:
             raise base.problem(
                 Code.COMBINATION,
                 "a dynamic batch is for source versions (`all: {}` with 1 to 10 `sourceVersions`) or for a "
                 "dynamic group",
+                remedy="write one of these targets, or `strategy: Static`",
                 at=("target",),
             )
         return self

@@ -38,6 +38,7 @@ class Expression(base.Model):
             raise base.problem(
                 Code.COMBINATION,
                 f"operator {self.operator} {need}",
+                remedy="add them" if wants else "remove them",
                 at=("operator",) if wants else ("values",),
             )
         return self
@@ -67,7 +68,9 @@ class Selector(base.Model):
     def _says_something(self) -> Self:
         if not (self.match_tags or self.match_expressions or self.module):
             raise base.problem(
-                Code.COMBINATION, "a selector has at least one of matchTags, matchExpressions, module"
+                Code.COMBINATION,
+                "a selector has at least one of matchTags, matchExpressions, module",
+                remedy="add one of them",
             )
         return self
 
@@ -102,10 +105,13 @@ class DeviceGroupSpec(base.Model):
             raise base.problem(
                 Code.COMBINATION,
                 f"a group has exactly one of devices, devicesFrom, selector; this {given}",
+                remedy="keep one of them" if ways else "add one of them",
                 at=(ways[1],) if ways else (),
             )
         if self.product is None and self.selector is None:
-            raise base.problem(Code.REQUIRED, "a group that lists its devices needs `product`")
+            raise base.problem(
+                Code.REQUIRED, "a group that lists its devices needs `product`", remedy="add `product:`"
+            )
         return self
 
 

@@ -48,6 +48,7 @@ class DeviceInventorySpec(base.Model):
             raise base.problem(
                 Code.COMBINATION,
                 "an inventory has exactly one of devices, devicesFrom",
+                remedy="add one of them" if self.devices is None else "keep one of them",
                 at=() if self.devices is None else ("devicesFrom",),
             )
         return self

@@ -246,6 +246,7 @@ class PackageSpec(base.Model):
             raise base.problem(
                 Code.REQUIRED,
                 "a delta package needs its `sourceVersion`",
+                remedy="add `sourceVersion:`, the one version that it starts from, or write `type: Full`",
                 at=("type",),
                 label="needs sourceVersion",
             )
@@ -253,6 +254,7 @@ class PackageSpec(base.Model):
             raise base.problem(
                 Code.SAME_VERSION,
                 "the source version is the version of the package itself",
+                remedy="write the version that devices have before",
                 at=("sourceVersion",),
             )
         return self

@@ -77,7 +77,10 @@ class KeySource(base.Model):
     def _exactly_one(self) -> Self:
         if (self.env is None) == (self.file is None):
             raise base.problem(
-                Code.COMBINATION, "privateKeyFrom has exactly one of `env` and `file`", label="env or file"
+                Code.COMBINATION,
+                "privateKeyFrom has exactly one of `env` and `file`",
+                remedy="add one of them" if self.env is None else "keep one of them",
+                label="env or file",
             )
         return self
 

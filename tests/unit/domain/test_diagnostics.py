@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from reconciler.domain import limits
+from reconciler.domain import catalogue, limits
 from reconciler.domain.diagnostics import Code, Diagnostic, Place, Related, in_order, plain
 
 
@@ -41,3 +41,8 @@ def test_a_context_without_limits_means_the_defaults():
     own = limits.Limits(packages=1)
     assert limits.of_context({"limits": own}) is own
     assert limits.of_context({"limits": 3}) is limits.of_context(None) is limits.DEFAULT
+
+
+def test_every_code_has_its_page_in_the_catalogue_in_whole_sentences():
+    assert list(catalogue.PAGES) == list(Code)
+    assert all(page[0].isupper() and page.endswith(".") for page in catalogue.PAGES.values())

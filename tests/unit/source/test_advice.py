@@ -84,10 +84,25 @@ def test_batches_of_different_modules_meet_only_when_a_device_is_in_one_task_at_
     assert found(one + several, other + several, **module) == ()
 
 
-def test_two_dynamic_batches_of_a_package_for_one_group_are_told():
-    one, other = (batch(name, "{group: beta}", "strategy: Dynamic") for name in ("eu", "us"))
-    (warning,) = found(one, other, **{"g.yaml": DYNAMIC_GROUP})
-    assert "the devices of DeviceGroup `beta`" in warning.message
+VERSIONS, OF_GROUP = TARGET, "{group: beta}"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "package", "told"),
+    [
+        (OF_GROUP, OF_GROUP, "fw", True),
+        (OF_GROUP, VERSIONS, "fw", True),
+        (VERSIONS, VERSIONS, "fw", True),
+        (VERSIONS, VERSIONS.replace("1.3.0", "1.2.0"), "fw", False),
+        (OF_GROUP, OF_GROUP, "fw2", False),
+    ],
+)
+def test_dynamic_batches_of_a_package_that_cannot_run_beside_each_other_are_told(one, other, package, told):
+    batches = batch("eu", one, "strategy: Dynamic"), batch("us", other, "strategy: Dynamic", package=package)
+    warnings = found(*batches, **{"g.yaml": DYNAMIC_GROUP})
+    assert [warning.code for warning in warnings] == [Code.OVERLAP] * told
+    if told:
+        assert warnings[0].message.endswith("is a dynamic batch of `fw` too, and only one of the two can run")
 
 
 def test_a_batch_whose_group_is_gone_meets_nobody():

@@ -346,7 +346,10 @@ def test_a_version_is_packaged_once_and_a_title_used_once():
     again = PACKAGE.replace("name: fw\n", "name: fw2\n")
     checked = check({"p/g.yaml": again})
     assert findings(checked) == [("p/g.yaml", 7, 12, "OTA203")]
-    assert "version `1.4.0` is taken by Package/fw" in checked.diagnostics[0].message
+    assert (
+        "version `1.4.0` of product thermostat, module default, is taken by Package/fw"
+        in checked.diagnostics[0].message
+    )
     titled = again.replace("spec:", "spec:\n  title: fw").replace("1.4.0", "1.5.0")
     assert findings(check({"p/g.yaml": titled})) == [("p/g.yaml", 6, 10, "OTA203")]
 
@@ -639,7 +642,7 @@ def test_a_file_that_cannot_be_firmware_is_refused(image, said):
 
 def test_a_misspelt_file_is_guessed():
     checked = check({"p/fw.yaml": PACKAGE.replace("../fw.bin", "../FW.bin")})
-    assert checked.diagnostics[0].help == "did you mean `fw.bin`?"
+    assert checked.diagnostics[0].help == "did you mean `../fw.bin`?"
 
 
 def test_packages_beyond_the_limit_are_refused_and_the_others_stay():

@@ -141,7 +141,7 @@ def test_there_are_a_limited_number_of_groups(most, refused):
     assert [found.code for found in checked.diagnostics] == [Code.TOO_MANY] * refused
     if refused:
         assert checked.diagnostics[0].object == "DeviceGroup/th02"
-        assert checked.diagnostics[0].message == "there are more than 2 groups"
+        assert checked.diagnostics[0].message == "there are more groups than allowed (at most 2)"
 
 
 def test_a_selector_s_module_and_version_are_such_as_its_product_has():

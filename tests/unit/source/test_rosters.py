@@ -72,7 +72,7 @@ def test_an_inventory_has_a_column_for_each_tag_and_empty_cells_are_no_tags():
         (b"name;region\n", Shape.TAGGED, [(1, "the first column is `name;region`, not `name`")]),
         (b"name,a b\n", Shape.TAGGED, [(1, "column 2, `a b`, is not a tag's key")]),
         (b"name,a,a\n", Shape.TAGGED, [(1, "the column `a` is there twice")]),
-        (b"name,a\ndev-1\n", Shape.TAGGED, [(2, "the line has 1 cells")]),
+        (b"name,a\ndev-1\n", Shape.TAGGED, [(2, "the line has 1 cell")]),
         (b"name,a\ndev-1," + b"x" * 1025, Shape.TAGGED, [(2, "a tag's value has more than")]),
         (b"dev-1\n" + b"x" * 70_000 + b"\ndev-2\n", Shape.NAMES, [(2, "the line is longer than")]),
     ],
