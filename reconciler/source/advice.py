@@ -119,7 +119,7 @@ def _rivals(orders: list[_Order]) -> Iterator[Diagnostic]:
             at: Location = ("spec", "target")
             yield order.candidate.subject.report(
                 Code.OVERLAP,
-                f"{rival.candidate.key} is a dynamic batch of `{order.spec.package}` too, and only one of the two can run",
+                f"{rival.candidate.key} is a dynamic batch of `{order.spec.package}` too, and only one can run",
                 at,
                 at_key=True,
                 severity=Severity.WARNING,

@@ -6,14 +6,18 @@ Called by `references`. Everything is streamed once for each content; `Facts` ke
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
+import itertools
 import posixpath
 
 from reconciler.domain.desired import FileFact
 from reconciler.domain.limits import Limits
-from reconciler.source import rosters
+from reconciler.source import explain, rosters
 from reconciler.source.tree import Tree
 
+_COMPARED = 1_000
+"""Files that the name of a missing one is compared with."""
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
@@ -35,6 +39,28 @@ class Content:
     def fact(self, path: str) -> FileFact:
         """The fact about the file at this path."""
         return FileFact(path, self.size, self.sha256, self.md5)
+
+
+class Missing:
+    """Says which file was meant by the path of one that does not exist."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+
+    @functools.cached_property
+    def _others(self) -> tuple[str, ...]:
+        """The files that are no manifests. Looked for once: many packages may miss theirs."""
+        return tuple(path for path in self._tree.paths() if not path.lower().endswith((".yaml", ".yml")))
+
+    def remedy(self, path: str, manifest: str) -> str:
+        """The nearest file of the same folder or name, written as the manifest would have it."""
+        folder, name = posixpath.split(path)
+        here = posixpath.dirname(manifest) or "."
+        parts = ((other, *posixpath.split(other)) for other in self._others)
+        near = (other for other, its_folder, its_name in parts if its_folder == folder or its_name == name)
+        written = {posixpath.relpath(other, here) for other in itertools.islice(near, _COMPARED)}
+        wanted = posixpath.relpath(path, here)
+        return explain.nearest(wanted, written) or "paths are relative to the manifest; links do not count"
 
 
 class Facts:

@@ -34,7 +34,6 @@ _NEVER = {
 """Fields that people bring from elsewhere."""
 _REMEDIES = {
     Code.REPEATED: "remove one of them",
-    Code.RANGE: "write a value within these bounds",
     Code.CHOICE: "write one of these",
 }
 """For rules that say all else themselves."""
@@ -224,10 +223,10 @@ def _wrong_value(error: Any, location: Location, subject: Subject) -> Diagnostic
             code, message, remedy = (
                 Code.RANGE,
                 f"this is at least {context['ge']}, not {value}",
-                _REMEDIES[Code.RANGE],
+                "",
             )
         case "string_too_short":
-            code, message, remedy = Code.RANGE, "this cannot be empty", "write it, or remove the key"
+            code, message, remedy = Code.RANGE, "this cannot be empty", "write it"
         case kind:
             code = Code.TYPE
             message, remedy = _type(kind, value, node)

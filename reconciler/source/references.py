@@ -8,7 +8,6 @@ objects claim.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import posixpath
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -31,9 +30,6 @@ from reconciler.domain.resources import (
 from reconciler.source import beside, explain, rosters
 from reconciler.source.documents import Document
 from reconciler.source.tree import Tree, UnreadableError
-
-_COMPARED = 1_000
-"""Files that the name of a missing one is compared with."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -68,6 +64,7 @@ class Judge:
         self._tree = tree
         self._limits = limits
         self._facts = facts
+        self._missing = beside.Missing(tree)
         self._candidates: dict[Key, Candidate] = {}
         self._files: dict[Key, tuple[File, ...]] = {}
         self._rosters: dict[Key, RosterRef] = {}
@@ -279,24 +276,10 @@ class Judge:
             self._refuse(candidate, Code.NO_FILE, message, location, help=remedy)
             return None
         if self._tree.size(path) is None:
-            remedy = self._file_meant(path, candidate.path)
+            remedy = self._missing.remedy(path, candidate.path)
             self._refuse(candidate, Code.NO_FILE, f"there is no file {path}", location, help=remedy)
             return None
         return path
-
-    def _file_meant(self, path: str, manifest: str) -> str:
-        """The remedy for a file that is missing: one of its folder, or of its name, as the manifest would write it."""
-        folder, name = posixpath.split(path)
-        here = posixpath.dirname(manifest) or "."
-        others = (other for other in self._tree.paths() if not other.lower().endswith((".yaml", ".yml")))
-        near = (
-            other
-            for other in others
-            if folder == posixpath.dirname(other) or name == posixpath.basename(other)
-        )
-        written = {posixpath.relpath(other, here) for other in itertools.islice(near, _COMPARED)}
-        wanted = posixpath.relpath(path, here)
-        return explain.nearest(wanted, written) or "paths are relative to the manifest; links do not count"
 
     def _valid(self, kind: Kind) -> list[Candidate]:
         return [candidate for candidate in self._of(kind) if candidate.key not in self.broken]

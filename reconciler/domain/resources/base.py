@@ -98,7 +98,8 @@ class Text:
         if size > self.longest or size < self.shortest:
             bound = f"at most {self.longest}" if size > self.longest else f"at least {self.shortest}"
             plural = "" if bound.endswith(" 1") else "s"
-            raise problem(Code.RANGE, f"{self.what} has {bound} character{plural}, this has {size}")
+            message = f"{self.what} has {bound} character{plural}, this has {size:,}"
+            raise problem(Code.RANGE, message, remedy="shorten it" if size > self.longest else "")
         if self.pattern is not None and not self.pattern.fullmatch(value):
             raise problem(Code.MALFORMED, f"`{value}` is not {self.what}", remedy=self.rule)
         return value
@@ -136,9 +137,11 @@ class Unique:
         """The entries, sorted."""
         most = self._most(limit.of_context(info.context))
         if most is not None and len(value) > most:
-            raise problem(
-                Code.RANGE, f"at most {most:,} {self.what}s can be listed here, these are {len(value):,}"
+            message = f"at most {most:,} {self.what}s can be listed here, these are {len(value):,}"
+            remedy = (
+                "list them in a CSV file: `devicesFrom`" if self.most_of == "devices_per_manifest" else ""
             )
+            raise problem(Code.RANGE, message, remedy=remedy)
         if len(value) < self.least:
             raise problem(Code.RANGE, f"at least {self.least} {self.what} must be listed here")
         seen: dict[str, int] = {}

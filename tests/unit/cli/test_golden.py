@@ -7,7 +7,6 @@ committed.
 from __future__ import annotations
 
 import contextlib
-import os
 import pathlib
 import shutil
 import tempfile
@@ -66,4 +65,3 @@ if __name__ == "__main__":
         for known in Code:
             _, words = said(known, "bad.yaml", pathlib.Path(scratch, known))
             (GOLDEN / known / "message.txt").write_text(words, encoding="utf-8")
-    print(f"{len(os.listdir(GOLDEN))} messages written")

@@ -67,7 +67,7 @@ def outcome(*arguments):
         ),
         pytest.param(
             OURS + b"{description: " + b"x" * 3_900_000 + b"}\n",
-            "has 3900000",
+            "has 3,900,000",
             id="a scalar that is just read",
         ),
         pytest.param(OURS + b"\n\tdescription: x\n", "a tab is used for indentation", id="a tab"),
@@ -79,7 +79,7 @@ def outcome(*arguments):
             PRODUCT.replace(b"Wall", b"Wa\0ll"), "the character U+0000 cannot be in YAML", id="a NUL"
         ),
         pytest.param(b"\0" * 5000, "the character U+0000 cannot be in YAML", id="NULs alone"),
-        pytest.param(OURS + b"{description: " + b"9" * 5000 + b"}\n", "has 5000", id="a huge integer"),
+        pytest.param(OURS + b"{description: " + b"9" * 5000 + b"}\n", "has 5,000", id="a huge integer"),
         pytest.param(
             OURS + b"{description: " + b"9" * 100 + b"}\n", "was read as the number 999", id="a large integer"
         ),

@@ -102,7 +102,7 @@ def test_dynamic_batches_of_a_package_that_cannot_run_beside_each_other_are_told
     warnings = found(*batches, **{"g.yaml": DYNAMIC_GROUP})
     assert [warning.code for warning in warnings] == [Code.OVERLAP] * told
     if told:
-        assert warnings[0].message.endswith("is a dynamic batch of `fw` too, and only one of the two can run")
+        assert warnings[0].message.endswith("is a dynamic batch of `fw` too, and only one can run")
 
 
 def test_a_batch_whose_group_is_gone_meets_nobody():
