@@ -33,8 +33,9 @@ def _find(code: str) -> Code:
     """The code, however it is written: OTA113, ota113, 113."""
     asked = code.upper()
     asked = asked if asked.startswith("OTA") else f"OTA{asked}"
-    if asked in set(Code):
-        return Code(asked)
-    near = difflib.get_close_matches(asked, map(str, Code), 3)
+    known = {str(one): one for one in Code}
+    if asked in known:
+        return known[asked]
+    near = difflib.get_close_matches(asked, known, 3)
     remedy = f"did you mean {', '.join(near)}?" if near else "`reconciler explain` lists all"
     raise errors.UsageError(f"there is no code {code!r}", remedy=remedy)

@@ -62,8 +62,8 @@ class Subject:
         """A diagnostic about a field of the document; `more` are fields of `Diagnostic`, and `at_key`."""
         place = self.place(location, at_key=more.pop("at_key", False))
         more["help"] = short(more.get("help", ""))
-        about = {"object": short(self.name), "field": short(field_path(location))}
-        return Diagnostic(code, short(message), place, **about, **more)
+        field = short(field_path(location))
+        return Diagnostic(code, short(message), place, object=short(self.name), field=field, **more)
 
 
 def short(said: str) -> str:
