@@ -222,7 +222,7 @@ class Builder:
         self._values += node.weight
         if self._values > VALUES:
             message = f"a document has more than {VALUES:,} values, those behind aliases counted each time"
-            remedy = "write long lists of devices into a CSV file (`devicesFrom`)"
+            remedy = "use fewer aliases; a long list of devices goes into a CSV file (`devicesFrom`)"
             raise Broken(Problem(Code.TOO_COMPLEX, message, node.spot, help=remedy))
         if anchor is not None:
             self._anchors[anchor] = (value, node)
