@@ -11,9 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 import click
 
 from reconciler.cli.tables import printable, width
-from reconciler.domain.diagnostics import Diagnostic, Place, Severity, plain
-
-__all__ = ["concise", "github", "plain", "text"]
+from reconciler.domain.diagnostics import Diagnostic, Place, Severity
 
 _WIDEST = 160
 _COLORS = {Severity.ERROR: "red", Severity.WARNING: "yellow"}

@@ -175,7 +175,7 @@ def _write_json(found: list[diagnostic.Diagnostic], counts: validate.Counts, fil
 
     document = {
         "version": 1,
-        "diagnostics": [render.plain(one, files.shown) for one in found],
+        "diagnostics": [diagnostic.plain(one, files.shown) for one in found],
         "summary": {"manifests": counts.manifests, "valid": counts.valid, "findings": len(found)},
     }
     click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())

@@ -21,8 +21,6 @@ NASTY = HEAD + 'spec:\n  "a\\e]<&\\" b\\nc": 1\n'
 @pytest.fixture
 def fleet(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for variable in ("GITHUB_ACTIONS", "GITLAB_CI"):
-        monkeypatch.delenv(variable, raising=False)
     (tmp_path / ".git").mkdir()
     (tmp_path / "fleet").mkdir()
     return tmp_path / "fleet"

@@ -29,7 +29,6 @@ error[OTA113]: unknown field `descriptoin` in Product spec
 @pytest.fixture
 def fleet(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
     folder = tmp_path / "fleet"
     folder.mkdir()
     (folder / "product.yaml").write_text(PRODUCT)
