@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import pathlib
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from typing import Any
 
 from reconciler import cli
 from reconciler.domain import catalogue, lifecycle, limits, plan, resources, waiting
 from reconciler.domain.diagnostics import Code
 from reconciler.settings import PREFIX, SECRETS, Settings
+from reconciler.source import schemas
 
 DOCS = pathlib.Path(__file__).parent
 GOLDEN = DOCS.parent / "tests" / "golden"
@@ -120,8 +123,56 @@ def limits_table() -> str:
     return table(("Limit", "Default"), rows)
 
 
+_TYPES = {"boolean": "true or false", "integer": "a whole number", "number": "a number", "string": "text"}
+
+
+def _value(schema: Mapping[str, Any]) -> str:
+    """What one writes for a field."""
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    if "enum" in schema:
+        return ", ".join(f"`{schemas.written(choice)}`" for choice in schema["enum"])
+    if schema["type"] == "array":
+        return f"a list: {_value(schema['items'])}"
+    if schema["type"] == "object":
+        return "a mapping" + ("" if "properties" in schema else " of texts")
+    return _TYPES[schema["type"]]
+
+
+def _fields(schema: Mapping[str, Any], above: str) -> list[tuple[str, str, str, str]]:
+    """A row for every field below a mapping."""
+    rows = []
+    for name, field in schema["properties"].items():
+        default = f"`{schemas.written(field['default'])}`" if field.get("default") not in ("", None) else ""
+        meaning = field["description"].removesuffix(f" Default: {default}.")
+        for example in field.get("examples", [])[:1]:
+            meaning += f" Example: `{schemas.written(example)}`"
+        first = "required" if name in schema.get("required", ()) else default
+        rows.append((f"`{above}{name}`", _value(field), first, meaning))
+        rows += _fields(field, f"{above}{name}.") if field.get("properties") else []
+        below = field.get("items", {})
+        rows += _fields(below, f"{above}{name}[].") if "properties" in below else []
+    return rows
+
+
+def manifests_section() -> str:
+    """Every field of every kind, from the published schemas."""
+    heads, parts = ("Field", "Value", "Default", "Meaning"), []
+    for kind in resources.Kind:
+        schema = json.loads(schemas.generate()[schemas.file_name(kind)])
+        if not parts:
+            shared = {**schema, "properties": {**schema["properties"]}}
+            shared["properties"].pop("spec")
+            shared["properties"]["kind"] = {**schema["properties"]["kind"], "enum": list(resources.Kind)}
+            shared["properties"]["kind"].pop("const")
+            parts.append(f"### Every manifest\n\n{table(heads, _fields(shared, ''))}")
+        spec = schema["properties"]["spec"]
+        parts.append(f"### {kind}\n\n{schema['description']}\n\n{table(heads, _fields(spec, 'spec.'))}")
+    return "\n\n".join(parts)
+
+
 def reference_page() -> str:
-    """Commands, settings, codes and reasons."""
+    """Commands, settings, manifests, codes and reasons."""
     commands = table(
         ("Command", "Means"), ((f"`{name}`", text) for name, text in sorted(cli.COMMANDS.items()))
     )
@@ -134,6 +185,7 @@ def reference_page() -> str:
     marks = {
         "commands": commands,
         "settings": settings_table(),
+        "manifests": manifests_section(),
         "limits": limits_table(),
         "codes": codes,
         "verdicts": verdicts,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import pathlib
 import re
 import types
+from typing import Any
 
 import pytest
 
-from reconciler.domain import actions, conditions
+from reconciler.domain import actions, conditions, resources
+from reconciler.source import schemas
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = sorted(
@@ -43,6 +46,25 @@ def test_every_metric_is_documented() -> None:
     metrics = set(re.findall(r'"(reconciler_[a-z_]+)"', source))
     assert metrics
     assert {metric for metric in metrics if f"`{metric}" not in text} == set()
+
+
+def _paths(schema: dict[str, Any], above: str = "") -> set[str]:
+    """Every field below a part of a schema."""
+    found = set()
+    for name, field in schema.get("properties", {}).items():
+        found |= {f"{above}{name}"} | _paths(field, f"{above}{name}.")
+        found |= _paths(field.get("items", {}), f"{above}{name}[].")
+    return found
+
+
+@pytest.mark.parametrize("kind", resources.Kind)
+def test_every_field_of_a_manifest_is_documented(kind: resources.Kind) -> None:
+    text = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    chapters = {part.split("\n", 1)[0]: part for part in re.split(r"^### ", text, flags=re.MULTILINE)}
+    known = _paths(json.loads(schemas.generate()[schemas.file_name(kind)])) - {"spec"}
+    assert len(known) > 8
+    said = chapters["Every manifest"] + chapters[str(kind)]
+    assert {path for path in known if f"| `{path}` |" not in said} == set()
 
 
 def test_every_example_explains_itself() -> None:

@@ -1,14 +1,16 @@
 """The published JSON schemas: made from the models, and used to check documents against a published set.
 
 `generate` is called by `schema export` and by the test that compares; `check` by `validate --schemas`. The schemas
-keep to the subset of draft-07 that editors support: no references between files, no nulls, one `if` for each kind.
-The models stay the judge: a schema cannot say everything that they check.
+keep to the subset of draft-07 that editors support: no references between files, no nulls, one `if` for each kind
+(and `patternErrorMessage`, an editor's own keyword: what it says instead of the pattern). The models stay the judge: a
+schema cannot say everything that they check.
 """
 
 from __future__ import annotations
 
 import json
 import pathlib
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
@@ -22,6 +24,10 @@ from reconciler.source.tree import Tree, UnreadableError
 
 ALL = "all.schema.json"
 _DRAFT = "http://json-schema.org/draft-07/schema#"
+_ENVELOPE = ("apiVersion", "kind", "metadata", "spec")
+_DATA = frozenset({"default", "examples", "enum", "const", "required"})
+"""Keywords whose values are no schemas."""
+_LIKE_A_NUMBER = re.compile(r"[0-9.]*")
 
 
 class _Validator(Protocol):
@@ -88,14 +94,19 @@ def _headed(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _switch(single: Mapping[Kind, dict[str, Any]]) -> dict[str, Any]:
-    """One schema for every kind: what `kind` says decides, so that an editor's message is about that kind alone."""
+    """One schema for every kind: what `kind` says decides, so that an editor's message is about that kind alone.
+
+    What all kinds share stands at the top: an editor completes it before a kind is chosen, and says nothing twice.
+    """
+    shared = next(iter(single.values()))["properties"]
+    kind = {"description": shared["kind"]["description"], "enum": [str(kind) for kind in Kind]}
+    spec = {"description": "What the object is, or is to do; its fields follow from `kind`."}
     return {
         "description": "Any manifest.",
         "type": "object",
-        "required": ["apiVersion", "kind", "metadata", "spec"],
-        "properties": {
-            "kind": {"description": "What the document declares.", "enum": [str(kind) for kind in Kind]}
-        },
+        "required": list(_ENVELOPE),
+        "additionalProperties": False,
+        "properties": {**shared, "kind": kind, "spec": spec},
         "allOf": [
             {
                 "if": {"properties": {"kind": {"const": str(kind)}}, "required": ["kind"]},
@@ -103,13 +114,21 @@ def _switch(single: Mapping[Kind, dict[str, Any]]) -> dict[str, Any]:
             }
             for kind in Kind
         ],
-        "definitions": {str(kind): schema for kind, schema in single.items()},
+        "definitions": {
+            str(kind): {
+                "properties": {"spec": schema["properties"]["spec"]},
+                **{key: value for key, value in schema.items() if key == "allOf"},
+            }
+            for kind, schema in single.items()
+        },
     }
 
 
 def _schema(kind: Kind) -> dict[str, Any]:
     raw = resources.MODELS[kind].model_json_schema(by_alias=True)
-    return dict(_plain(raw, raw.get("$defs", {})))
+    schema = dict(_plain(raw, raw.get("$defs", {})))
+    schema["properties"] = {name: schema["properties"][name] for name in _ENVELOPE}
+    return {**schema, "required": list(_ENVELOPE)}
 
 
 def _plain(part: Any, definitions: Mapping[str, Any]) -> Any:
@@ -120,19 +139,43 @@ def _plain(part: Any, definitions: Mapping[str, Any]) -> Any:
         return part
     if "$ref" in part:
         referred = definitions[part["$ref"].rpartition("/")[2]]
-        return _plain(
-            {**referred, **{key: value for key, value in part.items() if key != "$ref"}}, definitions
-        )
-    if "anyOf" in part:
-        (option,) = [option for option in part["anyOf"] if option.get("type") != "null"]
+        return _plain({**referred, **{key: part[key] for key in part if key != "$ref"}}, definitions)
+    options = [option for option in part.get("anyOf", ()) if option.get("type") != "null"]
+    if len(options) == 1:
         rest = {key: value for key, value in part.items() if key not in {"anyOf", "default"}}
-        return _plain({**option, **rest}, definitions)
-    return {
-        key: _properties(value, definitions) if key == "properties" else _plain(value, definitions)
-        for key, value in part.items()
-        if key not in {"$defs", "title"}
+        return _plain({**options[0], **rest}, definitions)
+    made = {
+        key: _member(key, value, definitions) for key, value in part.items() if key not in {"$defs", "title"}
     }
+    return _open_keys(_with_default(made))
 
 
-def _properties(properties: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _plain(schema, definitions) for name, schema in properties.items()}
+def _member(key: str, value: Any, definitions: Mapping[str, Any]) -> Any:
+    """What stands under a keyword: schemas by their names, data, or schemas."""
+    if key == "properties":
+        return {name: _plain(schema, definitions) for name, schema in value.items()}
+    return value if key in _DATA else _plain(value, definitions)
+
+
+def _with_default(schema: dict[str, Any]) -> dict[str, Any]:
+    """The default in the description, too: that is what every editor shows when one points at a field."""
+    default = schema.get("default")
+    if default in ("", None, [], {}) or "Default:" in schema["description"]:
+        return schema
+    return {**schema, "description": f"{schema['description']} Default: `{written(default)}`."}
+
+
+def written(value: Any) -> str:
+    """A value as one writes it in a manifest, in one line; what looks like a number is quoted."""
+    is_plain = isinstance(value, str) and not _LIKE_A_NUMBER.fullmatch(value)
+    return str(value) if is_plain else json.dumps(value, ensure_ascii=False)
+
+
+def _open_keys(schema: dict[str, Any]) -> dict[str, Any]:
+    """A rule about a mapping's keys as a rule: as pydantic writes it, keys that break it have no rule at all."""
+    if "patternProperties" not in schema:
+        return schema
+    ((pattern, values),) = schema["patternProperties"].items()
+    rest = {key: value for key, value in schema.items() if key != "patternProperties"}
+    keys = {"pattern": pattern, **schema.get("propertyNames", {})}
+    return {**rest, "additionalProperties": values, "propertyNames": keys}

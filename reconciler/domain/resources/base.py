@@ -111,6 +111,8 @@ class Text:
         said: dict[str, Any] = {**handler(schema), "minLength": self.shortest, "maxLength": self.longest}
         if self.pattern is not None:
             said["pattern"] = f"^({self.pattern.pattern})$"
+        if self.pattern is not None and self.rule:
+            said["patternErrorMessage"] = self.rule
         return said
 
 
@@ -285,7 +287,13 @@ def is_balanced(text: str) -> bool:
     return depth == 0
 
 
-_DURATION_SCHEMA = {"type": "string", "pattern": r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$", "minLength": 2}
+_DURATION_SCHEMA = {
+    "type": "string",
+    "pattern": r"^([0-9]{1,7}h)?([0-9]{1,7}m)?([0-9]{1,7}s)?$",
+    "patternErrorMessage": "write it like 90s, 10m, 1h30m or 24h",
+    "minLength": 2,
+    "examples": ["60m", "1h30m"],
+}
 
 Name = Annotated[
     str,
@@ -309,6 +317,7 @@ DeviceName = Annotated[
         {
             "type": "string",
             "pattern": f"^{DEVICE_NAME.pattern}$",
+            "patternErrorMessage": "a device name has letters, digits and _ . : @ - only",
             "minLength": limit.DEFAULT.device_name_shortest,
             "maxLength": limit.DEFAULT.device_name_longest,
         }
@@ -325,7 +334,14 @@ Minutes = Annotated[Duration, pydantic.AfterValidator(_minutes), pydantic.WithJs
 Moment = Annotated[
     datetime,
     pydantic.BeforeValidator(_moment),
-    pydantic.WithJsonSchema({"type": "string", "format": "date-time"}),
+    pydantic.WithJsonSchema(
+        {
+            "type": "string",
+            "format": "date-time",
+            "pattern": f"^{_RFC3339.pattern}$",
+            "patternErrorMessage": "write it like 2026-12-01T02:00:00+01:00 or 2026-12-01T01:00:00Z",
+        }
+    ),
 ]
 
 
@@ -352,7 +368,11 @@ def _label_key(key: str) -> str:
     return key
 
 
-LabelKey = Annotated[str, pydantic.AfterValidator(_label_key)]
+LabelKey = Annotated[
+    str,
+    pydantic.AfterValidator(_label_key),
+    pydantic.WithJsonSchema({"type": "string", "pattern": f"^{_LABEL_KEY.pattern}$", "maxLength": 253}),
+]
 LabelValue = Annotated[
     str,
     Text("a label's value", 63, _LABEL_VALUE, "letters, digits, `-`, `_` and `.`, or nothing", shortest=0),
@@ -362,12 +382,19 @@ LabelValue = Annotated[
 class Metadata(Model):
     """What every object is known by."""
 
-    name: Name = Field(description="The object's name, unique per kind: a lower-case DNS subdomain.")
+    name: Name = Field(
+        description="The object's name, unique per kind: a lower-case DNS subdomain.",
+        examples=["thermostat-1.4.0-eu"],
+    )
     labels: dict[LabelKey, LabelValue] = Field(
-        default_factory=dict, description="Short values to select objects by, as in Kubernetes."
+        default={},
+        description="Short values to select objects by, as in Kubernetes.",
+        examples=[{"team": "heating"}],
     )
     annotations: dict[LabelKey, Annotated[str, Text("an annotation", 65_536, shortest=0)]] = Field(
-        default_factory=dict, description="Any text for people and tools; it means nothing to the reconciler."
+        default={},
+        description="Any text for people and tools; it means nothing to the reconciler.",
+        examples=[{"example.com/ticket": "FW-4711"}],
     )
 
 
@@ -381,4 +408,6 @@ class Manifest(Model):
 class DevicesFrom(Model):
     """A CSV file beside the manifest that lists devices."""
 
-    file: str = Field(min_length=1, description="The CSV file, relative to this manifest.")
+    file: str = Field(
+        min_length=1, description="The CSV file, relative to this manifest.", examples=["berlin.csv"]
+    )

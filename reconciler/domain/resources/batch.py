@@ -19,9 +19,10 @@ from pydantic_core import PydanticCustomError
 
 from reconciler.domain import limits as limit
 from reconciler.domain.diagnostics import Code
-from reconciler.domain.resources import base
+from reconciler.domain.resources import base, clauses
 
 _TAG_KEY = re.compile(r"[A-Za-z0-9.]{1,30}")
+_TAG_KEY_RULE = "1 to 30 letters, digits and dots"
 _RETRY_INTERVALS = tuple(timedelta(minutes=minutes) for minutes in (0, 10, 30, 60, 1440))
 
 
@@ -103,6 +104,7 @@ class Gray(base.Model):
 
     percent: float = Field(
         description="Percent of the matching devices, over 0 and up to 100, with up to 3 decimals.",
+        examples=[12.5],
         json_schema_extra={"exclusiveMinimum": 0, "maximum": 100},
     )
 
@@ -120,6 +122,13 @@ class Gray(base.Model):
 class Target(base.Model):
     """Whom the batch is for: exactly one of the five ways, and for some of them the source versions."""
 
+    model_config = clauses.rules(
+        clauses.exactly_one("all", "devices", "devicesFrom", "gray", "group"),
+        clauses.when(
+            clauses.filled("sourceVersions"), clauses.any_of(clauses.given("all"), clauses.given("gray"))
+        ),
+    )
+
     all: Everything | None = Field(
         default=None, description="`{}`: every device that matches the source versions."
     )
@@ -130,7 +139,11 @@ class Target(base.Model):
             base.Unique("device", 1, most_of="devices_per_manifest"),
         ]
         | None
-    ) = Field(default=None, description="Names of devices; for more than 200 use devicesFrom.")
+    ) = Field(
+        default=None,
+        description="Names of devices; for more than 200 use devicesFrom.",
+        examples=[["thermo-0001", "thermo-0002"]],
+    )
     devices_from: BatchDevicesFrom | None = Field(
         default=None, description="A CSV file with names of devices."
     )
@@ -140,12 +153,14 @@ class Target(base.Model):
     group: base.Name | None = Field(
         default=None,
         description="A DeviceGroup: a static one for a static batch, a dynamic one for a dynamic batch.",
+        examples=["beta-testers"],
     )
     source_versions: Annotated[
         tuple[base.Version, ...], Field(strict=False), base.Unique("version", 0, 10)
     ] = Field(
         default=(),
         description="Only devices that report one of these; with all and gray. Empty: any. Quote them.",
+        examples=[["1.3.0", "1.3.1"]],
     )
 
     @property
@@ -187,10 +202,13 @@ class Target(base.Model):
 class Schedule(base.Model):
     """When a static batch starts and ends."""
 
-    start: base.Moment = Field(description="When it starts: RFC 3339 with an offset.")
+    start: base.Moment = Field(
+        description="When it starts: RFC 3339 with an offset.", examples=["2026-12-01T02:00:00+01:00"]
+    )
     end: base.Moment | None = Field(
         default=None,
         description="When tasks that were not notified are cancelled: 1 h to 30 days after the start.",
+        examples=["2026-12-03T06:00:00+01:00"],
     )
 
     @pydantic.model_validator(mode="after")
@@ -210,6 +228,7 @@ class Retry(base.Model):
 
     interval: base.Duration = Field(
         description="How long to wait: 0s, 10m, 30m, 1h or 24h.",
+        examples=["0s", "10m", "30m", "1h", "24h"],
     )
     limit: int = Field(description="How often: 1, 2 or 5 times.", json_schema_extra={"enum": [1, 2, 5]})
 
@@ -252,9 +271,8 @@ def _check_tags(tags: dict[str, str]) -> dict[str, str]:
 
 def _check_tag_key(key: str) -> None:
     if not _TAG_KEY.fullmatch(key):
-        remedy = "1 to 30 letters, digits and dots"
         raise base.problem(
-            Code.MALFORMED, f"`{key}` is not a tag's key", remedy=remedy, at=(key,), at_key=True
+            Code.MALFORMED, f"`{key}` is not a tag's key", remedy=_TAG_KEY_RULE, at=(key,), at_key=True
         )
     if key in base.PROTOCOL_KEYS:
         raise _taken_for_a_field(key, key, at_key=True)
@@ -276,10 +294,35 @@ Tags = Annotated[dict[str, str], pydantic.AfterValidator(_check_tags)]
 class BatchSpec(base.Model):
     """What the batch is to do."""
 
-    title: Annotated[str, base.Text("a title", 100)] | None = Field(
-        default=None, description="What people call it. Default: metadata.name."
+    model_config = clauses.rules(
+        clauses.when(
+            clauses.given(strategy="Dynamic"),
+            clauses.all_of(
+                clauses.none_of("schedule"),
+                {
+                    "properties": {
+                        "target": clauses.any_of(
+                            clauses.given("group"),
+                            clauses.all_of(clauses.given("all"), clauses.filled("sourceVersions")),
+                        )
+                    }
+                },
+            ),
+        ),
+        clauses.when(clauses.given(newReportsOnly=True), clauses.given(strategy="Dynamic")),
+        clauses.when(
+            clauses.given(multiModule=True), {"properties": {"conflict": {"enum": ["Keep", "Wait"]}}}
+        ),
     )
-    package: base.Name = Field(description="The name of the package to upgrade to.")
+
+    title: Annotated[str, base.Text("a title", 100)] | None = Field(
+        default=None,
+        description="What people call it; at most 100 characters. Default: metadata.name.",
+        examples=["Thermostats in Europe to 1.4.0"],
+    )
+    package: base.Name = Field(
+        description="The name of the package to upgrade to.", examples=["thermostat-1.4.0"]
+    )
     strategy: Annotated[Strategy, Field(strict=False)] = Field(
         default=Strategy.STATIC,
         description="Static: devices that match now. Dynamic: also those that match later.",
@@ -294,6 +337,7 @@ class BatchSpec(base.Model):
         default=1000,
         validate_default=True,
         description="Devices that are notified in any 60 seconds, at most.",
+        examples=[500],
         json_schema_extra={
             "minimum": limit.DEFAULT.push_rate_lowest,
             "maximum": limit.DEFAULT.push_rate_highest,
@@ -301,20 +345,28 @@ class BatchSpec(base.Model):
     )
     retry: Retry | None = Field(default=None, description="How failed steps are tried again. Absent: never.")
     timeout: base.Minutes | None = Field(
-        default=None, description="How long a device may take from its first progress report; 1m to 24h."
+        default=None,
+        description="How long a device may take from its first progress report; 1m to 24h. Absent: for ever.",
     )
     no_response_timeout: base.Duration | None = Field(
-        default=None, description="How long a notified device may stay silent before its task fails."
+        default=None,
+        description="How long a notified device may stay silent before its task fails; at most 720h. "
+        "Absent: for ever.",
+        examples=["24h"],
     )
     conflict: Annotated[Conflict, Field(strict=False)] = Field(
-        default=Conflict.KEEP, description="Keep, overwrite, or wait for a device's earlier task."
+        default=Conflict.KEEP,
+        description="What becomes of a device that is in another task. Keep: the new task fails. "
+        "Overwrite: the other one is cancelled, unless the device is at work for it. Wait: the new task waits.",
     )
     delivery: Annotated[Delivery, Field(strict=False)] = Field(
         default=Delivery.PUSH, description="Push: devices are notified. Pull: they ask."
     )
     confirm: bool = Field(default=False, description="true: tasks wait until somebody confirms them.")
     download: Annotated[Download, Field(strict=False)] = Field(
-        default=Download.AUTO, description="How devices fetch the file."
+        default=Download.AUTO,
+        description="How devices fetch the file. Auto: over HTTPS where the server has it, else over HTTP. "
+        "MQTT: in blocks, over their own connection; one file, 16 MB at most.",
     )
     allow_downgrade: bool = Field(
         default=False, description="true: devices on a higher dotted version are upgraded too."
@@ -326,9 +378,18 @@ class BatchSpec(base.Model):
         default=False, description="true: one task per module instead of one per device."
     )
     tags: Tags = Field(
-        default_factory=dict,
+        default={},
         description="Up to 10 keys and values that devices get with the push.",
-        json_schema_extra={"maxProperties": 10, "propertyNames": {"pattern": f"^{_TAG_KEY.pattern}$"}},
+        examples=[{"site": "berlin"}],
+        json_schema_extra={
+            "maxProperties": 10,
+            "propertyNames": {
+                "pattern": f"^{_TAG_KEY.pattern}$",
+                "patternErrorMessage": _TAG_KEY_RULE,
+                **clauses.not_among(base.PROTOCOL_KEYS),
+            },
+            "additionalProperties": {"type": "string", "minLength": 1, "maxLength": 1024},
+        },
     )
     suspend: bool = Field(default=False, description="true: nothing is pushed until it is false again.")
     state: Annotated[State, Field(strict=False)] = Field(
@@ -339,6 +400,7 @@ class BatchSpec(base.Model):
     ] = Field(
         default=tuple(sorted(DEFAULT_ON_CANCEL)),
         description="Which unfinished tasks end when the batch is cancelled or deleted; the others go on.",
+        examples=[["Scheduled", "Unconfirmed", "Queued", "Notified", "InProgress"]],
     )
 
     @pydantic.field_validator("push_rate_per_minute")

@@ -9,7 +9,7 @@ import pydantic
 from pydantic import Field
 
 from reconciler.domain.diagnostics import Code
-from reconciler.domain.resources import base
+from reconciler.domain.resources import base, clauses
 
 
 class Operator(enum.StrEnum):
@@ -24,10 +24,22 @@ class Operator(enum.StrEnum):
 class Expression(base.Model):
     """A condition on one tag."""
 
-    key: base.TagKey = Field(description="The tag.")
-    operator: Annotated[Operator, Field(strict=False)] = Field(description="How it is compared.")
+    model_config = clauses.rules(
+        clauses.when(
+            {"required": ["operator"], "properties": {"operator": {"enum": ["In", "NotIn"]}}},
+            clauses.filled("values"),
+            {"properties": {"values": {"maxItems": 0}}},
+        )
+    )
+
+    key: base.TagKey = Field(description="The tag.", examples=["floor"])
+    operator: Annotated[Operator, Field(strict=False)] = Field(
+        description="How it is compared: with `values` (In, NotIn), or whether it is there at all."
+    )
     values: Annotated[tuple[base.TagValue, ...], Field(strict=False), base.Unique("value")] = Field(
-        default=(), description="In, NotIn: the values; Exists, DoesNotExist: none."
+        default=(),
+        description="In, NotIn: the values; Exists, DoesNotExist: none. Quote them.",
+        examples=[["1", "2"]],
     )
 
     @pydantic.model_validator(mode="after")
@@ -47,15 +59,25 @@ class Expression(base.Model):
 class ModuleVersion(base.Model):
     """A condition on a module's reported version."""
 
-    name: base.ModuleName = Field(description="The module.")
-    version: base.Version = Field(description="The version that it reports. Quote it.")
+    name: base.ModuleName = Field(description="The module.", examples=["default"])
+    version: base.Version = Field(description="The version that it reports. Quote it.", examples=["1.3.0"])
 
 
 class Selector(base.Model):
     """Conditions that all hold for the members of a dynamic group."""
 
+    model_config = clauses.rules(
+        clauses.any_of(
+            clauses.filled("matchTags", "minProperties"),
+            clauses.filled("matchExpressions"),
+            clauses.given("module"),
+        )
+    )
+
     match_tags: dict[base.TagKey, base.TagValue] = Field(
-        default_factory=dict, description="Tags and the values that they have."
+        default={},
+        description="Tags and the values that they have.",
+        examples=[{"region": "eu"}],
     )
     match_expressions: Annotated[tuple[Expression, ...], Field(strict=False)] = Field(
         default=(), description="Conditions on tags."
@@ -78,12 +100,20 @@ class Selector(base.Model):
 class DeviceGroupSpec(base.Model):
     """Who is in the group."""
 
+    model_config = clauses.rules(
+        clauses.exactly_one("devices", "devicesFrom", "selector"),
+        clauses.when({"not": clauses.given("selector")}, clauses.given("product")),
+    )
+
     title: Annotated[str, base.Text("a group's title", 30, shortest=4)] | None = Field(
-        default=None, description="What people call it; 4 to 30 characters. Default: metadata.name."
+        default=None,
+        description="What people call it; 4 to 30 characters. Default: metadata.name.",
+        examples=["Beta testers"],
     )
     product: base.Name | None = Field(
         default=None,
         description="The product of its devices; only a selector may do without: then over all products.",
+        examples=["thermostat"],
     )
     devices: (
         Annotated[
@@ -92,7 +122,11 @@ class DeviceGroupSpec(base.Model):
             base.Unique("device", most_of="devices_per_group"),
         ]
         | None
-    ) = Field(default=None, description="Static: names of devices.")
+    ) = Field(
+        default=None,
+        description="Static: names of devices; at most 20,000.",
+        examples=[["thermo-0001", "thermo-0002"]],
+    )
     devices_from: base.DevicesFrom | None = Field(default=None, description="Static: a CSV file with names.")
     selector: Selector | None = Field(default=None, description="Dynamic: conditions on tags and versions.")
 
@@ -117,6 +151,8 @@ class DeviceGroupSpec(base.Model):
 
 class DeviceGroup(base.Manifest):
     """A named set of devices."""
+
+    model_config = clauses.rules(clauses.without("title", "spec", clauses.name_of(4, 30)))
 
     kind: Literal["DeviceGroup"] = Field(description="What the document declares.")
     spec: DeviceGroupSpec = Field(description="Who is in the group.")

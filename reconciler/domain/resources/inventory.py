@@ -8,22 +8,26 @@ import pydantic
 from pydantic import Field
 
 from reconciler.domain.diagnostics import Code
-from reconciler.domain.resources import base
+from reconciler.domain.resources import base, clauses
 
 
 class DeviceEntry(base.Model):
     """One device."""
 
-    name: base.DeviceName = Field(description="The device's name on the wire.")
+    name: base.DeviceName = Field(description="The device's name on the wire.", examples=["thermo-0001"])
     tags: dict[base.TagKey, base.TagValue] = Field(
-        default_factory=dict, description="What groups select the device by."
+        default={},
+        description="What groups select the device by.",
+        examples=[{"region": "eu", "floor": "1"}],
     )
 
 
 class DeviceInventorySpec(base.Model):
     """Which devices there are."""
 
-    product: base.Name = Field(description="The product of the devices.")
+    model_config = clauses.rules(clauses.exactly_one("devices", "devicesFrom"))
+
+    product: base.Name = Field(description="The product of the devices.", examples=["thermostat"])
     devices: Annotated[tuple[DeviceEntry, ...], Field(strict=False)] | None = Field(
         default=None, description="The devices."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import hashlib
 import posixpath
 import re
 from typing import Annotated, Literal, Self
@@ -13,11 +14,12 @@ from pydantic import Field
 from reconciler.domain import foreign
 from reconciler.domain import limits as limit
 from reconciler.domain.diagnostics import Code
-from reconciler.domain.resources import base
+from reconciler.domain.resources import base, clauses
 from reconciler.domain.resources.product import DEFAULT_MODULE
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _SCHEMES = frozenset({"https", "s3", "file"})
+_URL = {"required": ["source"], "properties": {"source": {"pattern": f"^{_SCHEME.pattern}"}}}
 _TITLE_SIGNS = frozenset("-_.() ")
 
 
@@ -61,6 +63,8 @@ def has_format(source: str, formats: tuple[str, ...]) -> bool:
 class PackageFile(base.Model):
     """One file of a package."""
 
+    model_config = clauses.rules(clauses.when(_URL, clauses.given("sha256")))
+
     name: Annotated[
         str,
         base.Text(
@@ -69,16 +73,34 @@ class PackageFile(base.Model):
             re.compile(r'[^/\\"{}\[\]\x00-\x1f\x7f]+'),
             "no slashes, quotes, braces and brackets: they mislead devices that search a message's text",
         ),
-    ] = Field(description="The name that devices see; 1 to 32 characters, unique in the package.")
-    source: Annotated[str, base.Text("a source", 4096)] = Field(
-        description="A path in the repository relative to this manifest, or a URL: https://, s3://, file://."
+    ] = Field(
+        description="The name that devices see; 1 to 32 characters, unique in the package.",
+        examples=["app.bin"],
+        json_schema_extra=clauses.not_among(base.PROTOCOL_KEYS),
     )
-    size: Annotated[int, Field(ge=1)] | None = Field(default=None, description="The size in bytes; checked.")
+    source: Annotated[str, base.Text("a source", 4096)] = Field(
+        description="A path in the repository relative to this manifest, or a URL: https://, s3://, file://.",
+        examples=["../artifacts/app-1.4.0.bin", "https://files.example.com/app-1.4.0.bin"],
+    )
+    size: Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        description="The size in bytes; checked.",
+        examples=[432945],
+        json_schema_extra={"maximum": limit.DEFAULT.file_bytes},
+    )
     sha256: (
         Annotated[str, base.Text("a SHA-256", 64, re.compile("[0-9A-Fa-f]+"), "64 hex digits", 64)] | None
-    ) = Field(default=None, description="The SHA-256 in hex; checked. Required unless source is a path.")
+    ) = Field(
+        default=None,
+        description="The SHA-256 in hex, as `sha256sum` prints it; checked. Required unless source is a path.",
+        examples=[hashlib.sha256(b"").hexdigest()],
+    )
     md5: Annotated[str, base.Text("an MD5", 32, re.compile("[0-9A-Fa-f]+"), "32 hex digits", 32)] | None = (
-        Field(default=None, description="The MD5 in hex; checked too, where it is given.")
+        Field(
+            default=None,
+            description="The MD5 in hex; checked too, where it is given.",
+            examples=["d41d8cd98f00b204e9800998ecf8427e"],
+        )
     )
 
     @pydantic.field_validator("name")
@@ -148,38 +170,52 @@ class Verification(base.Model):
     """A package's trial on a few named devices."""
 
     devices: Annotated[tuple[base.DeviceName, ...], Field(strict=False), base.Unique("device", 1, 10)] = (
-        Field(description="The test devices; 1 to 10.")
+        Field(description="The test devices; 1 to 10.", examples=[["lab-01", "lab-02"]])
     )
     source_versions: Annotated[
         tuple[base.Version, ...], Field(strict=False), base.Unique("version", 0, 10)
     ] = Field(
-        default=(), description="Only those of the devices that report one of these versions. Empty: any."
+        default=(),
+        description="Only those of the devices that report one of these versions. Empty: any. Quote them.",
+        examples=[["1.3.0", "1.3.1"]],
     )
     timeout: base.Minutes | None = Field(
         default=None, description="How long the trial may take; 1m to 24h. Default: the operator's, 24h."
     )
     attempt: Annotated[int, Field(ge=1)] = Field(
-        default=1, description="Raise it to try a failed trial again."
+        default=1, description="Raise it to try a failed trial again.", examples=[2]
     )
 
 
 class PackageSpec(base.Model):
     """What a package is."""
 
-    product: base.Name = Field(description="The name of the product that it is for.")
-    module: base.ModuleName = Field(default=DEFAULT_MODULE, description="The module that it upgrades.")
+    model_config = clauses.rules(
+        clauses.when(clauses.given(type="Delta"), clauses.given("sourceVersion")),
+        clauses.when(clauses.given("sourceVersion"), clauses.given(type="Delta")),
+    )
+
+    product: base.Name = Field(description="The name of the product that it is for.", examples=["thermostat"])
+    module: base.ModuleName = Field(
+        default=DEFAULT_MODULE, description="The module that it upgrades.", examples=["mcu"]
+    )
     title: str | None = Field(
         default=None,
         description="What people call it; 1 to 40 characters, unique. Default: metadata.name.",
+        examples=["Thermostat 1.4.0"],
         json_schema_extra={"minLength": 1, "maxLength": 40},
     )
     type: Annotated[PackageType, Field(strict=False)] = Field(
         default=PackageType.FULL,
         description="Full: the whole image. Delta: the difference from `sourceVersion`.",
     )
-    version: base.Version = Field(description="The version that devices report afterwards. Quote it.")
+    version: base.Version = Field(
+        description="The version that devices report afterwards. Quote it.", examples=["1.4.0"]
+    )
     source_version: base.Version | None = Field(
-        default=None, description="Delta only: the one version that it starts from. Quote it."
+        default=None,
+        description="Delta only: the one version that it starts from. Quote it.",
+        examples=["1.3.0"],
     )
     sign_method: Annotated[SignMethod, Field(strict=False)] = Field(
         default=SignMethod.SHA256, description="The digest that devices check. Android deltas need MD5."
@@ -191,9 +227,15 @@ class PackageSpec(base.Model):
         default=None, description="A trial on a few devices that must pass first. Absent: none is needed."
     )
     custom_info: Annotated[str, base.Text("custom info", 4096, shortest=0)] = Field(
-        default="", description="Text that devices get with the package; at most 4,096 characters."
+        default="",
+        description="Text that devices get with the package; at most 4,096 characters.",
+        examples=['{"notice":"restarts at night"}'],
     )
-    description: base.Description = Field(default="", description="What is new; at most 100 characters.")
+    description: base.Description = Field(
+        default="",
+        description="What is new; at most 100 characters.",
+        examples=["Fixes the night schedule"],
+    )
 
     @pydantic.field_validator("title")
     @classmethod
@@ -262,6 +304,8 @@ class PackageSpec(base.Model):
 
 class Package(base.Manifest):
     """One version of one module of one product."""
+
+    model_config = clauses.rules(clauses.without("title", "spec", clauses.name_of(1, 40)))
 
     kind: Literal["Package"] = Field(description="What the document declares.")
     spec: PackageSpec = Field(description="What the package is.")

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from reconciler.domain import limits as limit
 from reconciler.domain.diagnostics import Code
-from reconciler.domain.resources import base
+from reconciler.domain.resources import base, clauses
 
 DEFAULT_MODULE = "default"
 
@@ -47,20 +47,30 @@ class Registration(enum.StrEnum):
 class Module(base.Model):
     """A part of a device that is upgraded by itself."""
 
-    name: base.ModuleName = Field(description="The module's name on the wire, unique ignoring case.")
+    name: base.ModuleName = Field(
+        description="The module's name on the wire, unique ignoring case.", examples=["mcu"]
+    )
     alias: Annotated[str, base.Text("an alias", 64)] | None = Field(
-        default=None, description="What people call the module."
+        default=None, description="What people call the module.", examples=["Motor controller"]
     )
     description: base.Description = Field(
-        default="", description="What the module is; at most 100 characters."
+        default="",
+        description="What the module is; at most 100 characters.",
+        examples=["STM32 on the power board"],
     )
 
 
 class KeySource(base.Model):
     """Where a private key is read from; it is never in Git itself."""
 
+    model_config = clauses.rules(clauses.exactly_one("env", "file"))
+
     env: Annotated[str, base.Text("a variable's name", 255, re.compile(r"[A-Za-z_][A-Za-z0-9_]*"))] | None = (
-        Field(default=None, description="The environment variable that holds the key.")
+        Field(
+            default=None,
+            description="The environment variable that holds the key.",
+            examples=["THERMOSTAT_SIGNING_KEY"],
+        )
     )
     file: (
         Annotated[
@@ -71,6 +81,7 @@ class KeySource(base.Model):
     ) = Field(
         default=None,
         description="The file on the reconciler's machine that holds the key: its absolute path.",
+        examples=["/run/secrets/thermostat-signing-key.pem"],
     )
 
     @pydantic.model_validator(mode="after")
@@ -93,11 +104,21 @@ class KeySource(base.Model):
 class Signing(base.Model):
     """Secure upgrade: packages are signed with the product's private key."""
 
-    private_key_from: KeySource = Field(description="Where the private key is read from.")
+    private_key_from: KeySource = Field(
+        description="Where the private key is read from: exactly one of env, file."
+    )
 
 
 class ProductSpec(base.Model):
     """What a product is."""
+
+    model_config = clauses.rules(
+        clauses.when(
+            clauses.given(protocol="Sagoo"),
+            clauses.all_of(clauses.given(versionFormat="Numeric"), clauses.none_of("signing")),
+        ),
+        clauses.when(clauses.given(md5Name="MD5"), clauses.given(protocol="Sagoo")),
+    )
 
     product_key: (
         Annotated[
@@ -110,20 +131,28 @@ class ProductSpec(base.Model):
             ),
         ]
         | None
-    ) = Field(default=None, description="The product's key on the wire. Default: metadata.name.")
+    ) = Field(
+        default=None,
+        description="The product's key on the wire. Default: metadata.name.",
+        examples=["a1ThermoKey"],
+    )
     description: base.Description = Field(
-        default="", description="What the product is; at most 100 characters."
+        default="",
+        description="What the product is; at most 100 characters.",
+        examples=["Wall thermostat, second generation"],
     )
     modules: Annotated[tuple[Module, ...], Field(strict=False)] = Field(
         default=(),
         description="Parts that are upgraded by themselves. `default`, the whole firmware, always exists.",
+        json_schema_extra={"maxItems": limit.DEFAULT.modules_per_product + 1},
     )
     version_format: Annotated[VersionFormat, Field(strict=False)] = Field(
         default=VersionFormat.FREE,
         description="Free: letters, digits, `.`, `_`, `-`, 64 at most. Numeric: x.y.z in digits.",
     )
     protocol: Annotated[Protocol, Field(strict=False)] = Field(
-        default=Protocol.ALIYUN, description="The dialect that the devices speak."
+        default=Protocol.ALIYUN,
+        description="The dialect that the devices speak. Sagoo: SagooIOT's, with Numeric versions.",
     )
     md5_name: Annotated[Md5Name, Field(strict=False)] = Field(
         default=Md5Name.CLASSIC,
@@ -187,6 +216,8 @@ class ProductSpec(base.Model):
 
 class Product(base.Manifest):
     """A kind of device."""
+
+    model_config = clauses.rules(clauses.without("productKey", "spec", clauses.name_of(1, 64)))
 
     kind: Literal["Product"] = Field(description="What the document declares.")
     spec: ProductSpec = Field(description="What the product is.")
