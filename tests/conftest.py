@@ -66,6 +66,8 @@ _PACKAGES = {
     "zstd": "zstd",
     "aria2c": "aria2",
     "nginx": "nginx-light",
+    "node": "nodejs",
+    "npm": "npm",
 }
 _PLACES = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/bin:/opt/homebrew/bin:/opt/homebrew/sbin"
 _left_out = pytest.StashKey[dict[str, int]]()
