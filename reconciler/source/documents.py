@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ruamel.yaml import events
@@ -45,7 +45,7 @@ class Broken(Exception):  # noqa: N818 - it ends the reading of a file, and carr
 
 
 _NO_CHILDREN: dict[str | int, Node] = {}
-"""Shared by all scalars, which are most of the nodes of ten thousand cached manifests. Never written to."""
+"""Shared by all scalars, which are most of the nodes. Never written to."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -69,13 +69,30 @@ class Node:
     height: int = 1
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
 class Document:
-    """One document: plain data, where each part of it stands, and what is wrong with its YAML."""
+    """One document: plain data, where each part of it stands, and what is wrong with its YAML.
 
-    data: Any
-    root: Node
-    problems: tuple[Problem, ...] = ()
+    Args:
+        data: the plain data.
+        line: where it starts.
+        root: the places; or what finds them when they are asked for, which is seldom.
+        problems: what is wrong.
+    """
+
+    def __init__(
+        self, data: Any, line: int, root: Node | Callable[[], Node], problems: tuple[Problem, ...] = ()
+    ) -> None:
+        self.data = data
+        self.line = line
+        self.problems = problems
+        self._root = root
+
+    @property
+    def root(self) -> Node:
+        """Where the document stands, and everything in it."""
+        if not isinstance(self._root, Node):
+            self._root = self._root()
+        return self._root
 
     def find(self, location: tuple[int | str, ...]) -> tuple[Node, bool]:
         """The node at a location, or the nearest one above it; and whether it is exactly that one."""
@@ -95,6 +112,7 @@ class _Frame:
     value: dict[str, Any] | list[Any]
     node: Node
     anchor: str | None
+    is_mapping: bool
     key: tuple[str | None, Spot] | None = None
 
 
@@ -136,33 +154,29 @@ class Builder:
 
     def _spot(self, event: Any) -> Spot:
         start, end = event.start_mark, event.end_mark
-        last = end.column + 1 if end.line == start.line else None
-        return Spot(self._first_line + start.line + 1, start.column + 1, last)
+        line = start.line
+        last = end.column + 1 if end.line == line else None
+        return Spot(self._first_line + line + 1, start.column + 1, last)
 
-    def _refuse_tag(self, event: Any, spot: Spot) -> None:
-        if event.tag is not None:
-            self._problems.append(
-                Problem(
-                    Code.BAD_KEY,
-                    f"manifests use no tags like `{event.tag}`",
-                    spot,
-                    help="remove it, or quote the text",
-                )
-            )
+    def _refuse_tag(self, tag: object, spot: Spot) -> None:
+        message = f"manifests use no tags like `{tag}`"
+        self._problems.append(Problem(Code.BAD_KEY, message, spot, help="remove it, or quote the text"))
 
     def _scalar(self, event: Any) -> None:
-        spot, text = self._spot(event), str(event.value)
-        self._refuse_tag(event, spot)
-        plain = event.implicit[0]
-        value = _typed(text) if plain else text
-        if self._awaits_key():
-            self._key(value, text, spot)
+        spot, text, plain = self._spot(event), event.value, event.implicit[0]
+        if event.tag is not None:
+            self._refuse_tag(event.tag, spot)
+        value = typed(text) if plain else text
+        frame = self._stack[-1] if self._stack else None
+        if frame is not None and frame.key is None and frame.is_mapping:
+            self._key(frame, value, text, spot)
         else:
-            self._put(value, Node(spot, text=text if plain else None), event.anchor)
+            self._put(value, Node(spot, None, text if plain else None, _NO_CHILDREN), event.anchor)
 
     def _start(self, event: Any) -> None:
         spot = self._spot(event)
-        self._refuse_tag(event, spot)
+        if event.tag is not None:
+            self._refuse_tag(event.tag, spot)
         if len(self._stack) >= DEPTH:
             raise _too_deep(spot)
         if self._awaits_key():
@@ -170,7 +184,7 @@ class Builder:
                 "a mapping or list cannot be a key", spot, "quote the text; templates must be filled in first"
             )
         value: dict[str, Any] | list[Any] = {} if isinstance(event, events.MappingStartEvent) else []
-        self._stack.append(_Frame(value, Node(spot, children={}), event.anchor))
+        self._stack.append(_Frame(value, Node(spot, children={}), event.anchor, isinstance(value, dict)))
 
     def _end(self) -> None:
         frame = self._stack.pop()
@@ -193,13 +207,12 @@ class Builder:
         self._put(value, dataclasses.replace(node, spot=spot, key=None), None)
 
     def _awaits_key(self) -> bool:
-        return bool(self._stack) and isinstance(self._stack[-1].value, dict) and self._stack[-1].key is None
+        return bool(self._stack) and self._stack[-1].is_mapping and self._stack[-1].key is None
 
     def _bad_key(self, message: str, spot: Spot, remedy: str) -> None:
         self._problems.append(Problem(Code.BAD_KEY, message, spot, help=remedy))
 
-    def _key(self, value: object, text: str, spot: Spot) -> None:
-        frame = self._stack[-1]
+    def _key(self, frame: _Frame, value: object, text: str, spot: Spot) -> None:
         if not isinstance(value, str):
             self._bad_key(
                 f"the key `{text}` is read as {named(value)}, not as text", spot, f'quote it: "{text}"'
@@ -232,9 +245,10 @@ class Builder:
         frame = self._stack[-1]
         holder = frame.node
         holder.weight += node.weight
-        holder.height = max(holder.height, node.height + 1)
-        if holder.height > DEPTH:
-            raise _too_deep(node.spot)
+        if node.height >= holder.height:
+            holder.height = node.height + 1
+            if holder.height > DEPTH:
+                raise _too_deep(node.spot)
         if isinstance(frame.value, list):
             holder.children[len(frame.value)] = node
             frame.value.append(value)
@@ -249,7 +263,7 @@ class Builder:
         if len(self.documents) >= self._most:
             message, remedy = f"a file has more than {DOCUMENTS:,} documents", "split it into several files"
             raise Broken(Problem(Code.TOO_COMPLEX, message, node.spot, help=remedy))
-        self.documents.append(Document(value, node, tuple(self._problems)))
+        self.documents.append(Document(value, node.spot.line, node, tuple(self._problems)))
 
 
 def _too_deep(spot: Spot) -> Broken:
@@ -257,7 +271,7 @@ def _too_deep(spot: Spot) -> Broken:
     return Broken(Problem(Code.TOO_COMPLEX, message, spot, help="look for brackets or indentation too many"))
 
 
-def _typed(text: str) -> Any:
+def typed(text: str) -> Any:
     """What a plain scalar means in YAML 1.2; numbers too long to be meant as such stay text."""
     if text in _WORDS:
         return _WORDS[text]

@@ -8,6 +8,7 @@ composer is not used, because it recurses in C and kills the process on a deep d
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -17,7 +18,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from reconciler.domain.diagnostics import Code
-from reconciler.source.documents import DOCUMENTS, Broken, Builder, Document
+from reconciler.source import quick
+from reconciler.source.documents import DOCUMENTS, Broken, Builder, Document, Node
 from reconciler.source.yaml_problems import Problem, Spot, explain
 
 FILE_BYTES = 4_000_000
@@ -149,6 +151,36 @@ def _next_document(text: str, start: int, problem: Problem) -> int | None:
 
 def _read(text: str, first_line: int, most: int) -> tuple[list[Document], Problem | None]:
     """The documents up to the end or to the first problem that ends the reading."""
+    try:
+        found = quick.read(_c_events(text), most)
+    except (quick.Unusual, YAMLError):
+        return _read_closely(text, first_line, most)
+    places = _Places(text, first_line)
+    documents = [
+        Document(data, first_line + line + 1, functools.partial(places.root, number))
+        for number, (data, line) in enumerate(found)
+    ]
+    return documents, None
+
+
+class _Places:
+    """Where the parts of a text's documents stand; found for all of them once somebody asks for one's."""
+
+    def __init__(self, text: str, first_line: int) -> None:
+        self._text = text
+        self._first_line = first_line
+        self._roots: list[Node] = []
+
+    def root(self, number: int) -> Node:
+        """Of one of the documents."""
+        if not self._roots:
+            documents, _ = _read_closely(self._text, self._first_line, DOCUMENTS)
+            self._roots = [document.root for document in documents]
+        return self._roots[number]
+
+
+def _read_closely(text: str, first_line: int, most: int) -> tuple[list[Document], Problem | None]:
+    """The same with the places and every problem."""
     builder = Builder(first_line, most)
     try:
         try:
@@ -172,6 +204,4 @@ def _read(text: str, first_line: int, most: int) -> tuple[list[Document], Proble
 
 
 def _c_events(text: str) -> Iterator[Any]:
-    parser = CParser(text)
-    while (event := parser.get_event()) is not None:
-        yield event
+    return iter(CParser(text).get_event, None)

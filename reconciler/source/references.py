@@ -97,7 +97,7 @@ class Judge:
             key: desired.declare(
                 candidate.resource,
                 candidate.path,
-                candidate.document.root.spot.line,
+                candidate.document.line,
                 self._files.get(key, ()),
                 self._rosters.get(key),
             )
@@ -107,7 +107,7 @@ class Judge:
 
     def _of(self, kind: Kind) -> list[Candidate]:
         found = [candidate for key, candidate in self._candidates.items() if key.kind is kind]
-        return sorted(found, key=lambda candidate: (candidate.path, candidate.document.root.spot.line))
+        return sorted(found, key=lambda candidate: (candidate.path, candidate.document.line))
 
     def _refuse(
         self, candidate: Candidate, code: Code, message: str, location: Location, **more: Any

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from typing import NamedTuple
 
 from ruamel.yaml.error import MarkedYAMLError
 
 from reconciler.domain.diagnostics import Code
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Spot:
-    """Where something stands in its file; lines and columns count from 1."""
+class Spot(NamedTuple):
+    """Where something stands in its file; lines and columns count from 1.
+
+    A tuple, as it is made once for every value of ten thousand manifests.
+    """
 
     line: int
     column: int

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from reconciler.domain.diagnostics import Code
-from reconciler.source import documents, loader
+from reconciler.source import documents, loader, quick
 from reconciler.source.documents import named
 
 
@@ -195,6 +195,35 @@ def test_any_text_of_yaml_signs_gives_documents_or_problems(text):
     for found in loader.load(text.encode()).problems:
         assert found.message
         assert found.spot.line >= 1
+
+
+_STARTS = st.sampled_from(["", "  ", "- ", "  - "])
+_KEYS = st.sampled_from(["a: ", "b: ", ""])
+_VALUES = st.sampled_from(
+    ["", "x", "1.10", "yes", "{a: 1}", "[1, 'x']", "&a 1", "*a", "!x y", "---", "|\n  z"]
+)
+_LINE = st.builds("{}{}{}".format, _STARTS, _KEYS, _VALUES)
+
+
+@given(st.lists(_LINE, max_size=8).map("\n".join))
+@example("a: 1\n---\n\n---\n- b\n")
+@example("a: &a [1]\nb: *a\n")
+def test_the_quick_reader_says_what_the_close_one_says(text):
+    found, problem = loader._read(text, 3, 10)
+    closely, complaint = loader._read_closely(text, 3, 10)
+    assert problem == complaint
+    assert [repr((one.data, one.line, one.problems, one.root)) for one in found] == [
+        repr((one.data, one.line, one.problems, one.root)) for one in closely
+    ]
+
+
+def test_the_quick_reader_reads_what_is_usual_and_leaves_limits_to_the_close_one(monkeypatch):
+    monkeypatch.setattr(quick, "VALUES", 7)
+    monkeypatch.setattr(quick, "DEPTH", 4)
+    assert quick.read(loader._c_events("a: 1\nb: [2]\n---\n"), 2) == [({"a": 1, "b": [2]}, 0), (None, 3)]
+    for text in ("{a: 1, b: 2, c: 3, d: 4}", "[[[1]]]", "--- 1\n--- 2\n--- 3\n"):
+        with pytest.raises(quick.Unusual):
+            quick.read(loader._c_events(text), 2)
 
 
 def test_kinds_of_values_have_names():
