@@ -15,9 +15,10 @@ import tempfile
 from bench.processes import FOLDER
 
 QUICK = {
-    "validate": ("--pairs", "1"),
+    "validate": ("--quick",),
     "fleet": ("--devices", "20"),
     "endpoint": ("--connections", "10", "--messages", "500", "--rounds", "1"),
+    "planning": ("--quick",),
     "creation": ("--quick",),
     "moves": ("--quick",),
     "latency": ("--quick",),

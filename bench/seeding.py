@@ -85,11 +85,16 @@ def _seed(path: pathlib.Path, count: int) -> None:
         connection.execute("PRAGMA synchronous=OFF")
         connection.executescript(_CATALOGUE)
         connection.execute(_BATCHES)
-        given = {"count": count, "epoch": EPOCH, "now": int(time.time() * 1000), "old": OLD}
-        connection.execute(_DEVICES, given)
-        connection.execute(_VERSIONS, given)
+        devices(connection, count)
         connection.commit()
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def devices(connection: sqlite3.Connection, count: int) -> None:
+    """So many devices of the one product, which run version OLD and are online."""
+    given = {"count": count, "epoch": EPOCH, "now": int(time.time() * 1000), "old": OLD}
+    connection.execute(_DEVICES, given)
+    connection.execute(_VERSIONS, given)
 
 
 def fleet(folder: pathlib.Path, count: int, name: str) -> pathlib.Path:

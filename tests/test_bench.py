@@ -10,6 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ROWS = {
+    "validate": ("cold start", "60 manifests of 40 lines", "a commit that changes one of them"),
+    "planning": ("plan for all of 2,000",),
     "creation": ("a batch of 2,000 tasks", "memory grown"),
     "moves": ("pick and mark 100 due tasks, of 2,000", "expire", "cancel", "match 50 reports"),
     "latency": ("p99 of",),

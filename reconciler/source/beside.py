@@ -10,9 +10,12 @@ import functools
 import hashlib
 import itertools
 import posixpath
+from collections.abc import Mapping
 
-from reconciler.domain.desired import FileFact
+from reconciler.domain import desired
+from reconciler.domain.desired import Declaration, File, FileFact, Key, RosterRef
 from reconciler.domain.limits import Limits
+from reconciler.domain.resources import Resource
 from reconciler.source import explain, rosters
 from reconciler.source.tree import Tree
 
@@ -63,12 +66,17 @@ class Missing:
         return explain.nearest(wanted, written) or "paths are relative to the manifest; links do not count"
 
 
+_Judged = tuple[Resource, str, int, tuple[File, ...], RosterRef | None]
+"""A valid object, where it is declared, and the files beside it."""
+
+
 class Facts:
     """What is known of the files of a tree, so that nothing is read twice, also from commit to commit."""
 
     def __init__(self) -> None:
         self._contents: dict[str, Content] = {}
         self._rosters: dict[tuple[str, rosters.Shape, Limits], rosters.Checked] = {}
+        self._declared: dict[Key, Declaration] = {}
 
     def content(self, tree: Tree, path: str) -> Content:
         """The digests of a file that exists.
@@ -99,10 +107,24 @@ class Facts:
         ref = None if found.ref is None else dataclasses.replace(found.ref, path=path)
         return rosters.Checked(ref, found.flaws)
 
+    def declarations(self, judged: Mapping[Key, _Judged]) -> dict[Key, Declaration]:
+        """The declarations of valid objects; one of which nothing has changed is the one of the last time."""
+        made = {}
+        for key, said in judged.items():
+            known = self._declared.get(key)
+            is_same = known is not None and known.resource is said[0] and _said(known) == said
+            made[key] = known if known is not None and is_same else desired.declare(*said)
+        self._declared = made
+        return dict(made)
+
     def keep(self, oids: set[str]) -> None:
         """Forgets what no file of the tree holds any more."""
         self._contents = {oid: found for oid, found in self._contents.items() if oid in oids}
         self._rosters = {key: found for key, found in self._rosters.items() if key[0] in oids}
+
+
+def _said(known: Declaration) -> _Judged:
+    return known.resource, known.path, known.line, known.files, known.roster
 
 
 def _digest(tree: Tree, path: str) -> Content:

@@ -12,7 +12,7 @@ import posixpath
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from reconciler.domain import desired, downloads, resources
+from reconciler.domain import downloads, resources
 from reconciler.domain.desired import Declaration, File, ForeignFile, Key, RosterRef
 from reconciler.domain.diagnostics import Code, Diagnostic, Place, Related, Severity
 from reconciler.domain.limits import Limits
@@ -93,17 +93,19 @@ class Judge:
                 rule(candidate, candidate.resource)
             if kind in afterwards:
                 afterwards[kind]()
-        return {
-            key: desired.declare(
-                candidate.resource,
-                candidate.path,
-                candidate.document.line,
-                self._files.get(key, ()),
-                self._rosters.get(key),
-            )
-            for key, candidate in candidates.items()
-            if key not in self.broken
-        }
+        return self._facts.declarations(
+            {
+                key: (
+                    candidate.resource,
+                    candidate.path,
+                    candidate.document.line,
+                    self._files.get(key, ()),
+                    self._rosters.get(key),
+                )
+                for key, candidate in candidates.items()
+                if key not in self.broken
+            }
+        )
 
     def _of(self, kind: Kind) -> list[Candidate]:
         found = [candidate for key, candidate in self._candidates.items() if key.kind is kind]
@@ -321,7 +323,8 @@ class Judge:
                 self._crowded(groups, most)
 
     def _crowded(self, groups: list[Candidate], most: int) -> None:
-        for name, (candidate, place) in rosters.crowded(lambda: self._places(groups), most, rosters.FLAWS):
+        for name, (candidate, at) in rosters.crowded(lambda: self._places(groups), most, rosters.FLAWS):
+            place = _placed(candidate, at)
             message = f"device `{name}` is in more than {most:,} static groups"
             self._report(candidate, Code.TOO_MANY, message, place, help="take it out of some")
 
@@ -439,7 +442,8 @@ class Judge:
 
     def _devices_twice_in(self, inventories: list[Candidate]) -> None:
         found = rosters.repeats(lambda: self._places(inventories), rosters.FLAWS)
-        for name, (first, first_place), (second, second_place) in found:
+        for name, (first, first_at), (second, second_at) in found:
+            first_place, second_place = _placed(first, first_at), _placed(second, second_at)
             message = f"device `{name}` is declared by {first.key} and by {second.key}"
             related = (Related(first_place, f"{first.key} declares it here"),)
             remedy = "neither counts: remove it from one"
@@ -451,13 +455,15 @@ class Judge:
         self.diagnostics.append(Diagnostic(code, message, place, object=str(candidate.key), **more))
         self.broken.setdefault(candidate.key, []).append(f"{place}: {message}")
 
-    def _places(self, candidates: list[Candidate]) -> Iterator[tuple[str, tuple[Candidate, Place]]]:
-        """The devices that inventories or static groups list, each with its place."""
+    def _places(
+        self, candidates: list[Candidate]
+    ) -> Iterator[tuple[str, tuple[Candidate, Place | Location]]]:
+        """The devices that inventories or static groups list, each with its place: of nearly none it is told."""
         for candidate in candidates:
-            for name, place in self._devices(candidate):
-                yield name, (candidate, place)
+            for name, at in self._devices(candidate):
+                yield name, (candidate, at)
 
-    def _devices(self, candidate: Candidate) -> Iterator[tuple[str, Place]]:
+    def _devices(self, candidate: Candidate) -> Iterator[tuple[str, Place | Location]]:
         roster, tagged = self._rosters.get(candidate.key), candidate.key.kind is Kind.DEVICE_INVENTORY
         if roster is not None:
             shape = rosters.Shape.TAGGED if tagged else rosters.Shape.NAMES
@@ -467,9 +473,13 @@ class Judge:
         for index, device in enumerate(candidate.document.data["spec"]["devices"]):
             at: Location = ("spec", "devices", index)
             if tagged:
-                yield device["name"], candidate.place((*at, "name"))
+                yield device["name"], (*at, "name")
             else:
-                yield device, candidate.place(at)
+                yield device, at
+
+
+def _placed(candidate: Candidate, at: Place | Location) -> Place:
+    return at if isinstance(at, Place) else candidate.place(at)
 
 
 def _by_product(candidates: list[Candidate]) -> Iterable[list[Candidate]]:
