@@ -68,6 +68,7 @@ class _Preview:
         self._commit = commit
         self._actual = seen.actual
         self._allowed = allowed
+        self._complete = census.complete_inventories(connection)
         self._earlier: list[census.Wanted] = []
         self._endings = [
             census.Ending(run.id, action.statuses)
@@ -173,7 +174,7 @@ class _Preview:
         selector = following.plain(asked.selector) if asked.selector is not None else None
         count = 0
         for declaration, inventory in self._commit.desired.of(resources.DeviceInventory):
-            if inventory.spec.product != asked.product:
+            if inventory.spec.product != asked.product or self._is_here(declaration):
                 continue
             listed = (
                 name
@@ -183,6 +184,12 @@ class _Preview:
             )
             count += len(observe.absent(self._connection, product_id, listed))
         return count
+
+    def _is_here(self, inventory: Declaration) -> bool:
+        """Whether all devices of an inventory exist already; a long list is not compared name by name for nothing."""
+        stored = self._actual.objects.get(inventory.key)
+        unchanged = stored is not None and stored.in_force and stored.digest == inventory.digest
+        return unchanged and inventory.name in self._complete
 
     def _timed(self, asked: _Asked, reach: Reach) -> Reach:
         """The reach, with when it begins and ends and what it waits for."""
