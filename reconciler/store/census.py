@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import types
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -130,18 +130,25 @@ def _online() -> ColumnElement[bool]:
 
 def _everybody(
     connection: Connection, wanted: Wanted, targeted: ColumnElement[bool]
-) -> Iterator[tuple[str | None, int, int]]:
-    """By version, how many devices are targeted, and how many of these are online; those without one at last."""
+) -> list[tuple[str | None, int, int]]:
+    """By version, how many devices are targeted, and how many of these are online."""
     sums = func.count(), func.coalesce(func.sum(case((_online(), 1), else_=0)), 0)
-    here = and_(_version.c.product_id == wanted.product_id, _version.c.module == wanted.conditions.module)
-    reporting = select(_version.c.version, *sums).select_from(_version).join(_device, _reports())
-    for version, number, online in connection.execute(
-        reporting.where(here, targeted).group_by(_version.c.version)
-    ):
-        yield version, number, online
-    silent = select(*sums).select_from(_source(wanted)).where(targeted, _version.c.version.is_(None))
-    number, online = connection.execute(silent).one()
-    yield None, number, online
+    everyone = select(_version.c.version, *sums).where(targeted).group_by(_version.c.version)
+    if wanted.names is not None:  # a few, found by their names
+        queries = [everyone.select_from(_source(wanted))]
+    else:
+        here = and_(_version.c.product_id == wanted.product_id, _version.c.module == wanted.conditions.module)
+        queries = [everyone.select_from(_version.join(_device, _reports())).where(here)]
+        if _some_are_silent(connection, here, wanted.product_id):
+            queries.append(everyone.select_from(_source(wanted)).where(_version.c.version.is_(None)))
+    return [(*row,) for query in queries for row in connection.execute(query)]
+
+
+def _some_are_silent(connection: Connection, here: ColumnElement[bool], product_id: int) -> bool:
+    """Whether some device of the product has no version: two counts of an index, instead of a look at each device."""
+    known = select(func.count()).select_from(_device).where(_device.c.product_id == product_id)
+    reports = select(func.count()).select_from(_version).where(here)
+    return connection.execute(known).scalar_one() > connection.execute(reports).scalar_one()
 
 
 def _reports() -> ColumnElement[bool]:
