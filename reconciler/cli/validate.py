@@ -5,10 +5,13 @@ It imports neither database, broker nor web libraries. Exit code: 0 clean, 1 fin
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import gc
 import os
 import pathlib
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -47,7 +50,9 @@ def command(paths: tuple[str, ...], output: str | None, schemas: pathlib.Path | 
     Exit code 1: something is wrong, or there is no manifest where you said. Warnings alone are fine.
     """
     root, tree = _tree(paths or (".",))
-    checked = validate.check(tree, options.load(flags).limits)
+    limits = options.load(flags).limits
+    with _uncollected():
+        checked = validate.check(tree, limits)
     found, counts = list(checked.diagnostics), checked.counts
     if schemas is not None:
         found = _with_schemas(found, tree, schemas)
@@ -57,6 +62,19 @@ def command(paths: tuple[str, ...], output: str | None, schemas: pathlib.Path | 
     wrong = any(finding.severity is diagnostic.Severity.ERROR for finding in found)
     if wrong or (paths and not checked.counts.manifests):
         click.get_current_context().exit(1)
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Garbage is not looked for: what is read stays, and looking through it takes a quarter of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if was_on:
+            gc.enable()
 
 
 def _usual_output() -> str:
