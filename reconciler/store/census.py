@@ -27,7 +27,7 @@ from sqlalchemy import (
     select,
     true,
     tuple_,
-    union_all,
+    union,
 )
 
 from reconciler.domain import lifecycle, targeting
@@ -160,13 +160,18 @@ def _occupied(
 ) -> Select[Any]:
     """By version, what occupies them and whether they are online: the targeted devices that something may occupy."""
     state, online = _state(connection, wanted, around).label("occupation"), _online().label("online")
-    query = select(_version.c.version, state, online, func.count()).select_from(_source(wanted))
-    if not around.earlier:  # which may have devices without any task
+    query = select(_version.c.version, state, online, func.count())
+    if around.earlier:  # they may have devices without any task
+        query = query.select_from(_source(wanted))
+    else:
         busy = [select(_task.c.device_id).where(dialects.holds(_task))]
         if around.own_runs:
             mine = _task.c.run_id.in_(dialects.members(around.own_runs))
             busy.append(select(_task.c.device_id).where(mine, _task.c.ended_at.is_(None)))
-        query = query.where(_device.c.id.in_(union_all(*busy)))
+        ids = union(*busy).subquery() if len(busy) > 1 else busy[0].distinct().subquery()
+        of_module = and_(_reports(), _version.c.module == wanted.conditions.module)
+        source = ids.join(_device, _device.c.id == ids.c.device_id).outerjoin(_version, of_module)
+        query = query.select_from(source)
     return query.where(targeted).group_by(_version.c.version, "occupation", "online")
 
 
