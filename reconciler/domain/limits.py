@@ -7,7 +7,6 @@ argument. It holds numbers, and knows which of them make sense together.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from datetime import timedelta
 
 MEGABYTE = 1_000_000
@@ -93,5 +92,5 @@ def _words(field: str) -> str:
 
 def of_context(context: object) -> Limits:
     """The limits that pydantic's validation context carries; the defaults when it carries none."""
-    found = context.get("limits") if isinstance(context, Mapping) else None
+    found = context.get("limits") if isinstance(context, dict) else None
     return found if isinstance(found, Limits) else DEFAULT

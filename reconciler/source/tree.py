@@ -73,6 +73,7 @@ class FolderTree:
         self, root: pathlib.Path, *, only: Iterable[str] | None = None, texts: dict[str, bytes] | None = None
     ) -> None:
         self._root = root.resolve()
+        self._above = os.path.join(self._root, "")  # noqa: PTH118 - with the slash at its end
         self._only = None if only is None else tuple(only)
         self._texts = texts or {}
 
@@ -150,10 +151,10 @@ class FolderTree:
 
     def _place(self, path: str) -> pathlib.Path | None:
         """The file on the disk; None: there is none, a symbolic link leads there, or it is outside."""
-        place = pathlib.Path(os.path.normpath(self._root / path))
+        place = os.path.normpath(os.path.join(self._above, path))  # noqa: PTH118 - as texts: it is asked of every file
         try:
-            inside = place.is_relative_to(self._root) and os.path.realpath(place) == str(place)
-            return place if inside and place.is_file() else None
+            inside = place.startswith(self._above) and os.path.realpath(place) == place
+            return pathlib.Path(place) if inside and os.path.isfile(place) else None  # noqa: PTH113
         except (OSError, ValueError):  # a name that is too long, or holds a NUL
             return None
 
