@@ -95,6 +95,10 @@ class Census:
 _OFFLINE = "offline"
 
 
+_LOOKED_AT = 10_000
+"""Devices that are looked at for examples: some milliseconds."""
+
+
 def count(connection: Connection, wanted: Wanted, around: Around) -> Census:
     """Counts the devices by what they report, what occupies them, and whether they are there.
 
@@ -173,6 +177,24 @@ def _occupied(
         source = ids.join(_device, _device.c.id == ids.c.device_id).outerjoin(_version, of_module)
         query = query.select_from(source)
     return query.where(targeted).group_by(_version.c.version, "occupation", "online")
+
+
+def examples(connection: Connection, wanted: Wanted, most: int) -> tuple[str, ...]:
+    """The first names of devices that fit, for people to see whom a batch means; of a share none.
+
+    Only the first devices of the product, or of the list, are looked at: where few fit, it may be none.
+    """
+    if wanted.gray is not None or wanted.nobody:
+        return ()
+    name = _device.c.name
+    listed = select(name).where(_device.c.product_id == wanted.product_id)
+    if wanted.names is not None:
+        listed = listed.where(name.in_(dialects.members(wanted.names)))
+    last = connection.execute(listed.order_by(name).limit(1).offset(_LOOKED_AT - 1)).scalar()
+    query = select(name).select_from(_source(wanted)).where(_targeted(wanted), _fits(connection, wanted))
+    if last is not None:
+        query = query.where(name <= last)
+    return tuple(connection.execute(query.order_by(name).limit(most)).scalars())
 
 
 def _source(wanted: Wanted) -> Any:
