@@ -472,10 +472,7 @@ class Judge:
             return
         for index, device in enumerate(candidate.document.data["spec"]["devices"]):
             at: Location = ("spec", "devices", index)
-            if tagged:
-                yield device["name"], (*at, "name")
-            else:
-                yield device, at
+            yield (device["name"], (*at, "name")) if tagged else (device, at)
 
 
 def _placed(candidate: Candidate, at: Place | Location) -> Place:
