@@ -15,7 +15,7 @@ from .report import simulate
 from .world import Size
 
 ROOT = pathlib.Path(__file__).parents[2]
-SMALL = ["--seed", "5", "--devices", "100", "--days", "1.5", "--crash", "0.05"]
+SMALL = ["--seed", "5", "--devices", "100", "--days", "2", "--crash", "0.05"]
 
 
 @pytest.mark.timeout(600)
