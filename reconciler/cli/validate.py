@@ -18,8 +18,8 @@ import click
 
 from reconciler.cli import options, render
 from reconciler.domain import diagnostics as diagnostic
+from reconciler.source import abreast, validate
 from reconciler.source import tree as trees
-from reconciler.source import validate
 
 _STANDARD_INPUT = "-"
 _SHOWN_BYTES = 4_000_000
@@ -52,7 +52,7 @@ def command(paths: tuple[str, ...], output: str | None, schemas: pathlib.Path | 
     root, tree = _tree(paths or (".",))
     limits = options.load(flags).limits
     with _uncollected():
-        checked = validate.check(tree, limits)
+        checked = validate.check(tree, limits, abreast.read(tree, limits))
     found, counts = list(checked.diagnostics), checked.counts
     if schemas is not None:
         found = _with_schemas(found, tree, schemas)
