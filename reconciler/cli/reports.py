@@ -44,6 +44,8 @@ def _message(found: Diagnostic) -> str:
 
 
 def _github_data(value: str) -> str:
+    """The runner knows a command's old form too, `##[NAME]`, anywhere in a line: text must not have its beginning."""
+    value = value.replace("##[", "## [")
     return value.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 

@@ -114,6 +114,11 @@ def test_without_findings_junit_has_one_test_that_passed(fleet):
 def test_no_text_of_a_manifest_starts_a_command_of_github(fleet):
     (fleet / "bad.yaml").write_text(HEAD + 'spec:\n  "x\\n::error::y\\r::": 1\n')
     assert [line[:7] for line in report("github").stdout.splitlines()] == ["::error"]
+    (fleet / "##[debug].yaml").write_text(HEAD + 'spec:\n  "##[add-mask]y": 1\n')
+    assert "## [add-mask]y" in report("github").stdout
+    assert (
+        "##[" not in report("github").stdout
+    )  # the runner's old form, which is a command wherever it stands
 
 
 @pytest.mark.parametrize(
