@@ -27,11 +27,11 @@ _PAUSE = 2.0
 _HERE = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-class _Nowhere(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect: where it leads is not where the token is for."""
+class NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: the token would go along, and where it leads is not where the token is for."""
 
     def redirect_request(self, *_: Any, **__: Any) -> None:
-        return None
+        """None: the redirect is an error then."""
 
 
 def token(file: Path | None, variable: str | None) -> str:
@@ -104,7 +104,7 @@ def _get(daemon: Daemon, url: str) -> dict[str, Any]:
         "User-Agent": f"reconciler/{__version__}",
     }
     request = urllib.request.Request(url, headers=headers)  # noqa: S310 - the scheme is checked
-    opener = urllib.request.build_opener(_Nowhere())
+    opener = urllib.request.build_opener(NoRedirects)
     try:
         with opener.open(request, timeout=daemon.timeout) as answer:
             return _json(answer.read(_LARGEST), server)

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 import reconciler
 from reconciler import errors
+from reconciler.cli.ask import NoRedirects
 
 _TIMEOUT = 20.0
 """Seconds for one answer."""
@@ -30,8 +31,9 @@ _PAUSES = (1.0, 3.0)
 _PAGE = 100
 """Comments in one answer: the most that both APIs give."""
 _MOST_PAGES = 50
-_FORK = (
-    "a pull request from a fork has a token that only reads, so that nobody can write with it who may not",
+_DEPENDABOT = "dependabot[bot]"
+_READS = (
+    "a pull request from a fork, or of Dependabot, has a token that only reads: who may not write can't with it",
     "nothing to do",
 )
 
@@ -83,13 +85,6 @@ class RefusedError(errors.StalledError):
         self.status = status
 
 
-class _Deaf(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect: the token would go along."""
-
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        """None: it is an error then."""
-
-
 class _Api:
     """One server's JSON over HTTP.
 
@@ -117,7 +112,7 @@ class _Api:
         }
         self._refusals = refusals
         self._pause = pause
-        self._opener = urllib.request.build_opener(_Deaf)
+        self._opener = urllib.request.build_opener(NoRedirects)
 
     def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """The answer to a request, which is repeated where the server is in trouble.
@@ -176,6 +171,7 @@ class GitHub:
         pull = _event(_needed(environ, "GITHUB_EVENT_PATH"))
         head = pull["head"]
         fork = (head.get("repo") or {}).get("full_name") != repository
+        reads = fork or environ.get("GITHUB_ACTOR") == _DEPENDABOT
         self.commit = str(head["sha"])
         server, run = environ.get("GITHUB_SERVER_URL", ""), environ.get("GITHUB_RUN_ID", "")
         self.log = f"{server}/{repository}/actions/runs/{run}"
@@ -192,8 +188,8 @@ class GitHub:
             },
             {
                 401: ("the server does not accept the token", "Look at what GITHUB_TOKEN is set to."),
-                403: _FORK if fork else may_not,
-                404: _FORK if fork else may_not,
+                403: _READS if reads else may_not,
+                404: _READS if reads else may_not,
             },
             pause,
         )

@@ -168,6 +168,12 @@ def test_the_command_takes_the_ci_s_own_variables(job, server, of_gitlab):
     assert server.bodies[1].startswith("<!-- reconciler-berlin -->\n")
 
 
+def test_what_dependabot_starts_may_not_write_either_and_its_permissions_are_not_blamed(server, of_github):
+    server.may_write = False
+    with pytest.raises(forges.RefusedError, match="or of Dependabot, has a token that only reads"):
+        comment.keep_one(forges.GitHub({**of_github, "GITHUB_ACTOR": "dependabot[bot]"}), MARK, "Plan")
+
+
 def test_a_fork_s_plan_goes_into_the_summary_with_the_reason(job, server, of_github, tmp_path):
     theirs = {"pull_request": {**PULL, "head": {"sha": SHA, "repo": {"full_name": "eve/fleet"}}}}
     (tmp_path / "event.json").write_text(json.dumps(theirs))
@@ -176,7 +182,7 @@ def test_a_fork_s_plan_goes_into_the_summary_with_the_reason(job, server, of_git
     assert (ran.code, server.bodies) == (0, [])
     assert ran.out.startswith("::notice title=reconciler::no comment was written: a pull request from a fork")
     assert summary.startswith(
-        "> no comment was written: a pull request from a fork has a token that only reads"
+        "> no comment was written: a pull request from a fork, or of Dependabot, has a token that only reads"
     )
     assert summary.endswith("\n\nPlan: 1 to create.\n")
 
