@@ -199,6 +199,20 @@ def run_action(job, *, event="pull_request", ref="refs/pull/7/merge", **inputs):
     return said
 
 
+def obeyed(said):
+    """The commands that a runner takes from a step's output: `::NAME …::` starts a line, `##[NAME]` is anywhere."""
+    token = None
+    for line in said.splitlines():
+        for new, value, old in re.findall(r"^\s*::([\w-]+)(?: .*?)?::(?=(.*))|##\[([\w-]+)", line):
+            name = new or old
+            if token:
+                token = None if name == token else token
+            elif name == "stop-commands":
+                token = value
+            else:
+                yield name
+
+
 def failures(said):
     return [name for name, done in said.items() if done.returncode]
 
@@ -260,12 +274,16 @@ def test_the_action_ends_as_the_plan_does(job, plan, code, failed, flag):
 
 
 def test_a_wrong_manifest_fails_the_action_at_its_line_and_the_comment_is_written(job):
-    change(job.origin, "product.yaml", "kind: Product", "kind: Produkt")
+    hostile = "kind: 'Produkt ::add-mask::a ##[add-mask]b'"
+    change(job.origin, "product.yaml", "kind: Product", hostile)
     job.only_note(but="validate")
     job.answer(CHANGES, 1)
     said = run_action(job)
     assert failures(said) == ["validate", "plan"]
-    assert "\n::error file=product.yaml,line=3," in said["validate"].stdout
+    done = said["validate"]
+    assert "\n::error file=product.yaml,line=3," in done.stdout
+    assert (hostile in done.stdout, done.stderr) == (True, "")
+    assert {name for name in obeyed(done.stdout) if name not in {"error", "warning"}} == set()
     assert job.asked[-1].startswith("comment ")
 
 
@@ -373,9 +391,13 @@ def test_what_a_new_fleet_s_ci_refers_to_exists():
     load = YAML(typ="safe").load
     workflow = load(made[".github/workflows/fleet.yml"])
     assert list(workflow["on"]) == ["pull_request", "push"]
-    assert workflow["permissions"] == {"contents": "read", "pull-requests": "write"}
-    uses = [step["uses"].split("@")[0] for step in workflow["jobs"]["check"]["steps"]]
-    assert uses == ["actions/checkout", "acme/ota"]
+    assert workflow["permissions"] == {"contents": "read"}
+    writing = {"contents": "read", "pull-requests": "write"}
+    for name, event, may in (("check", "pull_request", writing), ("main", "push", None)):
+        task = workflow["jobs"][name]
+        assert (task["if"], task.get("permissions")) == (f"github.event_name == '{event}'", may)
+        assert [step["uses"].split("@")[0] for step in task["steps"]] == ["actions/checkout", "acme/ota"]
+    assert len(workflow["jobs"]) == 2
     (include,) = load(made[".gitlab-ci.yml"])["include"]
     assert (ROOT / include["remote"].partition("/v0.")[2].partition("/")[2]).is_file()
     required = [name for name, each in SPEC["spec"]["inputs"].items() if "default" not in (each or {})]

@@ -62,6 +62,10 @@ def test_inside_of_a_repository_the_commit_is_left_to_the_user(reconciler, tmp_p
     assert (ran.code, "Git repository" in ran.out) == (0, False)
     assert not (tmp_path / "fleet" / ".git").exists()
     assert git(tmp_path, "status", "--porcelain", "fleet") == "?? fleet/"
+    moved = ".github, .gitlab-ci.yml, .pre-commit-config.yaml, CODEOWNERS"
+    assert f"are read at the repository's root only: move them to {tmp_path}: {moved}\n" in ran.out
+    git(tmp_path, "init", "--quiet", "other")
+    assert "move them" not in reconciler("init", str(tmp_path / "other")).out
 
 
 def test_nothing_is_overwritten_and_what_is_there_is_named(reconciler, tmp_path):
@@ -71,6 +75,20 @@ def test_nothing_is_overwritten_and_what_is_there_is_named(reconciler, tmp_path)
     assert (ran.code, "README.md, product.yaml already" in ran.err) == (1, True)
     assert "--keep" in ran.err
     assert not (tmp_path / "compose.yaml").exists()
+    reconciler("init", str(tmp_path), "--keep")
+    said = reconciler("init", str(tmp_path)).err
+    assert re.search(r" has \.gitattributes, \.github/\S+, \.gitignore and \d\d more already, and ", said)
+
+
+@pytest.mark.parametrize("where", ["out", "gone"])
+def test_nothing_is_written_through_a_link_that_leads_out_of_the_folder(reconciler, tmp_path, where):
+    (tmp_path / "fleet").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "fleet" / "batches").symlink_to(f"../{where}")
+    ran = reconciler("init", str(tmp_path / "fleet"))
+    assert (ran.code, "batches leads out of " in ran.err) == (1, True)
+    assert (list((tmp_path / "out").iterdir()), (tmp_path / "gone").exists()) == ([], False)
+    assert not (tmp_path / "fleet" / "README.md").exists()
 
 
 def test_what_is_there_can_be_kept(reconciler, tmp_path):
@@ -87,7 +105,36 @@ def test_without_a_name_in_git_the_files_stay_and_the_remedy_is_said(reconciler,
     monkeypatch.setenv("GIT_AUTHOR_EMAIL", "")
     monkeypatch.setenv("GIT_COMMITTER_NAME", "")
     ran = reconciler("init", str(tmp_path / "fleet"))
-    assert (ran.code, "git commit failed" in ran.err, "Finish it yourself" in ran.err) == (1, True, True)
+    assert (ran.code, "git does not know who you are" in ran.err) == (1, True)
+    assert all(f"git config --global {name} " in ran.err for name in ("user.name", "user.email"))
+    assert "the same command again with --keep" in ran.err
+    (tmp_path / "fleet" / "README.md").write_text("ours")
+    monkeypatch.setenv("GIT_AUTHOR_EMAIL", "ada@example.com")
+    monkeypatch.setenv("GIT_AUTHOR_NAME", "Ada")
+    monkeypatch.setenv("GIT_COMMITTER_EMAIL", "ada@example.com")
+    monkeypatch.setenv("GIT_COMMITTER_NAME", "Ada")
+    ran = reconciler("init", str(tmp_path / "fleet"), "--keep")
+    first = ", a Git repository with a first commit\nkept as it is: README.md\n"
+    assert ran.out.startswith(f"0 files written to {tmp_path / 'fleet'}{first}")
+    assert ran.out.count("kept") == 1
+    assert "product.yaml" in git(tmp_path / "fleet", "ls-tree", "--name-only", "HEAD")
+    assert "README.md" not in git(tmp_path / "fleet", "ls-tree", "--name-only", "HEAD")
+    assert "commit" not in reconciler("init", str(tmp_path / "fleet"), "--keep").out
+
+
+def test_a_hook_that_says_no_is_quoted_and_the_files_stay(reconciler, tmp_path):
+    hooks = tmp_path / "hooks"
+    hooks.mkdir()
+    (hooks / "pre-commit").write_text("#!/bin/sh\necho not today; exit 1\n")
+    (hooks / "pre-commit").chmod(0o755)
+    with (tmp_path / "gitconfig").open("a") as config:
+        config.write(f"[core]\n\thooksPath = {hooks}\n")
+    ran = reconciler("init", str(tmp_path / "fleet"))
+    assert (ran.code, "git commit failed: not today" in ran.err, "Finish it yourself" in ran.err) == (
+        1,
+        True,
+        True,
+    )
     assert (tmp_path / "fleet" / "product.yaml").exists()
 
 
@@ -105,9 +152,15 @@ def test_without_a_name_in_git_the_files_stay_and_the_remedy_is_said(reconciler,
     ],
 )
 def test_ci_gets_the_program_from_where_the_user_says(reconciler, tmp_path, home, template):
-    assert "OWNER" not in reconciler("init", str(tmp_path / "fleet"), "--home", home).out
+    ran = reconciler("init", str(tmp_path / "fleet"), "--home", home)
+    assert "OWNER" not in ran.out
+    at_github = home.startswith(HOME)
+    assert (tmp_path / "fleet" / ".github").exists() is at_github
+    assert ("no workflow for GitHub is written: " in ran.out) is not at_github
     plain = home.removesuffix("/").removesuffix(".git")
     assert template in (tmp_path / "fleet" / ".gitlab-ci.yml").read_text()
+    install = f'`pip install "git+{plain}@v{__version__}"`'
+    assert install in (tmp_path / "fleet" / "README.md").read_text()
     for name in (".gitlab-ci.yml", ".pre-commit-config.yaml", "compose.yaml"):
         text = (tmp_path / "fleet" / name).read_text()
         assert plain in text
@@ -121,11 +174,26 @@ def test_ci_gets_the_program_from_where_the_user_says(reconciler, tmp_path, home
 def test_until_then_the_files_to_fill_in_are_named(reconciler, tmp_path):
     ran = reconciler("init", str(tmp_path / "fleet"))
     assert (
-        "OWNER, in .github/workflows/fleet.yml, .gitlab-ci.yml, .pre-commit-config.yaml, compose.yaml"
-        in ran.out
-    )
-    assert reconciler("init", str(tmp_path / "other"), "--home", "git@host:x").code == 2
-    assert not (tmp_path / "other").exists()
+        "YOUR_OWNER, in .github/workflows/fleet.yml, .gitlab-ci.yml, .pre-commit-config.yaml, README.md, "
+        "compose.yaml (" in ran.out
+    )  # an underscore is in no login at GitHub: nobody can take the name
+
+
+@pytest.mark.parametrize(
+    "home",
+    [
+        "git@host:x",
+        "https://github.com/../..",
+        "https://git.example.com/team/./reconciler",
+        "https://github.com/team/sub/reconciler",
+        "https://github.com/reconciler",
+        "https://GitHub.com/team/sub/reconciler",
+    ],
+)
+def test_what_is_no_repository_s_address_is_refused(reconciler, tmp_path, home):
+    ran = reconciler("init", str(tmp_path / "fleet"), "--home", home)
+    assert (ran.code, "is not the URL of a Git repository" in ran.err) == (2, True)
+    assert not (tmp_path / "fleet").exists()
 
 
 def test_the_compose_file_runs_the_daemon_as_ours_does():
@@ -133,6 +201,8 @@ def test_the_compose_file_runs_the_daemon_as_ours_does():
     made = load(starter.files(HOME)["compose.yaml"])["services"]["reconciler"]
     ours = load((ROOT / "deploy" / "compose.yaml").read_text())["services"]["reconciler"]
     assert set(made) == set(ours)
-    assert {name for name in ours if made[name] != ours[name]} == {"build", "image", "environment", "volumes"}
+    others = {"build", "image", "environment", "ports", "volumes"}
+    assert {name for name in ours if made[name] != ours[name]} == others
+    assert made["ports"] == [f"${{BIND:-127.0.0.1}}:{port}" for port in ours["ports"]]
     assert set(made["environment"]) <= set(ours["environment"])
     assert settings.unknown_variables(made["environment"]) == {}
