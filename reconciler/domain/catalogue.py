@@ -87,7 +87,9 @@ PAGES: Mapping[Code, str] = {
     Code.IGNORE: (
         "A comment `# reconciler: ignore[CODE] reason` hides a warning with that code on its own line. This one "
         "hides nothing: the warning is gone, the code is misspelt, or the finding is an error, which no comment can "
-        "hide, as it keeps the object out. Remove the comment, so that it hides nothing later that you want to see."
+        "hide, as it keeps the object out. Remove the comment, so that it hides nothing later that you want to see. "
+        "That a warning is gone is said only where nothing in the tree is an error: an object that is left out has "
+        "no warnings, and others have none about it."
     ),
     Code.UNSUPPORTED: (
         "The format has a place for this, and this release can't do it yet. It is refused, not ignored, so that "
@@ -124,11 +126,18 @@ PAGES: Mapping[Code, str] = {
     ),
     Code.OVERLAP: (
         "Two batches are for the same devices, and neither says what is to happen to a device that is still in the "
-        "other one: with `conflict: Keep`, the default, its second task fails. Say `conflict: Wait` to let it wait "
-        "for its turn, or `Overwrite` to take the older task's place. Delete or cancel the batches that are done. "
-        "Dynamic batches of one package are for different source versions, or there is a single one for a group: else "
-        "the second is refused while the first runs. Not counted are batches whose schedules don't overlap, and those "
-        "that follow one upon the other."
+        "other one: with `conflict: Keep`, the default, its second task fails. Set the older one to `state: Canceled` "
+        "if it is over. Else write `conflict: Wait` in the new one, to let the device wait for its turn, or "
+        "`Overwrite`, to take the older task's place: `conflict` can't change once a batch was accepted. Told are "
+        "batches to the same version, and to different modules without `multiModule`. Batches to different versions "
+        "of one module are releases, which may stay in Git one beside the other; they are told only where the older "
+        "one is dynamic, where the newer one's version is lower, where both start at the same time, or where the "
+        "older one's `schedule.end` is after the newer one's start. The newer one is that with the later start, if "
+        "both have a schedule; else that with the higher version, or with the lower one if it alone has "
+        "`allowDowngrade`; else that in the later file. Not told are batches of which one ends before the other "
+        "starts, and those for devices that are on the other's version already. Dynamic batches of one package are "
+        "for different source versions, or there is a single one for a group: else the second is refused while the "
+        "first runs."
     ),
     Code.DEVICE_TWICE: (
         "Two inventories of one product declare the same device. Its tags would be anybody's guess, so neither "

@@ -3,7 +3,8 @@
 Called by `validate` with what `references` found valid. Two things are looked for: batches that are for devices on a
 higher version than their package's, which are left out (platform rules §4, "at acceptance"); and batches that are for
 the same devices, where a device's second task fails as a conflict (§4, "conflict"). Only what is sure from the
-manifests alone is said: who reports which version, and which batch has ended, is known to `plan`.
+manifests alone is said: who reports which version, and which batch has ended, is known to `plan`. So the batches of
+past releases, which stay in Git beside the next release's, are nothing to warn about: see `_contend`.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from reconciler.source.tree import Tree
 
 _COMPARED = 10
 """With how many batches before it a batch is compared, for one version or device: so that thousands are compared
-in good time."""
+in good time. As many again are those to the same version, where a second batch is a mistake most often."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -44,6 +45,10 @@ class _Order:
     candidate: Candidate
     batch: Batch
     package: Package
+    module: str
+    version: str
+    plain: bool
+    """It is one release among others, as far as it says itself: see `_contend`."""
 
     @property
     def spec(self) -> BatchSpec:
@@ -80,8 +85,10 @@ def _orders(declarations: Mapping[Key, Declaration], candidates: Mapping[Key, Ca
         assert isinstance(batch, Batch)
         package = declarations[Key(Kind.PACKAGE, batch.spec.package)].resource
         assert isinstance(package, Package)
-        if batch.spec.state is State.ACTIVE:
-            yield _Order(candidate, batch, package)
+        spec = batch.spec
+        if spec.state is State.ACTIVE:
+            plain = spec.strategy is Strategy.STATIC and spec.schedule is None and not spec.allow_downgrade
+            yield _Order(candidate, batch, package, package.spec.module, package.spec.version, plain)
 
 
 def _downgrades(order: _Order) -> Iterator[Diagnostic]:
@@ -124,7 +131,7 @@ def _rivals(orders: list[_Order]) -> Iterator[Diagnostic]:
                 at_key=True,
                 severity=Severity.WARNING,
                 related=(Related(rival.candidate.place(at), f"{rival.candidate.key} is for these"),),
-                help="a package has dynamic batches for different source versions, or a single one for a group",
+                help="set the older one to `state: Canceled`, or give them different source versions",
             )
 
 
@@ -135,25 +142,49 @@ def _exclude_each_other(one: _Order, other: _Order) -> bool:
     return not set(targets[0].source_versions).isdisjoint(targets[1].source_versions)
 
 
+class _Seen:
+    """The last batches that were met: of all, and of those to the same version."""
+
+    def __init__(self) -> None:
+        self._last: collections.deque[_Order] = collections.deque(maxlen=_COMPARED)
+        self._alike: dict[tuple[str, str], collections.deque[_Order]] = {}
+
+    def add(self, order: _Order) -> None:
+        self._last.append(order)
+        alike = self._alike.setdefault((order.module, order.version), collections.deque(maxlen=_COMPARED))
+        alike.append(order)
+
+    def first(self, order: _Order, *, whole: bool = False) -> _Order | None:
+        """One that collides with a batch; `whole`: one that is for all, not for a share."""
+        near = (*self._alike.get((order.module, order.version), ()), *self._last)
+        return next(
+            (
+                other
+                for other in near
+                if not (whole and other.spec.target.how is not How.ALL) and _collide(other, order)
+            ),
+            None,
+        )
+
+
 class _Overlaps:
     """Finds batches of one product that are for the same devices, each with one that comes before it.
 
     Nothing is said of a pair when one of the two says what is to happen (`conflict: Wait` or `Overwrite`), or when
-    one ends before the other starts.
+    one follows upon the other.
     """
 
     def __init__(self, declarations: Mapping[Key, Declaration], tree: Tree, limits: Limits) -> None:
         self._declarations = declarations
         self._tree = tree
         self._limits = limits
-        self._everyone: collections.deque[_Order] = collections.deque(maxlen=_COMPARED)
-        self._some: collections.deque[_Order] = collections.deque(maxlen=_COMPARED)
-        self._by_version: dict[str, collections.deque[_Order]] = {}
+        self._everyone, self._some, self._named = _Seen(), _Seen(), _Seen()
+        self._by_version: dict[str, _Seen] = {}
         self._by_name: dict[int, _Order] = {}
-        self._named: collections.deque[_Order] = collections.deque(maxlen=_COMPARED)
+        self._told: set[Key] = set()
 
     def find(self, orders: list[_Order]) -> Iterator[Diagnostic]:
-        """One warning at most for each batch."""
+        """One warning at most for each batch: at the newer of the two, as it is the one that can still change."""
         for order in orders:
             if order.spec.conflict is not Conflict.KEEP:
                 continue
@@ -164,41 +195,44 @@ class _Overlaps:
                 continue  # whom a dynamic group holds is not known here
             else:
                 met = self._listed(order)
-            if met is not None:
-                yield _overlap(order, *met)
+            if met is None:
+                continue
+            older, newer = _by_age(met[0], order)
+            if newer.candidate.key not in self._told:
+                self._told.add(newer.candidate.key)
+                yield _overlap(older, newer, met[1])
 
     def _by_versions(self, order: _Order) -> tuple[_Order, str] | None:
         """A share meets a list by chance only, and everybody meets all."""
         versions, gray = order.spec.target.source_versions, order.spec.target.how is How.GRAY
         met: tuple[_Order, str] | None = None
         if not versions:
-            others = [*self._everyone, *self._some, *(() if gray else self._named)]
-            met = _first(order, others, "the same devices")
-            self._everyone.append(order)
+            for others in (self._everyone, self._some, *(() if gray else (self._named,))):
+                met = met or _said(others.first(order), "the same devices")
+            self._everyone.add(order)
         else:
-            met = _first(order, self._everyone, "the same devices")
+            met = _said(self._everyone.first(order), "the same devices")
             for version in versions:
-                same = self._by_version.setdefault(version, collections.deque(maxlen=_COMPARED))
-                met = met or _first(order, same, f"devices on version `{version}`")
-                same.append(order)
-            self._some.append(order)
+                same = self._by_version.setdefault(version, _Seen())
+                met = met or _said(same.first(order), f"devices on version `{version}`")
+                same.add(order)
+            self._some.add(order)
         return met
 
     def _listed(self, order: _Order) -> tuple[_Order, str] | None:
         """Hashes of the names are kept, not the names: there may be a million."""
-        whole = [other for other in self._everyone if other.spec.target.how is How.ALL]
-        met = _first(order, whole, "the same devices")
+        met = _said(self._everyone.first(order, whole=True), "the same devices")
         example, more, shared = "", 0, None
         for name in self._names(order):
             other = self._by_name.get(hash(name))
             self._by_name[hash(name)] = order
-            if other is None or not _collide(order, other):
+            if other is None or not _collide(other, order):
                 continue
             if shared is None:
                 example, shared = name, other
             else:
                 more += 1
-        self._named.append(order)
+        self._named.add(order)
         if shared is None:
             return met
         others = f" and {more:,} more" if more else ""
@@ -221,25 +255,64 @@ class _Overlaps:
                 yield entry.name
 
 
-def _first(
-    order: _Order, others: collections.deque[_Order] | list[_Order], what: str
-) -> tuple[_Order, str] | None:
-    return next(((other, what) for other in others if _collide(order, other)), None)
+def _said(other: _Order | None, what: str) -> tuple[_Order, str] | None:
+    return None if other is None else (other, what)
 
 
 def _collide(one: _Order, other: _Order) -> bool:
-    """Whether a device that both are for can be in both at once, and in need of both."""
+    """Whether a device that both are for can be in both at once, and in need of both; `one` is the earlier by path."""
+    if not _contend(one, other):
+        return False
     both = (one, other)
-    if (
-        all(order.spec.multi_module for order in both)
-        and one.package.spec.module != other.package.spec.module
-    ):
+    if one.module != other.module and all(order.spec.multi_module for order in both):
         return False
     if all(order.spec.strategy is Strategy.DYNAMIC for order in both):
         return False  # the newest one alone matches a device; for those of one package see `_rivals`
     if any(_needs_none(order, after) for order, after in (both, both[::-1])):
         return False
     return not any(_ends_before(order, after) for order, after in (both, both[::-1]))
+
+
+def _contend(one: _Order, other: _Order) -> bool:
+    """Whether two batches are more than two releases of which one followed upon the other.
+
+    Releases are batches to different versions of one module, written one after the other, while the older ones stay in
+    Git. They contend when the older one never ends by itself (a dynamic batch), when the newer one goes down again, or
+    when both start together or the older one's window ends after the newer one's start. Which one is the older is as
+    `_by_age` says.
+    """
+    if one.module != other.module or one.version == other.version:
+        return True
+    if one.plain and other.plain:
+        return False  # nearly always, and so asked before anything that takes longer
+    older, newer = _by_age(one, other)
+    if older.spec.strategy is Strategy.DYNAMIC or targeting.is_downgrade(older.version, newer.version):
+        return True
+    first, second = older.spec.schedule, newer.spec.schedule
+    if first is None or second is None:
+        return False
+    return first.start == second.start or (first.end is not None and first.end > second.start)
+
+
+def _by_age(one: _Order, other: _Order) -> tuple[_Order, _Order]:
+    """The older and the newer of two batches, as far as their manifests tell; `one` is the earlier by path.
+
+    By their starts; else by their versions, where the lower one is newer if it alone allows downgrades; else by path.
+    """
+    first, second = one.spec.schedule, other.spec.schedule
+    if first and second and first.start != second.start:
+        return (one, other) if first.start < second.start else (other, one)
+    for low, high in ((one, other), (other, one)):
+        if one.module == other.module and targeting.is_downgrade(high.version, low.version):
+            return (high, low) if _goes_back(low, high) else (low, high)
+    return one, other
+
+
+def _goes_back(low: _Order, high: _Order) -> bool:
+    """Where every batch allows downgrades, out of habit, that says nothing."""
+    versions = low.spec.target.source_versions
+    alone = low.spec.allow_downgrade and not high.spec.allow_downgrade
+    return alone and (not versions or high.version in versions)
 
 
 def _needs_none(order: _Order, after: _Order) -> bool:
@@ -253,14 +326,17 @@ def _ends_before(order: _Order, after: _Order) -> bool:
     return bool(first and first.end and second and first.end <= second.start)
 
 
-def _overlap(order: _Order, other: _Order, what: str) -> Diagnostic:
+def _overlap(older: _Order, newer: _Order, what: str) -> Diagnostic:
+    """What can't change once a batch was accepted (`conflict`) is asked of a new one only."""
     at: Location = ("spec", "target")
-    return order.candidate.subject.report(
+    other = older.candidate
+    words = "`conflict: Wait`" if newer.spec.multi_module else "`conflict: Wait` or `Overwrite`"
+    return newer.candidate.subject.report(
         Code.OVERLAP,
-        f"{other.candidate.key} is for {what} too: while a device is busy in one of the two, it fails in the other",
+        f"{other.key} is for {what} too: while a device is busy in one of the two, it fails in the other",
         at,
         at_key=True,
         severity=Severity.WARNING,
-        related=(Related(other.candidate.place(at), f"{other.candidate.key} is for these"),),
-        help="say what is to happen (`conflict: Wait`), or cancel the one that is done (`state: Canceled`)",
+        related=(Related(other.place(at), f"{other.key} is for these"),),
+        help=f"set {other.key} to `state: Canceled` if it is over, or write {words} in a new {newer.candidate.key}",
     )

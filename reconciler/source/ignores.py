@@ -1,8 +1,9 @@
-"""`# reconciler: ignore[OTA201] reason` at the end of a line: a warning that its author knows of, and lives with.
+"""`# reconciler: ignore[OTA207] reason` at the end of a line: a warning that its author knows of, and lives with.
 
 Read by `reading` with each file's bytes, applied by `validate` to the findings of a tree. Only warnings can be
 ignored: what is an error keeps its object out of the fleet, whatever a comment says. An ignore that ignores nothing
-is a finding itself, so that none outlives its reason.
+is a finding itself, so that none outlives its reason; but while anything in the tree is an error, a warning may be
+missing only because its object, or another that it is about, is left out, and so nothing is said.
 """
 
 from __future__ import annotations
@@ -80,18 +81,18 @@ def _judged(path: str, ignore: Ignore, warned: set[_Key], wrong: set[_Key]) -> I
     """What is wrong with a comment: each of its codes is to be that of a warning at its line."""
     place = Place(path, ignore.line, ignore.column, ignore.end_column)
     if not ignore.codes:
-        remedy = "write it like `# reconciler: ignore[OTA201] reason`"
+        remedy = "write it like `# reconciler: ignore[OTA207] reason`"
         yield _useless(place, "this does not say which code to ignore", remedy)
     for code in ignore.codes:
         key = (path, ignore.line, code)
         if code not in _CODES:
-            remedy = explain.nearest(code, _CODES) or "codes look like OTA201"
+            remedy = explain.nearest(code, _CODES) or "codes look like OTA207"
             yield _useless(place, f"there is no code `{code}` to ignore", remedy)
         elif key in wrong:
             yield _useless(
                 place, f"{code} is an error here, and only warnings can be ignored", "mend the error"
             )
-        elif key not in warned:
+        elif key not in warned and not wrong:
             yield _useless(place, f"there is no {code} on this line to ignore", "remove the comment")
 
 

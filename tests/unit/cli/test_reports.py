@@ -14,7 +14,7 @@ from reconciler.domain.diagnostics import Code
 
 HEAD = "apiVersion: ota/v1\nkind: Product\nmetadata: {name: x}\n"
 BAD = HEAD + "spec:\n  descriptoin: Ours\n"
-WARNED = HEAD + "spec: {} # reconciler: ignore[OTA201] no more\n"
+WARNED = HEAD + "spec: {} # reconciler: ignore[OTA2071] misspelt\n"
 NASTY = HEAD + 'spec:\n  "a\\e]<&\\" b\\nc": 1\n'
 
 

@@ -23,6 +23,10 @@ def batch(name, target=TARGET, *more, package="fw"):
     return text + "".join(f"  {line}\n" for line in more)
 
 
+def release(number, version):
+    return PACKAGE.replace("name: fw\n", f"name: r{number}\n").replace("1.4.0", version)
+
+
 def found(one, other, **files):
     return check({**FILES, **files, "b/eu.yaml": one, "b/us.yaml": other}).diagnostics
 
@@ -42,7 +46,7 @@ def found(one, other, **files):
     ],
 )
 def test_two_batches_for_the_same_devices_are_told_with_both_places(one, other, said):
-    (warning,) = found(batch("eu", one), batch("us", other, package="fw2"), **{"g.yaml": GROUP})
+    (warning,) = found(batch("eu", one), batch("us", other), **{"g.yaml": GROUP})
     assert (warning.code, warning.severity, warning.place.path) == (
         Code.OVERLAP,
         Severity.WARNING,
@@ -50,7 +54,9 @@ def test_two_batches_for_the_same_devices_are_told_with_both_places(one, other, 
     )
     assert warning.message.startswith(f"Batch/eu is for {said} too: ")
     assert [(other.place.path, other.place.line) for other in warning.related] == [("b/eu.yaml", 7)]
-    assert "conflict: Wait" in warning.help
+    assert warning.help == (
+        "set Batch/eu to `state: Canceled` if it is over, or write `conflict: Wait` or `Overwrite` in a new Batch/us"
+    )
 
 
 WINDOW = "schedule: {{start: 2026-12-0{}T02:00:00Z, end: 2026-12-0{}T02:00:00Z}}"
@@ -74,6 +80,61 @@ WINDOW = "schedule: {{start: 2026-12-0{}T02:00:00Z, end: 2026-12-0{}T02:00:00Z}}
 )
 def test_batches_that_meet_on_no_device_or_say_what_is_to_happen_are_fine(one, other):
     assert found(one, other) == ()
+
+
+@pytest.mark.parametrize("versions", [("1.4.0", "1.5.0", "1.10.0", "2.0"), ("red", "green", "blue", "v1")])
+@pytest.mark.parametrize("more", ["", "  allowDowngrade: true\n"])
+def test_the_releases_of_the_past_may_stay_beside_the_next_one(versions, more):
+    files = {f"p/{n}.yaml": release(n, version) for n, version in enumerate(versions)}
+    batches = {f"b/{n}.yaml": batch(f"b{n}", "{all: {}}", package=f"r{n}") + more for n in range(4)}
+    assert check({**files, **batches, "p/fw.yaml": None, "b/eu.yaml": None}).diagnostics == ()
+
+
+EVERYBODY, BACK = "{all: {}}", "allowDowngrade: true"
+OPEN = "schedule: {{start: 2026-12-0{}T02:00:00Z}}"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "newer"),
+    [
+        (batch("eu", EVERYBODY), batch("us", EVERYBODY, package="fw2"), None),
+        (batch("eu", EVERYBODY, BACK), batch("us", EVERYBODY, package="fw2"), "eu"),
+        (batch("eu", EVERYBODY, BACK), batch("us", EVERYBODY, BACK, package="fw2"), None),
+        (
+            batch("eu", '{all: {}, sourceVersions: ["1.6.0"]}', BACK),
+            batch("us", EVERYBODY, package="fw2"),
+            None,
+        ),
+        (batch("eu", TARGET, "strategy: Dynamic"), batch("us", EVERYBODY, package="fw2"), "us"),
+        (batch("eu", EVERYBODY), batch("us", TARGET, "strategy: Dynamic", package="fw2"), None),
+        (
+            batch("eu", TARGET, WINDOW.format(1, 3)),
+            batch("us", TARGET, WINDOW.format(2, 4), package="fw2"),
+            "us",
+        ),
+        (
+            batch("eu", TARGET, WINDOW.format(2, 4)),
+            batch("us", TARGET, WINDOW.format(1, 3), package="fw2"),
+            "eu",
+        ),
+        (batch("eu", TARGET, OPEN.format(1)), batch("us", TARGET, OPEN.format(2), package="fw2"), None),
+        (batch("eu", TARGET, OPEN.format(1)), batch("us", TARGET, OPEN.format(1), package="fw2"), "us"),
+        (batch("eu", TARGET, OPEN.format(2)), batch("us", TARGET, OPEN.format(1), package="fw2"), "eu"),
+        (batch("eu", TARGET, WINDOW.format(1, 3)), batch("us", TARGET, package="fw2"), None),
+    ],
+)
+@pytest.mark.parametrize("paths", [("b/1.yaml", "b/2.yaml"), ("b/2.yaml", "b/1.yaml")])
+def test_a_release_after_another_is_told_where_they_contend_at_the_newer_one(low, high, newer, paths):
+    files = {**FILES, "b/eu.yaml": None, **dict(zip(paths, (low, high), strict=True))}
+    diagnostics = [one for one in check(files).diagnostics if one.code is Code.OVERLAP]
+    assert [one.object for one in diagnostics] == [f"Batch/{newer}"] * (newer is not None)
+
+
+def test_two_batches_of_one_package_are_told_however_many_releases_lie_between():
+    files = {f"p/{n}.yaml": release(n, f"2.{n}") for n in range(15)}
+    between = {f"c/{n}.yaml": batch(f"b{n}", EVERYBODY, package=f"r{n}") for n in range(15)}
+    again = {"b/eu.yaml": batch("eu", EVERYBODY), "d/us.yaml": batch("us", EVERYBODY)}
+    assert [one.place.path for one in check({**files, **between, **again}).diagnostics] == ["d/us.yaml"]
 
 
 def test_batches_of_different_modules_meet_only_when_a_device_is_in_one_task_at_a_time():

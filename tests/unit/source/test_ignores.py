@@ -35,9 +35,9 @@ def test_a_warning_is_ignored_on_its_line():
             "there is no code `OTA2201`",
             "did you mean `OTA201`?",
         ),
-        ("# reconciler: ignore[x]", ["OTA118", "OTA201"], "there is no code `x`", "codes look like OTA201"),
-        ("# reconciler: ignore", ["OTA118", "OTA201"], "does not say which code", "ignore[OTA201] reason"),
-        ("# reconciler: ignore[]", ["OTA118", "OTA201"], "does not say which code", "ignore[OTA201] reason"),
+        ("# reconciler: ignore[x]", ["OTA118", "OTA201"], "there is no code `x`", "codes look like OTA207"),
+        ("# reconciler: ignore", ["OTA118", "OTA201"], "does not say which code", "ignore[OTA207] reason"),
+        ("# reconciler: ignore[]", ["OTA118", "OTA201"], "does not say which code", "ignore[OTA207] reason"),
     ],
 )
 def test_an_ignore_that_ignores_nothing_is_a_warning(comment, codes, said, remedy):
@@ -61,3 +61,15 @@ def test_a_comment_counts_on_its_own_line_only_and_in_files_with_manifests():
     assert [found.code for found in check({"b/eu.yaml": above}).diagnostics] == [Code.IGNORE, Code.REFERENCE]
     assert check({"other.yaml": "a: 1 # reconciler: ignore[OTA201] reason\n"}).diagnostics == ()
     assert check({"b/eu.yaml": BATCH + "# the reconciler: ignored by us\n"}).diagnostics == ()
+
+
+@pytest.mark.parametrize("other", ["b/eu.yaml", "b/us.yaml"])
+def test_an_ignore_is_not_called_useless_while_an_error_may_hide_its_warning(other):
+    ignoring, rival = (
+        BATCH.replace("}\n", "} # reconciler: ignore[OTA207] on purpose\n"),
+        BATCH.replace(": eu", ": us"),
+    )
+    files = {"b/eu.yaml": rival.replace(": us", ": ee"), "b/us.yaml": ignoring.replace(": eu", ": us")}
+    assert check(files).diagnostics == ()
+    files[other] += "  timeuot: 60m\n"
+    assert [found.code for found in check(files).diagnostics] == [Code.UNKNOWN_FIELD]
