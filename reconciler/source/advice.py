@@ -35,7 +35,7 @@ from reconciler.source.tree import Tree
 
 _COMPARED = 10
 """With how many batches before it a batch is compared, for one version or device: so that thousands are compared
-in good time. As many again are those to the same version, where a second batch is a mistake most often."""
+in good time. They are counted by what they are: see `_Seen`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -143,28 +143,32 @@ def _exclude_each_other(one: _Order, other: _Order) -> bool:
 
 
 class _Seen:
-    """The last batches that were met: of all, and of those to the same version."""
+    """The last batches that were met: those to each version, and of each module the plain ones and the others."""
 
     def __init__(self) -> None:
-        self._last: collections.deque[_Order] = collections.deque(maxlen=_COMPARED)
         self._alike: dict[tuple[str, str], collections.deque[_Order]] = {}
+        self._last: dict[tuple[str, bool], collections.deque[_Order]] = {}
 
     def add(self, order: _Order) -> None:
-        self._last.append(order)
-        alike = self._alike.setdefault((order.module, order.version), collections.deque(maxlen=_COMPARED))
-        alike.append(order)
+        for met in (
+            self._alike.setdefault((order.module, order.version), collections.deque(maxlen=_COMPARED)),
+            self._last.setdefault((order.module, order.plain), collections.deque(maxlen=_COMPARED)),
+        ):
+            met.append(order)
 
     def first(self, order: _Order, *, whole: bool = False) -> _Order | None:
         """One that collides with a batch; `whole`: one that is for all, not for a share."""
-        near = (*self._alike.get((order.module, order.version), ()), *self._last)
-        return next(
-            (
-                other
-                for other in near
-                if not (whole and other.spec.target.how is not How.ALL) and _collide(other, order)
-            ),
-            None,
-        )
+        for other in self._near(order):
+            if not (whole and other.spec.target.how is not How.ALL) and _collide(other, order):
+                return other
+        return None
+
+    def _near(self, order: _Order) -> Iterator[_Order]:
+        """Without the plain releases of its module, which are nearly all, and never contend with a plain one."""
+        yield from self._alike.get((order.module, order.version), ())
+        for kind, last in self._last.items():
+            if not (order.plain and kind == (order.module, True)):
+                yield from last
 
 
 class _Overlaps:
@@ -284,7 +288,7 @@ def _contend(one: _Order, other: _Order) -> bool:
     if one.module != other.module or one.version == other.version:
         return True
     if one.plain and other.plain:
-        return False  # nearly always, and so asked before anything that takes longer
+        return False
     older, newer = _by_age(one, other)
     if older.spec.strategy is Strategy.DYNAMIC or targeting.is_downgrade(older.version, newer.version):
         return True
