@@ -79,8 +79,9 @@ def advise(
 
 def _orders(declarations: Mapping[Key, Declaration], candidates: Mapping[Key, Candidate]) -> Iterator[_Order]:
     """The batches that are to run, in the order of their files."""
-    valid = [candidates[key] for key in declarations if key.kind is Kind.BATCH]
-    for candidate in sorted(valid, key=lambda one: (one.path, one.document.root.spot.line)):
+    valid = [declaration for key, declaration in declarations.items() if key.kind is Kind.BATCH]
+    for declaration in sorted(valid, key=lambda one: (one.path, one.line)):
+        candidate = candidates[declaration.key]
         batch = candidate.resource
         assert isinstance(batch, Batch)
         package = declarations[Key(Kind.PACKAGE, batch.spec.package)].resource
@@ -95,7 +96,12 @@ def _downgrades(order: _Order) -> Iterator[Diagnostic]:
     """Source versions that are higher than the package's: devices on them are left out."""
     if order.spec.allow_downgrade:
         return
-    target = order.package.spec.version
+    target, asked = order.version, order.spec.target.source_versions
+    if not any(
+        targeting.is_downgrade(version, target)
+        for version in (*asked, order.package.spec.source_version or "")
+    ):
+        return  # nearly always: where the versions stand is looked up for the others only
     written = order.candidate.document.data["spec"]["target"].get("sourceVersions", [])
     places: list[tuple[str, Location]] = [
         (version, ("spec", "target", "sourceVersions", index)) for index, version in enumerate(written)
