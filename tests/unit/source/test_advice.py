@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from test_checking import BATCH, PACKAGE, check
 
+from reconciler.domain import changes
 from reconciler.domain.diagnostics import Code, Severity
+from reconciler.domain.resources import Kind
 
 NEWER = PACKAGE.replace("name: fw\n", "name: fw2\n").replace("1.4.0", "1.5.0")
 GROUP = """apiVersion: ota/v1
@@ -143,6 +145,17 @@ def test_batches_of_different_modules_meet_only_when_a_device_is_in_one_task_at_
     assert [warning.code for warning in found(one, other, **module)] == [Code.OVERLAP]
     several = "  multiModule: true\n"
     assert found(one + several, other + several, **module) == ()
+
+
+def test_overwriting_is_no_remedy_for_several_modules_at_once():
+    several = [batch(name, TARGET, "multiModule: true") for name in ("eu", "us")]
+    (warning,) = found(*several)
+    assert warning.help.endswith("or write `conflict: Wait` in a new Batch/us")
+
+
+def test_what_a_remedy_asks_of_an_older_batch_can_change_and_what_it_asks_of_a_new_one_cannot():
+    mutable = changes.MUTABLE[Kind.BATCH]
+    assert ("state" in mutable, "conflict" in mutable) == (True, False)
 
 
 VERSIONS, OF_GROUP = TARGET, "{group: beta}"
