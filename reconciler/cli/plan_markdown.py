@@ -1,8 +1,8 @@
 """A plan as the comment on a pull request, made of its JSON: a short summary, one table, and the details folded away.
 
 Whatever stands in manifests, commits and answers is text here and nothing else: no markup, no link, no mention of a
-person, and never the begin of a line, where forges look for commands. A comment has a size that forges take; what is
-left out for that is counted, details first.
+person, and never the begin of a line, where forges look for commands. All of a plan is written, the most important
+first: a job's log has it whole, and `comment` cuts the end off where a forge takes no more.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from reconciler.cli.tables import printable
 
 MARKER = "<!-- reconciler-plan -->"
 """The first line, by which the comment of an earlier push is found again."""
-LARGEST = 60_000
-"""Characters; GitHub takes 65,536 in a comment."""
 _ROWS = 100
+"""In the table on top; the others come last, where a comment is cut."""
 _CELL = 200
 _COMMIT = re.compile(r"(@sha1:[0-9a-f]{12})[0-9a-f]{28}(?![0-9a-f])")
 _MARKUP = re.compile(
@@ -30,19 +29,16 @@ _MARKUP = re.compile(
 
 def render(document: Mapping[str, Any]) -> str:
     """The whole comment."""
-    head = "\n".join([MARKER, *_head(document)])
-    table = "\n".join(_table(document))
-    parts = [head, table] if table else [head]
-    left = LARGEST - sum(map(len, parts)) - 200
-    omitted = 0
-    for part in _details(document):
-        if len(part) <= left:
-            parts.append(part)
-            left -= len(part) + 2
-        else:
-            omitted += 1
-    if omitted:
-        parts.append(f"_{reach.plural(omitted, 'section is', 'sections are')} too long for a comment._")
+    rows = [*map(_row, document["actions"]), *map(_refused_row, document["refused"])]
+    top, rest = rows[:_ROWS], rows[_ROWS:]
+    parts = ["\n".join([MARKER, *_head(document)])]
+    if top:
+        more = [f"| | and {len(rest):,} more, below | | | |"] if rest else []
+        parts.append("\n".join([*_table(top), *more]))
+    parts += _details(document)
+    if rest:
+        title = reach.plural(len(rest), "object more", "objects more")
+        parts.append(_section(title, _table(rest)))
     return "\n\n".join(parts) + "\n"
 
 
@@ -104,16 +100,11 @@ def _totals(totals: Mapping[str, Any]) -> Iterator[str]:
         yield f"{reach.plural(totals['tasksDraining'], 'task goes', 'tasks go')} on"
 
 
-def _table(document: Mapping[str, Any]) -> Iterator[str]:
-    rows = [*map(_row, document["actions"]), *map(_refused_row, document["refused"])]
-    if not rows:
-        return
+def _table(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
     yield "| | Object | Why | Devices | Takes |"
     yield "|---|---|---|---:|---|"
-    for row in rows[:_ROWS]:
+    for row in rows:
         yield f"| {' | '.join(row)} |"
-    if len(rows) > _ROWS:
-        yield f"| | and {len(rows) - _ROWS:,} more | | | |"
 
 
 def _row(action: Mapping[str, Any]) -> tuple[str, ...]:
@@ -172,5 +163,8 @@ def _finding(found: Mapping[str, Any]) -> str:
 def _folded(title: str, lines: Iterable[str]) -> Iterator[str]:
     listed = list(lines)
     if listed:
-        body = "\n".join(f"- {line}" for line in listed)
-        yield f"<details><summary>{title}</summary>\n\n{body}\n\n</details>"
+        yield _section(title, (f"- {line}" for line in listed))
+
+
+def _section(title: str, body: Iterable[str]) -> str:
+    return "\n".join([f"<details><summary>{title}</summary>", "", *body, "", "</details>"])

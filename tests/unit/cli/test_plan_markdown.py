@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt  # comes with rich
 
-from reconciler.cli import plan_markdown, tables
+from reconciler.cli import comment, plan_markdown, tables
 
 REACH = {
     "devices": 1200, "waiting": 34, "overwritten": 0, "offline": 200, "conflicts": 2,
@@ -226,9 +226,13 @@ def test_nobody_is_mentioned_and_no_line_begins_with_foreign_text():
     assert "www.evil" not in said
 
 
-def test_a_comment_stays_within_what_forges_take_and_says_what_it_leaves_out():
+def test_all_of_a_plan_is_written_and_what_is_cut_for_a_comment_comes_last():
     many = [action(f"batch-{number}", reach=REACH, warnings=["x" * 500] * 3) for number in range(400)]
-    said = plan_markdown.render(document(actions=many))
-    assert len(said) <= plan_markdown.LARGEST
-    assert "and 300 more" in said
-    assert "sections are too long for a comment" in said
+    said = plan_markdown.render(document(actions=many, refused=[refused()]))
+    assert [name for name in range(400) if said.count(f"| <code>Batch/batch-{name}</code> ⚠ |") != 1] == []
+    assert said.count("x" * 500) == 1200
+    assert "| | and 301 more, below | | | |" in said
+    cut = comment.cut(said, comment.LARGEST, "the log")
+    assert cut.count("<details>") == cut.count("</details>") > 20
+    assert "<code>Batch/us</code>: refused, Immutable</summary>" in cut
+    assert "more lines: the log has all of them" in cut
