@@ -30,8 +30,8 @@ _SERVER = frozenset({"ref", "config"})
 @click.option(
     "--offline",
     metavar="BASE..HEAD",
-    help="From Git alone, without state or credentials: what HEAD changes against BASE. --repo is a checkout here; "
-    "default: this folder.",
+    help="From Git alone, without state or credentials: what HEAD changes against BASE (BASE...HEAD: since the two "
+    "parted). --repo is a checkout here; default: this folder.",
 )
 @click.option(
     "--server", metavar="URL", envvar="RECONCILER_SERVER", help="Ask the daemon there. [RECONCILER_SERVER]"
@@ -67,8 +67,12 @@ def command(
     """What the daemon would do with the newest commit of the ref, and whom that touches.
 
     Against the state in the data directory, or that of a daemon elsewhere (--server), or from Git alone (--offline).
-    A branch is planned as if it were merged. Exit code 1: something is not valid, or refused. What is only held
-    waits for `confirm` and is no mistake.
+    A ref is planned as if it were the one that the daemon follows: nothing is merged. What a branch lacks of what is in
+    force so shows as deleted, and a note says it where the history is at hand. Then bring the branch up to date, plan
+    the merge that a forge keeps (--ref refs/pull/N/merge), or compare from where the two parted
+    (--offline origin/main...HEAD).
+
+    Exit code 1: something is not valid, or refused. What is only held waits for `confirm` and is no mistake.
     """
     typed = click.core.ParameterSource.COMMANDLINE
     if offline is not None:
@@ -162,7 +166,8 @@ def _live(settings: Settings) -> dict[str, Any]:
             database = Database.open(url, upgrade=is_fresh)
             try:
                 with database.reading() as connection:
-                    document = planning.live(connection, commit, policy, SystemClock().now(), notes=notes)
+                    now = SystemClock().now()
+                    document = planning.live(connection, commit, policy, now, repository.lacks, notes=notes)
             finally:
                 database.close()
             findings.show(commit.diagnostics, commit.files)

@@ -41,6 +41,8 @@ class Side:
     desired: DesiredState
     diagnostics: tuple[Diagnostic, ...]
     confirmed_cancels: int | None = None
+    lacks: int | None = 0
+    """Commits of the other side that this one's history has not; None where that can't be known."""
 
 
 def read(here: history.History, asked: str, allowed: limits.Limits) -> tuple[Side, Side]:
@@ -55,7 +57,7 @@ def read(here: history.History, asked: str, allowed: limits.Limits) -> tuple[Sid
     base, head = (
         _side(here, commit, name or "HEAD", allowed, cache) for commit, name in zip(ids, names, strict=True)
     )
-    return base, head
+    return base, dataclasses.replace(head, lacks=here.lacks(ids[1], ids[0]))
 
 
 def _side(
@@ -89,13 +91,15 @@ def compare(base: Side, head: Side, allowed: limits.Limits, now: datetime) -> di
         subject=head.subject,
         base=base.revision,
         diagnostics=head.diagnostics,
-        notes=tuple(_notes(base)),
+        notes=tuple(_notes(base, head)),
     )
     known = {action.key: estimate for action in found.actions if (estimate := estimates.of(action))}
     return planned.document(looked, found, state, estimates=known)
 
 
-def _notes(base: Side) -> Iterator[str]:
+def _notes(base: Side, head: Side) -> Iterator[str]:
+    remedy = "Bring the branch up to date, or compare it with where the two parted: BASE...HEAD."
+    yield from planned.lacking(head.lacks, head.revision, base.revision, remedy)
     yield (
         f"from Git alone: {base.revision} stands for what is in force, and its active batches count as running; which "
         "devices need what, and how far batches are, only a plan against the daemon's state knows"

@@ -83,6 +83,19 @@ def document(
     }
 
 
+def lacking(count: int | None, revision: str, base: str, remedy: str) -> tuple[str, ...]:
+    """The note that a commit lacks some of what is in force: else others' merges look like deletions of its own."""
+    if not count:
+        return ()
+    commits = f"{count:,} commit{'s' * (count != 1)}"
+    what = "what they brought" if count != 1 else "what it brought"
+    note = (
+        f"{revision} lacks {commits} of what is in force, {base}: {what} shows as deleted or changed back, which a "
+        f"merge would not do. {remedy}"
+    )
+    return (note,)
+
+
 def summary(planned: plan.Plan) -> str:
     """A plan in one line, as the CLI ends with it. What there is none of is not counted, but for the usual three."""
     verbs = plan.Verb.CREATE, plan.Verb.CHANGE, plan.Verb.CANCEL, plan.Verb.REMOVE

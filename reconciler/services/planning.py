@@ -34,26 +34,44 @@ class BusyError(errors.TransientError):
     """Another plan is being made."""
 
 
+Lacks = Callable[[str, str], int | None]
+"""How many commits of the second one's history the first one lacks; None where that can't be known."""
+
+
 def live(
-    connection: Connection, commit: Commit, policy: plan.Policy, now: datetime, *, notes: tuple[str, ...] = ()
+    connection: Connection,
+    commit: Commit,
+    policy: plan.Policy,
+    now: datetime,
+    lacks: Lacks,
+    *,
+    notes: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """What the commit would do now, as `planned.document` has it.
 
-    The commit is planned as if it were where the daemon looks: a branch is planned to see what its merge would do.
-    Files that are to come from outside are taken for granted.
+    The commit is planned as if it were what the daemon's ref names: nothing is merged. What a branch lacks of what is
+    in force shows as deleted, so a note says when it does. Files that are to come from outside are taken for granted.
 
     Args:
         connection: a reading transaction.
         commit: what to plan.
         policy: the operator's rules.
         now: this moment.
+        lacks: what the repository of the commit knows of histories.
         notes: what the reader must know besides.
     """
     policy = dataclasses.replace(policy, awaits_files=False)
     followed = objects.followed_origin(connection)
     if followed not in {None, commit.origin}:
-        notes += (f"this state follows {followed}; planned as if the commit were there",)
+        theirs, ours = (origin.rpartition(" ")[0] for origin in (followed or "", commit.origin))
+        if theirs != ours:  # another ref is what was asked for
+            notes += (f"this state follows {theirs}, and not {ours}: planned as if the commit were there",)
         commit = dataclasses.replace(commit, origin=followed or "")
+    applied = objects.newest_revision(connection)
+    if applied is not None:
+        count = lacks(commit.revision.sha, applied.sha)
+        remedy = "Bring the branch up to date, or plan its merge (refs/pull/N/merge)."
+        notes += planned.lacking(count, str(commit.revision), str(applied), remedy)
     seen = observe.make_plan(connection, commit, policy, now)
     looked = planned.Looked(
         basis=planned.Basis.LIVE,
@@ -142,7 +160,7 @@ class Planning:
         try:
             commit = fetch(repository, self._cache, self._policy)
             with self._database.reading() as connection:
-                said = live(connection, commit, self._policy, self._clock.now())
+                said = live(connection, commit, self._policy, self._clock.now(), repository.lacks)
             body = orjson.dumps(said, option=orjson.OPT_INDENT_2)
             if len(body) > self._largest:
                 raise errors.UserError(

@@ -6,6 +6,8 @@ needed. That is the difference to `repository`, which follows a ref through a mi
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import pathlib
 import re
 
@@ -13,7 +15,7 @@ from reconciler import errors
 from reconciler.source import git as gits
 from reconciler.source import remotes, repository
 from reconciler.source.commits import CommitTree
-from reconciler.source.mirror import Mirror
+from reconciler.source.mirror import Mirror, lacks
 from reconciler.source.repository import About
 
 _RANGE = re.compile(r"(.*?)(\.{2,3})(.*)")
@@ -75,7 +77,7 @@ class History:
         found = _RANGE.fullmatch(asked)
         if found is None:
             raise errors.UsageError(
-                f"{asked!r} is no range of commits", remedy="Write BASE..HEAD, such as origin/main..HEAD."
+                f"{asked!r} is no range of commits", remedy="Write BASE..HEAD, such as origin/main...HEAD."
             )
         base, head = self._commit(found[1] or "HEAD"), self._commit(found[3] or "HEAD")
         if found[2] == "...":
@@ -99,8 +101,21 @@ class History:
         return CommitTree(commit, self._place)
 
     def describe(self, commit: str) -> About:
-        """What a commit says of itself."""
-        return repository.about(self._place, commit)
+        """What a commit says of itself.
+
+        A forge's merge of a pull request, made to try it, says only which ids it merges ("Merge <id> into <id>"): its
+        subject is that of the commit which it merges.
+        """
+        about = repository.about(self._place, commit)
+        with contextlib.suppress(gits.FailedError):
+            merged = self._run("rev-parse", "--verify", "--quiet", f"{commit}^2^{{commit}}")
+            if merged in about.subject:
+                return dataclasses.replace(about, subject=repository.about(self._place, merged).subject)
+        return about
+
+    def lacks(self, commit: str, other: str) -> int | None:
+        """How many commits of `other` and its history a commit and its own lack; None where the history is cut off."""
+        return lacks(self._git, self._folder, commit, other, self._timeout)
 
     def close(self) -> None:
         """Ends every git process."""

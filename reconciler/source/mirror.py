@@ -24,6 +24,21 @@ _FETCH = ("fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-writ
 _NO_SUCH = re.compile(r"not our ref|couldn't find remote ref|unadvertised object|no such ref", re.IGNORECASE)
 
 
+def lacks(git: gits.Git, folder: pathlib.Path, commit: str, other: str, timeout: float) -> int | None:
+    """How many commits of `other` and its history a commit and its own lack; None where that can't be known.
+
+    A history that is cut off (a shallow clone) can say of what is there that it is there, but not what is missing.
+    """
+    try:
+        count = int(git.run("rev-list", "--count", f"{commit}..{other}", "--", cwd=folder, timeout=timeout))
+        if not count:
+            return 0
+        shallow = git.run("rev-parse", "--is-shallow-repository", cwd=folder, timeout=timeout)
+    except gits.FailedError:
+        return None
+    return count if shallow.strip() == b"false" else None
+
+
 class Mirror:
     """A bare repository for one kind of object ids.
 

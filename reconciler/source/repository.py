@@ -15,7 +15,7 @@ from reconciler import errors
 from reconciler.source import git as gits
 from reconciler.source import remotes
 from reconciler.source.commits import CommitTree
-from reconciler.source.mirror import Mirror
+from reconciler.source.mirror import Mirror, lacks
 
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _BAD_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[-/]|[/.]$|\.lock$|^$")
@@ -120,6 +120,14 @@ class Repository:
             TransientError: it is not in the mirror (any more).
         """
         return about(self._mirrors[_kind(commit)], commit)
+
+    def lacks(self, commit: str, other: str) -> int | None:
+        """How many commits of `other` and its history a commit that `fetch` returned lacks; None where unknown.
+
+        The mirror has no history: only the repository itself knows, where it is on this machine.
+        """
+        path = self._remote.path
+        return lacks(self._git, path, commit, other, self._timeout) if path is not None else None
 
     def close(self) -> None:
         """Ends every git process at once; a `fetch` that runs in another thread fails with TransientError."""

@@ -311,7 +311,8 @@ def test_with_a_read_token_the_action_asks_the_daemon(job):
 def test_another_commit_than_the_merge_is_compared_with_the_base(job):
     job.only_note()
     run_action(job, ref="refs/pull/7/head")
-    assert job.asked[1].startswith(f"plan --offline {job.base}..{job.head} ")
+    assert job.asked[1].startswith(f"plan --offline {job.base}...{job.head} ")
+    assert git(job.copy, "merge-base", job.base, job.head) == job.base
 
 
 def run_template(job, *, kind="detached", **variables):
@@ -365,6 +366,9 @@ def test_the_template_fails_with_the_plan_and_says_why_a_fork_gets_no_comment(jo
     job.only_note()
     run_template(job, SERVER="https://ota.example.com", RECONCILER_TOKEN="read")
     assert job.asked[3].startswith("plan --server https://ota.example.com --ref refs/merge-requests/7/head ")
+    for kind, ref in (("merged_result", "merge"), ("merge_train", "train")):
+        run_template(job, kind=kind, SERVER="https://ota.example.com", RECONCILER_TOKEN="read")
+        assert f" --ref refs/merge-requests/7/{ref} " in job.asked[-2]
 
 
 def test_the_template_only_validates_a_branch(job):

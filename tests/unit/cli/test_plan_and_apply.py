@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 
 import pytest
 
@@ -70,8 +71,21 @@ def test_a_branch_is_planned_as_if_it_were_merged(reconciler, fleet):
     ran = reconciler("plan", "--ref", "upgrade")
     assert "+ create Batch/one" in ran.out
     assert ran.lines[-1].startswith("Plan: 1 to create,")
-    assert "planned as if the commit were there" in ran.err
-    assert "note" not in reconciler("plan").err
+    assert "note: " not in re.sub("^ .*", "", ran.err, flags=re.MULTILINE)  # the ref is what was asked for
+    assert reconciler("plan").err == ""
+
+
+def test_a_branch_that_lacks_what_is_in_force_is_planned_with_a_warning(reconciler, fleet, tmp_path):
+    fleet._git("branch", "upgrade")
+    write(fleet, "batches/one.yaml", *BATCH, "  target: {all: {}}")
+    reconciler("apply", "--bootstrap", "start")
+    ran = reconciler("plan", "--ref", "upgrade")
+    assert "- remove Batch/one" in ran.out or "- cancel Batch/one" in ran.out
+    assert "note: upgrade@sha1:" in ran.err
+    assert "lacks 1 commit of what is in force, main@sha1:" in ran.err
+    fleet._git("clone", "--quiet", str(fleet.folder), "../other")
+    ran = reconciler("plan", "--repo", str(tmp_path / "other"))
+    assert f"this state follows {fleet.folder}, and not {tmp_path / 'other'}: planned as if" in ran.err
 
 
 RULES = (*BATCH, "  conflict: Wait", "  schedule: {start: 2020-01-01T00:00:00Z}")

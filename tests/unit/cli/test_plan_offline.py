@@ -251,6 +251,17 @@ def test_changes_have_an_exit_code_of_their_own_and_nothing_is_none(fleet, recon
     assert (ran.code, ran.lines[-1]) == (0, "No changes.")
 
 
+def test_a_branch_behind_its_base_says_that_what_it_lacks_is_no_change(fleet, reconciler):
+    fleet._git("branch", "upgrade")
+    write(fleet, **{"one.yaml": batch("  target: {all: {}}")})
+    ran = reconciler("plan", "--offline", "main..upgrade")
+    assert "  - cancel Batch/one: deleted from Git" in ran.lines
+    assert "lacks 1 commit of what is in force, main@sha1:" in ran.err
+    assert "BASE...HEAD" in ran.err
+    ran = reconciler("plan", "--offline", "main...upgrade")
+    assert (ran.lines[-1], "lacks" in ran.err) == ("No changes.", False)
+
+
 def test_markdown_is_the_comment(fleet, reconciler):
     write(fleet, **{"one.yaml": batch("  target: {all: {}}")})
     ran = reconciler("plan", "--offline", "HEAD~1..HEAD", "-o", "markdown")

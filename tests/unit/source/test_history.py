@@ -38,6 +38,26 @@ def test_a_range_names_two_commits_and_three_dots_begin_where_they_parted(fleet,
     assert here.commits(f"{fleet.first}..refs/heads/main") == (fleet.first, fleet.second)
 
 
+def test_what_a_commit_lacks_of_another_is_counted_where_the_history_is_whole(fleet, here, tmp_path):
+    assert here.lacks(fleet.second, fleet.first) == 0
+    assert here.lacks(fleet.side, fleet.second) == 1
+    assert here.lacks(fleet.side, "0" * 40) is None
+    fleet._git("clone", "--quiet", "--depth=1", "--no-single-branch", f"file://{fleet.folder}", "../cut")
+    cut = History(str(tmp_path / "cut"), tmp_path)
+    assert cut.lacks(fleet.side, fleet.side) == 0
+    assert cut.lacks(fleet.side, fleet.second) is None
+    cut.close()
+
+
+def test_a_merge_by_a_forge_goes_by_the_words_of_what_it_merges(fleet, here):
+    for message, words in ((f"Merge {fleet.side} into {fleet.second}", "Three"), ("Mine", "Mine")):
+        fleet._git("switch", "--quiet", "--detach", fleet.second)
+        fleet._git(
+            "-c", "user.name=A", "-c", "user.email=a@x", "merge", "--quiet", "--no-ff", "-m", message, "side"
+        )
+        assert here.describe(fleet._git("rev-parse", "HEAD").strip()).subject == words
+
+
 def test_files_and_words_are_those_of_the_commit_not_of_the_working_tree(fleet, here):
     (fleet.folder / "b.yaml").write_text("changed")
     assert here.tree(fleet.side).read("b.yaml", 10) == b"three"
