@@ -165,9 +165,9 @@ def _live(settings: Settings) -> dict[str, Any]:
             url = f"sqlite:///{folder}/state.db" if is_fresh else settings.database_url
             database = Database.open(url, upgrade=is_fresh)
             try:
+                notes += planning.behind(database, repository, commit)
                 with database.reading() as connection:
-                    now = SystemClock().now()
-                    document = planning.live(connection, commit, policy, now, repository.lacks, notes=notes)
+                    document = planning.live(connection, commit, policy, SystemClock().now(), notes=notes)
             finally:
                 database.close()
             findings.show(commit.diagnostics, commit.files)

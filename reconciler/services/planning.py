@@ -34,30 +34,19 @@ class BusyError(errors.TransientError):
     """Another plan is being made."""
 
 
-Lacks = Callable[[str, str], int | None]
-"""How many commits of the second one's history the first one lacks; None where that can't be known."""
-
-
 def live(
-    connection: Connection,
-    commit: Commit,
-    policy: plan.Policy,
-    now: datetime,
-    lacks: Lacks,
-    *,
-    notes: tuple[str, ...] = (),
+    connection: Connection, commit: Commit, policy: plan.Policy, now: datetime, *, notes: tuple[str, ...] = ()
 ) -> dict[str, Any]:
     """What the commit would do now, as `planned.document` has it.
 
     The commit is planned as if it were what the daemon's ref names: nothing is merged. What a branch lacks of what is
-    in force shows as deleted, so a note says when it does. Files that are to come from outside are taken for granted.
+    in force shows as deleted (`behind` says so). Files that are to come from outside are taken for granted.
 
     Args:
         connection: a reading transaction.
         commit: what to plan.
         policy: the operator's rules.
         now: this moment.
-        lacks: what the repository of the commit knows of histories.
         notes: what the reader must know besides.
     """
     policy = dataclasses.replace(policy, awaits_files=False)
@@ -67,11 +56,6 @@ def live(
         if theirs != ours:  # another ref is what was asked for
             notes += (f"this state follows {theirs}, and not {ours}: planned as if the commit were there",)
         commit = dataclasses.replace(commit, origin=followed or "")
-    applied = objects.newest_revision(connection)
-    if applied is not None:
-        count = lacks(commit.revision.sha, applied.sha)
-        remedy = "Bring the branch up to date, or plan its merge (refs/pull/N/merge)."
-        notes += planned.lacking(count, str(commit.revision), str(applied), remedy)
     seen = observe.make_plan(connection, commit, policy, now)
     looked = planned.Looked(
         basis=planned.Basis.LIVE,
@@ -82,6 +66,20 @@ def live(
     )
     reaches = preview.reaches(connection, commit, seen, policy.limits)
     return planned.document(looked, seen.plan, seen.actual, reaches=reaches)
+
+
+def behind(database: Database, repository: Repository, commit: Commit) -> tuple[str, ...]:
+    """The note that a commit lacks some of what was applied last; none where that can't be known.
+
+    The repository may have to be asked, so this is no part of the transaction in which the plan is made.
+    """
+    with database.reading() as connection:
+        applied = objects.newest_revision(connection)
+    if applied is None or applied.sha == commit.revision.sha:
+        return ()
+    count = repository.lacks(commit.revision.sha, applied.sha)
+    remedy = "Bring the branch up to date, or plan its merge (refs/pull/N/merge)."
+    return planned.lacking(count, str(commit.revision), str(applied), remedy)
 
 
 def fetch(repository: Repository, cache: validate.Cache, policy: plan.Policy) -> Commit:
@@ -159,8 +157,9 @@ class Planning:
     def _make(self, repository: Repository) -> bytes:
         try:
             commit = fetch(repository, self._cache, self._policy)
+            notes = behind(self._database, repository, commit)
             with self._database.reading() as connection:
-                said = live(connection, commit, self._policy, self._clock.now(), repository.lacks)
+                said = live(connection, commit, self._policy, self._clock.now(), notes=notes)
             body = orjson.dumps(said, option=orjson.OPT_INDENT_2)
             if len(body) > self._largest:
                 raise errors.UserError(

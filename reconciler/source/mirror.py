@@ -20,6 +20,7 @@ from reconciler.source import git as gits
 from reconciler.source.tree import CHUNK_BYTES
 
 _HEAD = "refs/reconciler/head"
+_HISTORY_SECONDS = 20.0
 _FETCH = ("fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head")
 _NO_SUCH = re.compile(r"not our ref|couldn't find remote ref|unadvertised object|no such ref", re.IGNORECASE)
 
@@ -34,9 +35,34 @@ def lacks(git: gits.Git, folder: pathlib.Path, commit: str, other: str, timeout:
         if not count:
             return 0
         shallow = git.run("rev-parse", "--is-shallow-repository", cwd=folder, timeout=timeout)
-    except gits.FailedError:
+    except (gits.FailedError, errors.TransientError):
         return None
     return count if shallow.strip() == b"false" else None
+
+
+def lacks_there(git: gits.Git, folder: pathlib.Path, url: str, commit: str, other: str) -> int | None:
+    """As `lacks`, of a repository elsewhere: its commits are fetched into a folder of ours, without any file.
+
+    A server that can't leave the files away has a short time to send all; when it takes longer, nothing is known.
+    """
+    try:
+        if not (folder / "HEAD").exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            kind = "sha1" if len(commit) == 40 else "sha256"
+            arguments = "init", "--quiet", "--bare", "--template=", f"--object-format={kind}"
+            git.run("--git-dir=.", *arguments, cwd=folder, timeout=_HISTORY_SECONDS)
+        what = (
+            "--filter=tree:0",
+            "--",
+            url,
+            f"+{commit}:refs/reconciler/planned",
+            f"+{other}:refs/reconciler/applied",
+        )
+        git.run("--git-dir=.", *_FETCH, *what, cwd=folder, timeout=_HISTORY_SECONDS)
+    except (gits.FailedError, errors.TransientError, OSError):
+        shutil.rmtree(folder, ignore_errors=True)  # what came of a fetch that was ended would only pile up
+        return None
+    return lacks(git, folder, commit, other, _HISTORY_SECONDS)
 
 
 class Mirror:

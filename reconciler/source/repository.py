@@ -15,7 +15,7 @@ from reconciler import errors
 from reconciler.source import git as gits
 from reconciler.source import remotes
 from reconciler.source.commits import CommitTree
-from reconciler.source.mirror import Mirror, lacks
+from reconciler.source.mirror import Mirror, lacks, lacks_there
 
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _BAD_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[-/]|[/.]$|\.lock$|^$")
@@ -124,10 +124,11 @@ class Repository:
     def lacks(self, commit: str, other: str) -> int | None:
         """How many commits of `other` and its history a commit that `fetch` returned lacks; None where unknown.
 
-        The mirror has no history: only the repository itself knows, where it is on this machine.
+        The mirror has no history: the repository itself is asked where it is on this machine, else its commits are got.
         """
-        path = self._remote.path
-        return lacks(self._git, path, commit, other, self._timeout) if path is not None else None
+        if self._remote.path is not None:
+            return lacks(self._git, self._remote.path, commit, other, _ASK_TIMEOUT)
+        return lacks_there(self._git, self._folder / f"history-{_kind(commit)}.git", self.url, commit, other)
 
     def close(self) -> None:
         """Ends every git process at once; a `fetch` that runs in another thread fails with TransientError."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from reconciler import errors
+from reconciler.source import mirror, remotes
+from reconciler.source.git import Git
 from reconciler.source.history import History
 from reconciler.source.scratch import ScratchRepository
 
@@ -47,6 +49,18 @@ def test_what_a_commit_lacks_of_another_is_counted_where_the_history_is_whole(fl
     assert cut.lacks(fleet.side, fleet.side) == 0
     assert cut.lacks(fleet.side, fleet.second) is None
     cut.close()
+
+
+def test_of_a_repository_elsewhere_the_commits_are_got_without_their_files(fleet, tmp_path):
+    fleet._git("config", "uploadpack.allowFilter", "true")
+    url, folder = f"file://{fleet.folder}", tmp_path / "history.git"
+    git = Git(remotes.parse(url), tmp_path / "gitconfig")
+    git.configure()
+    assert mirror.lacks_there(git, folder, url, fleet.side, fleet.second) == 1
+    assert mirror.lacks_there(git, folder, url, fleet.second, fleet.first) == 0
+    assert mirror.lacks_there(git, folder, url, fleet.second, "0" * 40) is None
+    kinds = git.run("cat-file", "--batch-all-objects", "--batch-check=%(objecttype)", cwd=folder, timeout=9)
+    assert set(kinds.split()) == {b"commit"}
 
 
 def test_a_merge_by_a_forge_goes_by_the_words_of_what_it_merges(fleet, here):
