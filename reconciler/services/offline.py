@@ -53,10 +53,12 @@ def read(here: history.History, asked: str, allowed: limits.Limits) -> tuple[Sid
     """
     cache = validate.Cache()
     ids = here.commits(asked)
-    names = asked.replace("...", "..").split("..")
-    base, head = (
-        _side(here, commit, name or "HEAD", allowed, cache) for commit, name in zip(ids, names, strict=True)
+    names = (name or "HEAD" for name in asked.replace("...", "..").split(".."))
+    shown = (
+        side if commit.startswith(name) else name  # an id needs no second time
+        for commit, name, side in zip(ids, names, ("BASE", "HEAD"), strict=True)
     )
+    base, head = (_side(here, commit, name, allowed, cache) for commit, name in zip(ids, shown, strict=True))
     return base, dataclasses.replace(head, lacks=here.lacks(ids[1], ids[0]))
 
 

@@ -258,6 +258,10 @@ def test_a_branch_behind_its_base_says_that_what_it_lacks_is_no_change(fleet, re
     assert "  - cancel Batch/one: deleted from Git" in ran.lines
     assert "lacks 1 commit of what is in force, main@sha1:" in ran.err
     assert "BASE...HEAD" in ran.err
+    upgrade, main = fleet._git("rev-parse", "upgrade", "main").split()
+    ran = reconciler("plan", "--offline", f"{main}..{upgrade}")
+    assert ran.lines[0].startswith(f"HEAD@sha1:{upgrade}  ")
+    assert f"lacks 1 commit of what is in force, BASE@sha1:{main}:" in ran.err
     ran = reconciler("plan", "--offline", "main...upgrade")
     assert (ran.lines[-1], "lacks" in ran.err) == ("No changes.", False)
 

@@ -58,9 +58,10 @@ def test_of_a_repository_elsewhere_the_commits_are_got_without_their_files(fleet
     git.configure()
     assert mirror.lacks_there(git, folder, url, fleet.side, fleet.second) == 1
     assert mirror.lacks_there(git, folder, url, fleet.second, fleet.first) == 0
-    assert mirror.lacks_there(git, folder, url, fleet.second, "0" * 40) is None
     kinds = git.run("cat-file", "--batch-all-objects", "--batch-check=%(objecttype)", cwd=folder, timeout=9)
     assert set(kinds.split()) == {b"commit"}
+    assert mirror.lacks_there(git, folder, url, fleet.second, "0" * 40) is None
+    assert not folder.exists()
 
 
 def test_a_merge_by_a_forge_goes_by_the_words_of_what_it_merges(fleet, here):
