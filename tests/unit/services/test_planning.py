@@ -14,6 +14,7 @@ from reconciler.services.clock import SystemClock
 from reconciler.services.planning import BusyError, Planning
 from reconciler.source.repository import Repository
 from reconciler.source.scratch import ScratchRepository
+from reconciler.store import objects
 
 PRODUCT = "apiVersion: ota/v1\nkind: Product\nmetadata: {name: lamp}\nspec: {}\n"
 
@@ -60,6 +61,16 @@ async def test_the_plan_of_a_ref_is_json_and_the_ref_s_own(planning):
         assert said["revision"].startswith(shown)
         assert (said["basis"], said["summary"]) == ("live", "Plan: 1 to create, 0 to change, 0 to cancel.")
         assert said["totals"]["upgrades"] == 0
+
+
+async def test_a_ref_that_lacks_what_was_applied_says_so_to_who_asks_the_daemon(planning, fleet, database):
+    (fleet.folder / "product.yaml").write_text(PRODUCT.replace("lamp", "lantern"))
+    applied = objects.Revision(fleet.commit("A lantern"), "main", "A lantern", "Ada")
+    with database.writing() as connection:
+        objects.record_revision(connection, applied, SystemClock().now())
+    assert json.loads(await planning().plan("main"))["notes"] == []
+    (note,) = json.loads(await planning().plan("later"))["notes"]
+    assert f"lacks 1 commit of what is in force, {applied}: what it brought shows as deleted" in note
 
 
 async def test_a_ref_that_can_t_be_or_is_not_there_is_the_caller_s_to_mend(planning):
