@@ -129,16 +129,9 @@ def _rivals(orders: list[_Order]) -> Iterator[Diagnostic]:
         rival = next((other for other in others if _exclude_each_other(order, other)), None)
         others.append(order)
         if rival is not None:
-            at: Location = ("spec", "target")
-            yield order.candidate.subject.report(
-                Code.OVERLAP,
-                f"{rival.candidate.key} is a dynamic batch of `{order.spec.package}` too, and only one can run",
-                at,
-                at_key=True,
-                severity=Severity.WARNING,
-                related=(Related(rival.candidate.place(at), f"{rival.candidate.key} is for these"),),
-                help="set the older one to `state: Canceled`, or give them different source versions",
-            )
+            what = f"is a dynamic batch of `{order.spec.package}` too, and only one can run"
+            remedy = "set the older one to `state: Canceled`, or give them different source versions"
+            yield _contending(order, rival, what, remedy)
 
 
 def _exclude_each_other(one: _Order, other: _Order) -> bool:
@@ -338,15 +331,23 @@ def _ends_before(order: _Order, after: _Order) -> bool:
 
 def _overlap(older: _Order, newer: _Order, what: str) -> Diagnostic:
     """What can't change once a batch was accepted (`conflict`) is asked of a new one only."""
-    at: Location = ("spec", "target")
-    other = older.candidate
+    old, new = older.candidate.key, newer.candidate.key
     words = "`conflict: Wait`" if newer.spec.multi_module else "`conflict: Wait` or `Overwrite`"
-    return newer.candidate.subject.report(
+    told = f"is for {what} too: while a device is busy in one of the two, it fails in the other"
+    remedy = f"set {old} to `state: Canceled` if it is over, or write {words} in a new {new}"
+    return _contending(newer, older, told, remedy)
+
+
+def _contending(order: _Order, other: _Order, what: str, remedy: str) -> Diagnostic:
+    """The finding at one of two batches that get into each other's way: what the other one is, and both places."""
+    at: Location = ("spec", "target")
+    first = other.candidate
+    return order.candidate.subject.report(
         Code.OVERLAP,
-        f"{other.key} is for {what} too: while a device is busy in one of the two, it fails in the other",
+        f"{first.key} {what}",
         at,
         at_key=True,
         severity=Severity.WARNING,
-        related=(Related(other.place(at), f"{other.key} is for these"),),
-        help=f"set {other.key} to `state: Canceled` if it is over, or write {words} in a new {newer.candidate.key}",
+        related=(Related(first.place(at), f"{first.key} is for these"),),
+        help=remedy,
     )

@@ -105,9 +105,10 @@ def count(connection: Connection, wanted: Wanted, around: Around) -> Census:
     Everybody is counted along the index of versions, without a look at tasks, and only those that something may
     occupy one by one: in a fleet of a million, grouping by all three takes several times as long.
     """
-    base = _fitting(connection, wanted) if wanted.gray is not None else 0
-    taken = [] if wanted.gray is None else [_share(connection, wanted, base)]
-    targeted = and_(_targeted(wanted), *(or_(~_fits(connection, wanted), share) for share in taken))
+    base, targeted = 0, _targeted(wanted)
+    if wanted.gray is not None:
+        base = _fitting(connection, wanted)
+        targeted = and_(targeted, or_(~_fits(connection, wanted), _share(connection, wanted, base)))
     met: collections.Counter[tuple[str | None, str, bool]] = collections.Counter()
     for version, number, here in _everybody(connection, wanted, targeted):
         met[version, "free", True] += here
