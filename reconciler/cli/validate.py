@@ -52,7 +52,7 @@ def command(paths: tuple[str, ...], output: str | None, schemas: pathlib.Path | 
     root, tree = _tree(paths or (".",))
     limits = options.load(flags).limits
     with _uncollected():
-        checked = validate.check(tree, limits, abreast.read(tree, limits))
+        checked = validate.check(tree, limits, abreast.Abreast())
     found, counts = list(checked.diagnostics), checked.counts
     if schemas is not None:
         found = _with_schemas(found, tree, schemas)

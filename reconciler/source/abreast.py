@@ -20,46 +20,45 @@ WORTH = 500
 _PART = 50
 
 
-class _Known(validate.Cache):
-    """What was read beforehand, by path."""
-
-    def __init__(self, files: Mapping[str, reading.File]) -> None:
-        super().__init__()
-        self._known = files
-
-    def read(self, tree: Tree, path: str, limits: Limits) -> reading.File:
-        """As it was read; what could not be read is tried again, and says why."""
-        found = self._known.get(path)
-        return super().read(tree, path, limits) if found is None else found
-
-
-def read(
-    tree: Tree, limits: Limits, *, worth: int = WORTH, processors: int | None = None
-) -> validate.Cache | None:
-    """What the files of a tree say, for `validate.check`; None when it may as well read them by itself.
+class Abreast(validate.Cache):
+    """Reads the files of a large tree beforehand; those of a small one when they are asked for.
 
     Args:
-        tree: the files.
-        limits: the operator's numbers.
         worth: how many files are worth other processes.
         processors: how many processes; None: as many as there are processors.
     """
-    paths = sorted(filter(validate.is_manifest, tree.paths()))
-    processors = processors or os.cpu_count() or 1
-    if len(paths) < worth or processors < 2 or "fork" not in multiprocessing.get_all_start_methods():
-        return None
-    parts = [paths[at : at + _PART] for at in range(0, len(paths), _PART)]
-    pool = concurrent.futures.ProcessPoolExecutor(
-        min(processors, len(parts)), multiprocessing.get_context("fork"), _begin, (tree, limits)
-    )
-    known: dict[str, reading.File] = {}
-    try:
-        with pool:
-            for part in pool.map(_of, parts):
-                known.update(part)
-    except concurrent.futures.BrokenExecutor:  # one was killed: the memory is short, and one alone needs less
-        return None
-    return _Known(known)
+
+    def __init__(self, *, worth: int = WORTH, processors: int | None = None) -> None:
+        super().__init__()
+        self._worth = worth
+        self._processors = processors or os.cpu_count() or 1
+        self.beforehand: Mapping[str, reading.File] = {}
+        """What was read by other processes, by path."""
+
+    def prepare(self, tree: Tree, paths: Sequence[str], limits: Limits) -> None:
+        """Reads them, where that is worth it."""
+        forks = "fork" in multiprocessing.get_all_start_methods()
+        if len(paths) < self._worth or self._processors < 2 or not forks:
+            return
+        parts = [paths[at : at + _PART] for at in range(0, len(paths), _PART)]
+        pool = concurrent.futures.ProcessPoolExecutor(
+            min(self._processors, len(parts)), multiprocessing.get_context("fork"), _begin, (tree, limits)
+        )
+        known: dict[str, reading.File] = {}
+        try:
+            with pool:
+                for part in pool.map(_of, parts):
+                    known.update(part)
+        except (
+            concurrent.futures.BrokenExecutor
+        ):  # one was killed: the memory is short, and one alone needs less
+            return
+        self.beforehand = known
+
+    def read(self, tree: Tree, path: str, limits: Limits) -> reading.File:
+        """As it was read; what could not be read is tried again, and says why."""
+        found = self.beforehand.get(path)
+        return super().read(tree, path, limits) if found is None else found
 
 
 _READS: list[tuple[Tree, Limits]] = []

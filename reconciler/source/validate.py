@@ -8,7 +8,7 @@ It never raises for what a file holds, and never takes a broken file for an abse
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from reconciler.domain.desired import DesiredState, Key
 from reconciler.domain.diagnostics import Code, Diagnostic, Place, Related, Severity, in_order
@@ -45,6 +45,9 @@ class Cache:
     def __init__(self) -> None:
         self.facts = beside.Facts()
         self._files: dict[tuple[str, Limits], reading.File] = {}
+
+    def prepare(self, tree: Tree, paths: Sequence[str], limits: Limits) -> None:
+        """Told what is about to be read. Nothing is to be done for that here."""
 
     def read(self, tree: Tree, path: str, limits: Limits) -> reading.File:
         """The manifests of a file.
@@ -86,7 +89,9 @@ def check(tree: Tree, limits: Limits = DEFAULT, cache: Cache | None = None) -> C
     survey = _Survey()
     paths, unread = list(tree.paths()), list(tree.unread())
     survey.broken_paths.update(unread)
-    for path in sorted(filter(is_manifest, {*paths, *unread})):
+    manifests = sorted(filter(is_manifest, {*paths, *unread}))
+    memory.prepare(tree, manifests, limits)
+    for path in manifests:
         try:
             survey.add(path, memory.read(tree, path, limits))
         except UnreadableError as problem:

@@ -26,12 +26,14 @@ def folder(tmp_path):
 
 
 def test_what_several_processes_read_is_judged_like_what_one_reads(folder):
-    read = abreast.read(FolderTree(folder), DEFAULT, worth=100, processors=2)
-    assert read is not None
+    read = abreast.Abreast(worth=100, processors=2)
     alone, together = (validate.check(FolderTree(folder), DEFAULT, cache) for cache in (None, read))
     assert together == alone
+    assert len(read.beforehand) > 100
     assert {found.path for found in together.diagnostics} == {"051.yaml", "060.yaml", "070.yaml", "080.yaml"}
 
 
 def test_a_few_files_are_read_by_one_process(folder):
-    assert abreast.read(FolderTree(folder), DEFAULT) is None
+    read = abreast.Abreast(processors=2)
+    validate.check(FolderTree(folder), DEFAULT, read)
+    assert not read.beforehand
