@@ -31,7 +31,7 @@ from sqlalchemy import (
 )
 
 from reconciler.domain import lifecycle, targeting
-from reconciler.store import devices, dialects, groups, tables
+from reconciler.store import devices, dialects, groups, shares, tables
 
 _task, _device, _version = tables.task, tables.device, tables.device_version
 _member = tables.membership
@@ -106,11 +106,15 @@ def count(connection: Connection, wanted: Wanted, around: Around) -> Census:
     occupy one by one: in a fleet of a million, grouping by all three takes several times as long.
     """
     base, targeted = 0, _targeted(wanted)
+    everybody = _everybody(connection, wanted, targeted)
     if wanted.gray is not None:
-        base = _fitting(connection, wanted)
-        targeted = and_(targeted, or_(~_fits(connection, wanted), _share(connection, wanted, base)))
+        fitting = [row for row in everybody if targeting.judge(wanted.conditions, row[0]) is None]
+        base = sum(number for _, number, _ in fitting)
+        targeted = and_(targeted, _fits(connection, wanted), _share(connection, wanted, base))
+        everybody = [row for row in everybody if row not in fitting]
+        everybody += _everybody(connection, wanted, targeted)
     met: collections.Counter[tuple[str | None, str, bool]] = collections.Counter()
-    for version, number, here in _everybody(connection, wanted, targeted):
+    for version, number, here in everybody:
         met[version, "free", True] += here
         met[version, "free", False] += number - here
     for version, state, online, number in connection.execute(_occupied(connection, wanted, around, targeted)):
@@ -305,11 +309,10 @@ def _share(connection: Connection, wanted: Wanted, base: int) -> ColumnElement[b
     if not taken:
         return false()
     a, b = targeting.gray_parameters(wanted.batch)
-    place = devices.gray_key(literal(a, BigInteger()), literal(b, BigInteger())), _device.c.name
-    query = select(*place).select_from(_source(wanted))
-    query = query.where(_targeted(wanted), _fits(connection, wanted)).order_by(*place)
-    key, name = connection.execute(query.limit(1).offset(taken - 1)).one()
-    return tuple_(*place) <= tuple_(literal(key, BigInteger()), literal(name))
+    order = devices.gray_key(literal(a, BigInteger()), literal(b, BigInteger()))
+    fitting = select(order).select_from(_source(wanted)).where(_targeted(wanted), _fits(connection, wanted))
+    key, name = shares.last(connection, fitting, order, (taken, base))
+    return tuple_(order, _device.c.name) <= tuple_(literal(key, BigInteger()), literal(name))
 
 
 # ------------------------------------------------------------------------------------------------ groups

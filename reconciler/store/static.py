@@ -39,6 +39,7 @@ from reconciler.store import (
     queue,
     recheck,
     runs,
+    shares,
     tables,
     yielding,
 )
@@ -114,12 +115,7 @@ def _last_of_share(connection: Connection, run: Run, horizon: int) -> list[Any]:
     taken = targeting.gray_count(base, run.gray)
     if taken == 0:
         return [-1, ""]
-    query = _fitting(_KEY.label("key"), _device.c.name)
-    if 2 * taken <= base:
-        query = query.order_by(_KEY, _device.c.name).offset(taken - 1)
-    else:  # from the end that is nearer: what is before the last one is kept in memory
-        query = query.order_by(_KEY.desc(), _device.c.name.desc()).offset(base - taken)
-    return list(connection.execute(query.limit(1), given).one())
+    return list(shares.last(connection, _fitting(_KEY), _KEY, (taken, base), given))
 
 
 def _fitting(*columns: ColumnElement[Any]) -> Select[Any]:
