@@ -192,7 +192,7 @@ def _write_json(found: list[diagnostic.Diagnostic], counts: validate.Counts, fil
     import orjson
 
     document = {
-        "version": 1,
+        "formatVersion": "1.0",
         "diagnostics": [diagnostic.plain(one, files.shown) for one in found],
         "summary": {"manifests": counts.manifests, "valid": counts.valid, "findings": len(found)},
     }

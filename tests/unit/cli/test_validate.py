@@ -86,7 +86,7 @@ def test_one_line_each_for_editors(fleet):
 def test_json_for_programs(fleet):
     (fleet / "bad.yaml").write_text(BAD)
     found = json.loads(run("fleet", "-o", "json").stdout)
-    assert found["version"] == 1
+    assert found["formatVersion"] == "1.0"
     assert found["summary"] == {"manifests": 2, "valid": 1, "findings": 1}
     (one,) = found["diagnostics"]
     assert (one["path"], one["line"], one["column"], one["endColumn"]) == ("fleet/bad.yaml", 6, 3, 14)
