@@ -6,9 +6,11 @@ Reads flags, runs a fleet of the simulator, and prints what becomes of it. What 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import csv
 import dataclasses
 import json
+import math
 import pathlib
 import resource
 import sys
@@ -27,7 +29,28 @@ if TYPE_CHECKING:
 _EVERY_ON_A_TERMINAL = 0.2  # seconds between two summaries
 _EVERY_ELSEWHERE = 5.0
 _RATE = click.FloatRange(0.0, 1.0)
-_SECONDS = click.FloatRange(min=0.0)
+
+
+class _Seconds(click.ParamType[float]):
+    """A time span, as the daemon's settings take it."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """`90s`, `5m`, or a number of seconds."""
+        from reconciler.domain import resources
+
+        span = resources.duration(value) if isinstance(value, str) else None
+        with contextlib.suppress(ValueError):
+            seconds = float(value) if span is None else span.total_seconds()
+            if 0 <= seconds < math.inf:
+                return seconds
+        raise click.BadParameter(
+            f"{value!r} is not a time: write 30s, 5m, or a number of seconds", ctx, param
+        )
+
+
+_SECONDS = _Seconds()
 
 _FAULTS = (
     ("silent", "never answers a push"),

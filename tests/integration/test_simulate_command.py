@@ -48,6 +48,18 @@ def test_a_broker_that_is_away_is_waited_for_and_that_nobody_connected_is_a_fail
     assert "2 can't connect: " in result.stdout
 
 
+@pytest.mark.parametrize(("written", "seconds"), [("1h30m", 5400.0), ("90s", 90.0), ("0.5", 0.5), ("0", 0.0)])
+def test_times_are_written_as_in_settings_and_manifests(written, seconds):
+    assert simulate._SECONDS.convert(written, None, None) == seconds
+
+
+@pytest.mark.parametrize("written", ["10x", "-1", "nan", "inf", ""])
+def test_what_is_no_time_is_refused_with_what_is_one(written):
+    result = run("--product", "pk", "--count", "2", "--broker", "mqtt://127.0.0.1:9", "--duration", written)
+    assert result.exit_code == 2
+    assert f"{written!r} is not a time: write 30s, 5m, or a number of seconds" in result.stderr
+
+
 def test_names_are_made_of_prefix_start_and_width_and_take_versions_in_turn():
     specs = simulate._specs(
         {
