@@ -19,7 +19,7 @@ from reconciler import errors
 _log = logging.getLogger(__name__)
 
 _LOOKS_EVERY = 5.0
-_State = tuple[tuple[int, int, int], ...]
+_State = tuple[tuple[int, ...], ...]
 
 
 class FreshContext(ssl.SSLContext):
@@ -76,14 +76,14 @@ class FreshContext(ssl.SSLContext):
 
 
 def _state(*files: pathlib.Path | None) -> _State:
-    """What changes when a file is written or replaced; files that are away have none."""
+    """What changes when a file is written, replaced, or made readable (ctime); files that are away have none."""
     found = []
     for file in files:
         try:
             known = file.stat() if file else None
         except OSError:
             known = None
-        found.append((known.st_ino, known.st_mtime_ns, known.st_size) if known else (0, 0, 0))
+        found.append((known.st_ino, known.st_ctime_ns, known.st_size) if known else ())
     return tuple(found)
 
 

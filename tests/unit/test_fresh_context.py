@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import ssl
 
 import pytest
@@ -81,6 +82,21 @@ def test_half_a_renewal_and_a_broken_one_leave_the_last_good_certificate(site, c
     assert "connections still get the last good one" in caplog.text
     (site.folder / "cert.pem").write_bytes(second.server.read_bytes())
     (site.folder / "key.pem").write_bytes(second.server_key.read_bytes())
+    site.now += 5
+    assert site.shows(second)
+
+
+def test_what_could_not_be_used_is_looked_at_again_when_only_its_owner_or_its_mode_was_mended(site):
+    """A hook that brings the key first and its permissions a moment later: neither time nor size say so."""
+    second, key = site.make("second"), site.folder / "key.pem"
+    (site.folder / "cert.pem").write_bytes(second.server.read_bytes())
+    right = second.server_key.read_bytes()
+    key.write_bytes(b"x" * len(right))  # as good as no permission to read it, which root always has
+    before = key.stat()
+    site.now += 5
+    assert site.shows(site.first)
+    key.write_bytes(right)
+    os.utime(key, ns=(before.st_atime_ns, before.st_mtime_ns))
     site.now += 5
     assert site.shows(second)
 
