@@ -203,6 +203,7 @@ class Daemon:
     def __init__(self, base: Base, clock: Clock | None = None, transport: Transport | None = None) -> None:
         self.base = base
         settings = base.settings
+        choices.check_tls(settings)
         check_downloads(base)
         self._clock = clock or SystemClock()
         self._repository = choices.repository_of(settings)

@@ -12,8 +12,8 @@ from pathlib import Path
 from reconciler import errors
 from reconciler.domain import downloads as way
 from reconciler.domain import plan
-from reconciler.protocol import urls
-from reconciler.settings import Bootstrap, Settings
+from reconciler.protocol import broker_url, urls
+from reconciler.settings import Bootstrap, Settings, flag
 from reconciler.source.repository import Repository
 
 
@@ -31,6 +31,30 @@ def ways_of(settings: Settings) -> way.Ways:
     """
     own = "https://localhost" if settings.http_certificate else "http://localhost"
     return urls.check_bases(settings.public_url or own).ways
+
+
+def check_tls(settings: Settings) -> None:
+    """Refuses half of a TLS configuration: what was left out, or misspelt, would publish logins and firmware's URLs.
+
+    Raises:
+        UsageError: something was given for TLS that no connection would use.
+    """
+    embedded = settings.mqtt == "embedded"
+    encrypts = not embedded and broker_url.parse(settings.mqtt).tls
+    needs = (
+        ("http_key", settings.http_certificate, "--http-certificate"),
+        ("mqtt_key", settings.mqtt_certificate, "--mqtt-certificate"),
+        ("mqtt_tls_bind", embedded, "--mqtt embedded"),
+        ("mqtt_certificate", not embedded or settings.mqtt_tls_bind, "--mqtt-tls-bind"),
+        ("mqtt_certificate", embedded or encrypts, "--mqtt mqtts://…"),
+        ("mqtt_ca", encrypts, "a broker (--mqtt mqtts://…)"),
+    )
+    for name, is_there, needed in needs:
+        if getattr(settings, name) and not is_there:
+            raise errors.UsageError(
+                f"{flag(name)} has no effect without {needed}",
+                remedy="Give both, or neither: half of a TLS configuration protects nothing.",
+            )
 
 
 def settle_of(settings: Settings) -> timedelta:

@@ -272,13 +272,14 @@ def address(bind: str, setting: str) -> tuple[str, int]:
     host, colon, port = bind.rpartition(":")
     if not colon or not port.isdecimal() or not 0 <= int(port) <= 65535:
         raise errors.UsageError(
-            f"{_flag(setting)} is wrong: {bind!r} is no address",
+            f"{flag(setting)} is wrong: {bind!r} is no address",
             remedy=f"Write HOST:PORT, such as {Settings.model_fields[setting].default or '0.0.0.0:8883'}.",
         )
     return host.strip("[]"), int(port)
 
 
-def _flag(name: str) -> str:
+def flag(name: str) -> str:
+    """How a setting is called on the command line."""
     return f"--{name.replace('_', '-')}"
 
 
@@ -292,7 +293,7 @@ def _complaint(found: Any, file: Path | None) -> errors.UsageError:
         )
         return errors.UsageError(f"{file}: there is no setting {name.replace('_', '-')}", remedy=hint)
     return errors.UsageError(
-        f"{_flag(name)} is wrong: {_wrong(found)}",
+        f"{flag(name)} is wrong: {_wrong(found)}",
         remedy=f"It is also read from {PREFIX}{name.upper()}, and from the file of --config.",
     )
 
