@@ -435,7 +435,10 @@ def transport_of(base: Base, clock: Clock) -> Transport:
     if settings.allow_anonymous_devices:
         _log.warning("devices log in WITHOUT a password: anybody who reaches the endpoint can be any device")
     authenticator = DatabaseAuthenticator(base.database, base.vault)
-    return endpoint.Endpoint(binds, authenticator, allow_anonymous=settings.allow_anonymous_devices)
+    limits = endpoint.EndpointLimits.of(settings.limits)
+    return endpoint.Endpoint(
+        binds, authenticator, limits=limits, allow_anonymous=settings.allow_anonymous_devices
+    )
 
 
 def _broker(settings: Settings) -> mqtt.MqttTransport:

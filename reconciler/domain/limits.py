@@ -22,12 +22,23 @@ _ORDERED = (
     ("push_rate_lowest", "push_rate_highest"),
     ("schedule_lead_shortest", "schedule_lead_longest"),
 )
-_MAY_BE_NONE = frozenset({"modules_per_product", "schedule_lead_shortest"})
+_MAY_BE_NONE = frozenset({
+    "modules_per_product",
+    "schedule_lead_shortest",
+    "endpoint_connections",
+    "endpoint_messages_per_second",
+    "endpoint_logins_per_second",
+})  # fmt: skip
+_LEAST = {
+    "mqtt_blocks_bytes": (LARGEST_BLOCK, "the largest block"),
+    "endpoint_buffer_bytes": (2 * LARGEST_BLOCK, "two of the largest blocks"),
+    "endpoint_keepalive_percent": (100, "what devices promise"),
+}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Limits:
-    """Numbers marked ⚙ in the platform rules, or of the device protocol; the comment is the paragraph they come from.
+    """Numbers marked ⚙ in the platform rules, or of the device protocol and engine; the comment is their paragraph.
 
     The settle time (§5) is a setting of its own.
     """
@@ -66,6 +77,18 @@ class Limits:
     devices_per_group: int = 20_000  # §7
     groups_per_device: int = 10  # §7
     groups: int = 1_000  # §7
+    endpoint_connections: int = 0  # engine §1; 0: what the process may open, less a reserve
+    endpoint_packet_bytes: int = 256 * 1024  # engine §1, of a device that has logged in
+    endpoint_buffer_bytes: int = 256 * 1024  # engine §1, what waits for a client that doesn't read
+    endpoint_connect_time: timedelta = timedelta(seconds=10)  # engine §1, to the last byte of CONNECT
+    endpoint_keepalive_percent: int = 150  # engine §1, silent for so much of its keepalive: gone
+    endpoint_idle_time: timedelta = timedelta(minutes=30)  # engine §1, the same without a keepalive
+    endpoint_push_time: timedelta = timedelta(seconds=30)  # engine §1, until a push is acknowledged
+    endpoint_pushes: int = 16  # engine §1, unacknowledged, of a device
+    endpoint_messages_per_second: int = 30  # engine §1, of a device; 0: no limit
+    endpoint_messages_at_once: int = 60  # engine §1, before that begins
+    endpoint_logins_per_second: int = 1_000  # engine §1; 0: no limit
+    endpoint_logins_at_once: int = 32  # engine §1
 
     def problem(self) -> str:
         """What makes no sense, in words; empty when all does."""
@@ -78,8 +101,9 @@ class Limits:
                 return f"{_words(field.name)} has to be more than 0"
         if self.device_name_longest > LONGEST_NAME:
             return f"device-name-longest has to be at most {LONGEST_NAME}"
-        if self.mqtt_blocks_bytes < LARGEST_BLOCK:
-            return f"mqtt-blocks-bytes has to be at least {LARGEST_BLOCK}, the largest block"
+        for name, (least, why) in _LEAST.items():
+            if getattr(self, name) < least:
+                return f"{_words(name)} has to be at least {least}, {why}"
         return ""
 
 

@@ -278,12 +278,14 @@ async def test_a_storm_of_takeovers_ends_with_one_session():
         assert len(made.intake) == 0
 
 
-async def test_more_connections_than_allowed_are_closed_and_those_inside_stay():
+async def test_more_connections_than_allowed_are_closed_and_told_once_and_those_inside_stay(caplog):
     async with served(endpoint.EndpointLimits(connections=10)) as made:
         live = await Bystander.come(made)
         raws = [await made.connect() for _ in range(30)]
         await eventually(lambda: made.endpoint.stats.refused.get("crowded") == 21)
         await live.is_unharmed()
+        (said,) = caplog.messages
+        assert said.startswith("10 connections are there, as many as may be; closed as they came, so far: 1.")
         for raw in raws:
             await raw.leave()
         await eventually(lambda: made.endpoint.stats.connections == 1)

@@ -12,6 +12,8 @@ import contextlib
 import dataclasses
 import itertools
 import logging
+import resource
+import sys
 
 from reconciler.protocol.mqtt311 import packets
 from reconciler.protocol.topics import Address
@@ -77,6 +79,8 @@ class Hall:
         self._to_write: list[Session] = []
         self._to_read: collections.deque[Session] = collections.deque()
         self._reports = Reports()
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._most = limits.most_connections(sys.maxsize if descriptors < 0 else descriptors)
         self._closing = False
         self._empty = asyncio.Event()
 
@@ -85,8 +89,11 @@ class Hall:
     def enter(self, session: Session) -> None:
         """A connection was made."""
         self._everybody.add(session)
-        if len(self._everybody) > self.limits.connections or self._closing:
+        if self._closing:
             session.cut(Cut.CROWDED)
+        elif len(self._everybody) > self._most:
+            session.cut(Cut.CROWDED)
+            self._report_crowd()
 
     def log_in(self, session: Session, connect: packets.Connect) -> None:
         """A client says who it is: it waits for its turn."""
@@ -193,6 +200,16 @@ class Hall:
             session.abort()
 
     # -- what it does by itself -----------------------------------------------------------------------------
+
+    def _report_crowd(self) -> None:
+        """Says once a minute that clients are turned away: not of each of them, as all are for the same reason."""
+        if self._reports.may("", self.loop.time()):
+            _log.warning(
+                "%s connections are there, as many as may be; closed as they came, so far: %s. More: --limits"
+                " endpoint-connections=…, and as many open files (ulimit -n)",
+                f"{self._most:,}",
+                f"{self.tally.cuts[Cut.CROWDED]:,}",
+            )
 
     def _write(self) -> None:
         sessions, self._to_write = self._to_write, []

@@ -7,6 +7,9 @@ import dataclasses
 import enum
 import ssl
 from collections.abc import Mapping
+from typing import Self
+
+from reconciler.domain.limits import DEFAULT, Limits
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -28,30 +31,55 @@ class Bind:
 class EndpointLimits:
     """How much one client, and all of them together, may take."""
 
-    packet_bytes: int = 256 * 1024
+    packet_bytes: int = DEFAULT.endpoint_packet_bytes
     """The largest packet of a device that has logged in."""
-    write_buffer_bytes: int = 256 * 1024
+    write_buffer_bytes: int = DEFAULT.endpoint_buffer_bytes
     """How much may wait for a client that doesn't read, beyond what the kernel holds, before it is cut."""
-    connect_seconds: float = 10.0
+    connect_seconds: float = DEFAULT.endpoint_connect_time.total_seconds()
     """From the first byte of a connection to the last of its CONNECT, TLS included."""
-    keepalive_factor: float = 1.5
+    keepalive_factor: float = DEFAULT.endpoint_keepalive_percent / 100
     """A device that is silent for so many of its own keepalives is gone."""
-    idle_seconds: float = 1800.0
+    idle_seconds: float = DEFAULT.endpoint_idle_time.total_seconds()
     """The same for a device that asked for no keepalive."""
-    puback_seconds: float = 30.0
+    puback_seconds: float = DEFAULT.endpoint_push_time.total_seconds()
     """How long a push waits for its acknowledgement."""
-    pushes: int = 16
+    pushes: int = DEFAULT.endpoint_pushes
     """How many pushes to one device may wait for that."""
-    packets_per_second: float = 30.0
+    packets_per_second: float = DEFAULT.endpoint_messages_per_second
     """What one client may send in the long run; who sends more is read more slowly. 0 is no limit."""
-    packets_at_once: int = 60
+    packets_at_once: int = DEFAULT.endpoint_messages_at_once
     """What it may send at a time before that begins."""
-    logins_per_second: float = 1000.0
+    logins_per_second: float = DEFAULT.endpoint_logins_per_second
     """How many clients are let in; the others wait. 0 is no limit."""
-    logins_at_once: int = 32
+    logins_at_once: int = DEFAULT.endpoint_logins_at_once
     """How many passwords are looked at at the same time."""
-    connections: int = 20_000
-    """Further ones are closed as they come."""
+    connections: int = DEFAULT.endpoint_connections
+    """Further ones are closed as they come. 0: `most_connections` decides."""
+
+    @classmethod
+    def of(cls, limits: Limits) -> Self:
+        """Those of the operator."""
+        return cls(
+            packet_bytes=limits.endpoint_packet_bytes,
+            write_buffer_bytes=limits.endpoint_buffer_bytes,
+            connect_seconds=limits.endpoint_connect_time.total_seconds(),
+            keepalive_factor=limits.endpoint_keepalive_percent / 100,
+            idle_seconds=limits.endpoint_idle_time.total_seconds(),
+            puback_seconds=limits.endpoint_push_time.total_seconds(),
+            pushes=limits.endpoint_pushes,
+            packets_per_second=limits.endpoint_messages_per_second,
+            packets_at_once=limits.endpoint_messages_at_once,
+            logins_per_second=limits.endpoint_logins_per_second,
+            logins_at_once=limits.endpoint_logins_at_once,
+            connections=limits.endpoint_connections,
+        )
+
+    def most_connections(self, descriptors: int) -> int:
+        """How many clients may be connected to a process that may have so many files and sockets open.
+
+        Where nobody says it, an eighth of them, and at least 256, is left to downloads, the database and Git.
+        """
+        return self.connections or max(descriptors - max(descriptors // 8, 256), descriptors // 2)
 
 
 class Cut(enum.StrEnum):

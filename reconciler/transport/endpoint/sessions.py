@@ -232,11 +232,11 @@ class Session(asyncio.BufferedProtocol):
             self._transport.abort()
 
     def cut(self, reason: Cut, detail: str = "") -> None:
-        """Ends the session for a reason that is counted and logged."""
+        """Ends the session for a reason that is counted, and logged where it is this client's own."""
         if self.phase is Phase.OVER:
             return
         self._host.tally.cuts[reason] += 1
-        if reason is not Cut.REPLACED:
+        if reason not in {Cut.REPLACED, Cut.CROWDED}:
             self._host.report(self, f"closed ({reason}{detail and ': '}{detail})")
         self.close()
 

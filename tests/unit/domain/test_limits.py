@@ -23,6 +23,14 @@ def test_the_defaults_make_sense():
         ({"packages": 0}, "packages has to be more than 0"),
         ({"device_name_longest": 65}, "device-name-longest has to be at most 64"),
         ({"mqtt_blocks_bytes": 131_071}, "mqtt-blocks-bytes has to be at least 131072, the largest block"),
+        (
+            {"endpoint_buffer_bytes": 262_143},
+            "endpoint-buffer-bytes has to be at least 262144, two of the largest blocks",
+        ),
+        (
+            {"endpoint_keepalive_percent": 99},
+            "endpoint-keepalive-percent has to be at least 100, what devices promise",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_named(changes, problem):
