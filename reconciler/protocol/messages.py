@@ -249,7 +249,7 @@ def read_object(payload: bytes) -> dict[str, Any]:
         Malformed: it is none, or longer than `MAX_PAYLOAD`.
     """
     if len(payload) > MAX_PAYLOAD:
-        raise Malformed(f"{len(payload)} bytes, more than {MAX_PAYLOAD}")
+        raise Malformed(f"more than {MAX_PAYLOAD} bytes")
     try:
         document = orjson.loads(payload)
     except orjson.JSONDecodeError:

@@ -18,7 +18,7 @@ import ssl
 from collections.abc import Callable, Mapping
 
 from reconciler import errors
-from reconciler.protocol import broker_url, topics
+from reconciler.protocol import broker_url, messages, topics
 from reconciler.protocol.mqtt311 import packets
 from reconciler.transport.base import Delivery, Health, Intake, Message, PresenceKind
 from reconciler.transport.broker_link import ClosingSocket, Link, LinkOptions
@@ -43,7 +43,8 @@ class MqttOptions:
     max_inflight: int = 100
     max_queued: int = 1000
     publish_timeout: float = 30.0
-    payload_limit: int = 256 * 1024
+    payload_limit: int = messages.MAX_PAYLOAD
+    """Longer ones mean nothing; thousands of them may have to wait for the database."""
     retry_min: float = 0.5
     retry_max: float = 30.0
     steady_after: float = 10.0

@@ -8,6 +8,7 @@ Decisions that MQTT leaves open, or that we take differently on purpose (`engine
 
 - Subscriptions are granted or refused, never stored: the platform's topics reach the device without one, and
   once (trap 1). They come at QoS 1, whatever QoS was asked for.
+- Of a payload that is longer than any message may be, only so much is kept as shows that it is.
 - A message on a foreign topic, or with the retain flag, is acknowledged, so that it is not sent for ever, and
   dropped; the device keeps its connection. QoS 2 closes it: there is no other way to refuse that.
 - Sessions end with their connection; a client that asks for a lasting one is told that there is none.
@@ -19,7 +20,7 @@ import enum
 from collections.abc import Iterator
 from typing import Generic, NamedTuple, TypeVar
 
-from reconciler.protocol import topics
+from reconciler.protocol import messages, topics
 from reconciler.protocol.mqtt311 import access, decoding
 from reconciler.protocol.mqtt311.packets import (
     FAILURE,
@@ -228,7 +229,7 @@ class Connection(Generic[T]):
             return Dropped(topic, use)
         if qos:
             self._unacknowledged.add(packet_id)
-        return Received(use, payload, packet_id, duplicate)
+        return Received(use, _bounded(payload), packet_id, duplicate)
 
     def _use(self, topic: str) -> Route | Drop:
         """What a topic is for. The last answer is kept: a device mostly says the same thing again."""
@@ -255,3 +256,8 @@ class Connection(Generic[T]):
             self.refuse(ConnectCode.BAD_CLIENT_ID)
             raise ProtocolError("an empty client id with a lasting session")
         return packet
+
+
+def _bounded(payload: bytes) -> bytes:
+    """A payload as it may have to wait, with thousands of others, until the database takes it."""
+    return payload if len(payload) <= messages.MAX_PAYLOAD else payload[: messages.MAX_PAYLOAD + 1]

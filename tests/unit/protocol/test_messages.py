@@ -82,7 +82,7 @@ def test_informs_are_read_in_every_form_that_devices_send(payload, expected):
         (b'{"params":{"version":"1.0","module":"a/b"}}', "module 'a/b'"),
         (
             b'{"params":{"version":"1.0"},"x":"' + b"x" * messages.MAX_PAYLOAD + b'"}',
-            "bytes, more than 16384",
+            "more than 16384 bytes",
         ),
     ],
 )

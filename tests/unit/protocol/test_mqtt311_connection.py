@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.protocol import topics
+from reconciler.protocol import messages, topics
 from reconciler.protocol.mqtt311 import decoding
 from reconciler.protocol.mqtt311.connection import ANSWERED, Confirmed, Connection, Drop, Dropped, Received
 from reconciler.protocol.mqtt311.packets import (
@@ -77,6 +77,17 @@ def test_a_message_at_qos_0_is_owed_nothing() -> None:
     ]
     connection.acknowledge(0)
     assert answers(connection) == []
+
+
+def test_of_what_is_too_long_to_mean_anything_no_more_is_kept_than_shows_that() -> None:
+    """It may wait long for the database: thousands of them, at the packet limit, were a gigabyte."""
+    connection: Connection[str] = Connection(packet_limit=256 * 1024, push_limit=16)
+    connection.accept(CONNECT, ME)
+    (received,) = said(connection, Publish(topics.inform(ME), b"x" * 200_000, 1, 7))
+    assert isinstance(received, Received)
+    assert len(received.payload) == messages.MAX_PAYLOAD + 1
+    with pytest.raises(messages.Malformed, match="more than 16384 bytes"):
+        messages.parse_inform(received.payload)
 
 
 def test_a_repeat_of_an_unacknowledged_message_is_not_given_out_twice() -> None:
