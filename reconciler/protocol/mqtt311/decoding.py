@@ -31,6 +31,8 @@ from reconciler.protocol.mqtt311.packets import (
 Decoder: TypeAlias = Callable[[bytes | bytearray, int, int], Packet]
 """Takes a buffer, the place where the packet's body begins, and where it ends."""
 
+MOST_FILTERS = 256
+"""Of one SUBSCRIBE or UNSUBSCRIBE. Ours, not MQTT's: each is looked at, while everybody else waits."""
 _LEVELS = {"MQTT": 4, "MQIsdp": 3}
 
 
@@ -178,6 +180,7 @@ def _subscribe(data: bytes | bytearray, at: int, end: int) -> Subscribe:
         filters.append((_filter(reader), reader.byte()))
         if filters[-1][1] > 2:
             raise ProtocolError("SUBSCRIBE asks for a QoS over 2")
+        _bound(len(filters))
     if not filters:
         raise ProtocolError("SUBSCRIBE without a filter")
     return Subscribe(packet_id, tuple(filters))
@@ -187,6 +190,11 @@ def _filter(reader: _Reader) -> str:
     if not (name := reader.string()):
         raise ProtocolError("an empty filter")
     return name
+
+
+def _bound(filters: int) -> None:
+    if filters > MOST_FILTERS:
+        raise ProtocolError(f"more than {MOST_FILTERS} filters in a packet")
 
 
 def _suback(data: bytes | bytearray, at: int, end: int) -> Suback:
@@ -203,6 +211,7 @@ def _unsubscribe(data: bytes | bytearray, at: int, end: int) -> Unsubscribe:
     filters = []
     while reader.at < end:
         filters.append(_filter(reader))
+        _bound(len(filters))
     if not filters:
         raise ProtocolError("UNSUBSCRIBE without a filter")
     return Unsubscribe(packet_id, tuple(filters))

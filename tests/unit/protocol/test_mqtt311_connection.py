@@ -38,7 +38,7 @@ CONNECT = Connect("x", "dev-0001&thermostat")
 
 def opened(connect: Connect = CONNECT, *, push_limit: int = 16) -> Connection[str]:
     """A connection that was let in, with nothing left to write."""
-    connection: Connection[str] = Connection(packet_limit=1000, push_limit=push_limit)
+    connection: Connection[str] = Connection(packet_limit=2000, push_limit=push_limit)
     assert said(connection, connect) == [connect]
     connection.accept(connect, ME)
     assert answers(connection) == [Connack(ConnectCode.ACCEPTED)]
@@ -146,6 +146,17 @@ def test_subscriptions_are_granted_up_to_qos_1_in_the_own_namespace_and_refused_
     )
     assert said(connection, Subscribe(5, filters), Unsubscribe(6, ("#",))) == [ANSWERED, ANSWERED]
     assert answers(connection) == [Suback(5, (0, 1, 1, FAILURE, FAILURE)), Unsuback(6)]
+
+
+@pytest.mark.parametrize(
+    "make", [lambda n: Subscribe(9, (("a", 0),) * n), lambda n: Unsubscribe(9, ("a",) * n)]
+)
+def test_a_packet_of_very_many_filters_is_refused_before_all_of_them_are_read(make) -> None:
+    """One of 256 KiB holds 65,533 of them, and cost everybody else an eighth of a second."""
+    connection = opened()
+    assert said(connection, make(decoding.MOST_FILTERS)) == [ANSWERED]
+    with pytest.raises(ProtocolError, match="more than 256 filters"):
+        said(connection, make(decoding.MOST_FILTERS + 1))
 
 
 def test_a_ping_is_answered() -> None:
