@@ -151,6 +151,14 @@ class _Protocol(H11Protocol):
         elif self._silence is None:
             self._silence = self.loop.call_later(_REQUEST_SECONDS, self.transport.abort)
 
+    def eof_received(self) -> bool:  # type: ignore[override] # uvicorn closes always
+        """Keeps the connection of who has closed its own side after its last request, and waits for the answer.
+
+        That it was the last one it has said (HTTP/1.0, or `Connection: close`). Anybody else is gone; and so is a
+        client of TLS, which knows no half of a connection.
+        """
+        return self.scheme == "http" and self.conn.their_state is h11.MUST_CLOSE
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._hear()
         super().connection_lost(exc)
@@ -180,6 +188,8 @@ class _Protocol(H11Protocol):
             ConnectionError: the client is gone.
             EOFError: the file has become shorter.
         """
+        if cycle.disconnected:
+            raise ConnectionResetError("the client is gone")
         file, at, count = message["file"], message["offset"], message["count"]
         cycle.conn.send_with_data_passthrough(h11.Data(data=range(count)))  # type: ignore[arg-type] # it counts them
         try:

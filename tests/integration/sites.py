@@ -33,8 +33,10 @@ class Site:
         self.port = 0
         self.downloads = Downloads(KEY, self.find, lambda: self.now)
         self.busy = False
+        self.delay = 0.0
 
     async def find(self, grant):
+        await asyncio.sleep(self.delay)
         if self.busy:
             raise errors.TransientError("the database is busy")
         return self.blobs.get(grant.blob_id)

@@ -286,6 +286,43 @@ async def test_a_client_that_left_ends_its_download(site):
 
 
 @both_ways
+@pytest.mark.parametrize("last", ["1.0\r\n", "1.1\r\nHost: h\r\nConnection: close\r\n"])
+async def test_who_asks_for_the_last_time_may_close_its_side_and_gets_the_file(site, last):
+    """As `nc -N` does, and small clients of HTTP/1.0."""
+    site.delay = 0.02
+    reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+    writer.write(f"GET {site.path()} HTTP/{last}\r\n".encode())
+    writer.write_eof()
+    raw = await asyncio.wait_for(reader.read(), 10)
+    assert raw.partition(b"\r\n\r\n")[2] == CONTENT
+    assert site.downloads.counted == {"served": 1}
+    writer.close()
+
+
+@both_ways
+async def test_half_a_request_that_ends_is_waited_for_no_longer(site):
+    reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+    writer.write(f"GET {site.path()} HTTP/1.0\r\nRange".encode())
+    writer.write_eof()
+    assert await asyncio.wait_for(reader.read(), 5) == b""
+    writer.close()
+
+
+@both_ways
+async def test_clients_that_leave_before_the_first_byte_are_no_error_of_ours(site, caplog):
+    site.delay = 0.02
+    for _ in range(5):
+        for how in (b"\1\0\0\0\0\0\0\0", b"\0" * 8):  # reset, or closed
+            client = socket.create_connection(("127.0.0.1", site.port))
+            client.sendall(f"GET {site.path()} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, how)
+            client.close()
+    await until(lambda: site.downloads.counted.total() == 10 and not site.downloads.running)
+    await asyncio.sleep(0)
+    assert not caplog.messages
+
+
+@both_ways
 @pytest.mark.parametrize("size", [64 << 20, 6 << 20], ids=["in a piece", "in the last piece"])
 async def test_a_file_that_becomes_shorter_ends_the_connection_and_nothing_else_is_served(site, size):
     big_file(site, size)
