@@ -28,7 +28,8 @@ class LocalFiles:
     """
 
     def __init__(self, roots: Sequence[pathlib.Path]) -> None:
-        self._roots = [root.absolute() for root in roots]
+        # a URL has no `..`, and what it means behind a link only the system can say
+        self._roots = [root.resolve() if ".." in root.parts else root.absolute() for root in roots]
 
     @contextlib.contextmanager
     def open(self, source: str, halt: Halt, *, start: int, validator: str | None) -> Iterator[Opened]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pathlib
 import threading
 
 import pytest
@@ -46,6 +47,12 @@ def test_a_file_below_an_allowed_folder_is_taken(fetch, store, source):
 def test_an_allowed_folder_may_be_a_link_itself(fetch, root, tmp_path):
     (tmp_path / "link").symlink_to(root)
     fetch(f"file://localhost{tmp_path}/link/lamp/app.bin", roots=[tmp_path / "link"])
+
+
+def test_an_allowed_folder_may_be_written_from_where_the_daemon_was_started(fetch, store, root, monkeypatch):
+    monkeypatch.chdir(root / "lamp")
+    fetch("lamp/app.bin", roots=[pathlib.Path("../../firmware")])
+    assert store.found(SHA256)
 
 
 @pytest.mark.parametrize(
