@@ -5,6 +5,7 @@ For a CI job: the manifest goes to standard output, everything else to standard 
 
 from __future__ import annotations
 
+import hashlib
 import pathlib
 import re
 import shlex
@@ -122,7 +123,7 @@ def _manifest(said: Mapping[str, str], name: str, size: int, sha256: str) -> str
     product, source, target, module = (said[key] for key in (*_UNKNOWN, "module"))
     of_module = "" if module == resources.DEFAULT_MODULE else f"{module}-"
     package = _name(f"{product}-{of_module}{source}-to-{target}")
-    title = f"{target} from {source} {product}".lstrip("-_. ")[:_LONGEST_TITLE].rstrip()
+    title = _title(f"{target} from {source} {of_module}{product}")
     lines = [
         "apiVersion: ota/v1",
         "kind: Package",
@@ -143,6 +144,14 @@ def _manifest(said: Mapping[str, str], name: str, size: int, sha256: str) -> str
         f"      sha256: {sha256}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _title(text: str) -> str:
+    """A text as a title. One that has to be cut ends with a digest: titles are as unique as names."""
+    if len(text) > _LONGEST_TITLE:
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        text = f"{text[: _LONGEST_TITLE - 9].rstrip()} {digest}"
+    return text.lstrip("-_. ")
 
 
 def _name(text: str) -> str:

@@ -76,6 +76,21 @@ def test_the_names_and_the_title_fit_whatever_versions_there_are(reconciler, fol
     assert reconciler("validate").out == "2 manifests valid\n"
 
 
+def test_two_packages_whose_titles_have_to_be_cut_have_two_titles(reconciler, folder):
+    versions = (
+        "--product",
+        "lamp",
+        "--from",
+        "1.4.0-rc.1-build.20260901",
+        "--to",
+        "1.4.0-rc.2-build.20260902",
+    )
+    for name, module in (("one", ()), ("two", ("--module", "mcu"))):
+        said = reconciler("delta", "old.bin", "new.bin", "-o", "patch.bin", *versions, *module).out
+        (folder / f"{name}.yaml").write_text(said)
+    assert reconciler("validate").out == "3 manifests valid\n"
+
+
 def test_a_patch_that_saves_nothing_is_said_to_be_so(reconciler, folder):
     (folder / "new.bin").write_bytes(hashlib.sha256(b"no").digest())
     ran = reconciler("delta", "old.bin", "new.bin", "-o", "patch.bin", *KNOWN)
