@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import gc
 import os
 import pathlib
@@ -94,14 +95,21 @@ def _tree(paths: tuple[str, ...]) -> tuple[pathlib.Path, trees.FolderTree]:
     if wrong:
         raise click.UsageError(f"{wrong[0]} is not a YAML file: manifests end in .yaml or .yml")
     if len(places) == 1 and places[0].is_dir():
-        return places[0], trees.FolderTree(places[0], texts=texts)
+        return places[0], trees.FolderTree(
+            places[0], texts=texts, in_lfs=functools.partial(_in_lfs, places[0])
+        )
     folders = [place if place.is_dir() else place.parent for place in places] or [pathlib.Path.cwd()]
     common = pathlib.Path(os.path.commonpath(folders))
     above = (folder for folder in (common, *common.parents) if (folder / ".git").exists())
     root = next(above, common)
-    return root, trees.FolderTree(
-        root, only=[place.relative_to(root).as_posix() for place in places], texts=texts
-    )
+    only = [place.relative_to(root).as_posix() for place in places]
+    return root, trees.FolderTree(root, only=only, texts=texts, in_lfs=functools.partial(_in_lfs, root))
+
+
+def _in_lfs(root: pathlib.Path) -> frozenset[str]:
+    from reconciler.source import lfs
+
+    return lfs.kept(root)
 
 
 def _with_schemas(

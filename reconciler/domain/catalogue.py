@@ -167,7 +167,8 @@ PAGES: Mapping[Code, str] = {
     ),
     Code.FILE: (
         "This can't be a package's file: it is empty, too large, of a format that is not allowed (the operator's "
-        "limit `file-formats`), or only a pointer of Git LFS. Devices would get exactly these bytes."
+        "limit `file-formats`), or kept by Git LFS, so that commits have only a pointer. Devices would get "
+        "exactly what the commit holds."
     ),
     Code.ROSTER: (
         "A line of a CSV file with devices can't be read. A list of names has one name a line, after an optional "

@@ -32,7 +32,7 @@ def resolve(manifest: str, path: str) -> str | None:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Content:
-    """What a file's bytes are. `is_pointer`: Git LFS left its pointer where the file should be."""
+    """What a file's bytes are. `is_pointer`: commits hold only Git LFS's pointer to it."""
 
     size: int
     sha256: str
@@ -134,4 +134,5 @@ def _digest(tree: Tree, path: str) -> Content:
         size += len(chunk)
         sha256.update(chunk)
         md5.update(chunk)
-    return Content(size, sha256.hexdigest(), md5.hexdigest(), start == _LFS_POINTER and size < 1024)
+    is_pointer = (start == _LFS_POINTER and size < 1024) or tree.is_pointer(path)
+    return Content(size, sha256.hexdigest(), md5.hexdigest(), is_pointer)

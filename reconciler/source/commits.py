@@ -66,6 +66,10 @@ class CommitTree:
         blob = self._blobs.get(path)
         return blob.oid if blob else None
 
+    def is_pointer(self, path: str) -> bool:  # noqa: ARG002 - the port's signature
+        """False: what a commit has is the pointer itself, and nothing lies whole beside it."""
+        return False
+
     def read(self, path: str, limit: int) -> bytes:
         """The whole file; see `Tree.read`."""
         blob = self._existing(path)

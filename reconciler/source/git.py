@@ -127,22 +127,24 @@ class Git:
             self._running.add(process)
         return process
 
-    def run(self, *arguments: str, cwd: pathlib.Path, timeout: float) -> bytes:
+    def run(self, *arguments: str, cwd: pathlib.Path, timeout: float, told: bytes = b"") -> bytes:
         """Runs a command to its end and returns what it printed.
 
         Args:
             arguments: without the program's name.
             cwd: the folder to run in.
             timeout: seconds after which it and its helpers are killed.
+            told: what it reads from its standard input.
 
         Raises:
             FailedError: it said no; the text is git's last line.
             TransientError: it took too long, or could not be started.
             StalledError: there is no git program.
         """
-        process = self.start(*arguments, cwd=cwd, stderr=subprocess.PIPE)
+        stdin = subprocess.PIPE if told else subprocess.DEVNULL
+        process = self.start(*arguments, cwd=cwd, stdin=stdin, stderr=subprocess.PIPE)
         try:
-            output, complaint = process.communicate(timeout=timeout)
+            output, complaint = process.communicate(told or None, timeout=timeout)
         except subprocess.TimeoutExpired:
             raise errors.TransientError(
                 f"{self._remote.url} did not answer within {timeout:g} s",

@@ -31,6 +31,10 @@ from reconciler.source import beside, explain, rosters
 from reconciler.source.documents import Document
 from reconciler.source.tree import Tree, UnreadableError
 
+_OUT_OF_LFS = (
+    "`git lfs untrack` it, `git add --renormalize .` and commit; or name it by https://, s3:// or file://"
+)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Candidate:
@@ -245,10 +249,8 @@ class Judge:
             self._refuse(candidate, Code.NO_FILE, problem.message, (*at, "source"))
             return None
         if content.is_pointer:
-            message = f"{path} is a pointer of Git LFS, not the file itself"
-            self._refuse(
-                candidate, Code.FILE, message, (*at, "source"), help="run `git lfs pull`, or commit the file"
-            )
+            message = f"commits hold a pointer of Git LFS for {path}, not the file itself"
+            self._refuse(candidate, Code.FILE, message, (*at, "source"), help=_OUT_OF_LFS)
             return None
         if file.size is not None and file.size != content.size:
             message = f"the size of {path} is {content.size:,}, not {file.size:,}"

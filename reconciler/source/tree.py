@@ -10,9 +10,10 @@ Only regular files exist in a tree: symbolic links, submodules and devices do no
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Protocol
 
 from reconciler import errors
@@ -59,6 +60,10 @@ class Tree(Protocol):
         """A name for the file's content, the same for the same bytes (Git's blob id); None: there is none."""
         ...
 
+    def is_pointer(self, path: str) -> bool:
+        """Whether Git LFS keeps the file, so that a commit has only a pointer to what lies whole in this tree."""
+        ...
+
 
 class FolderTree:
     """A folder as it lies on the disk.
@@ -67,15 +72,22 @@ class FolderTree:
         root: the folder. Nothing outside it can be read.
         only: when given, `paths` lists just these files and those below these folders, relative to the root.
         texts: files that exist in memory only, by path: standard input is one.
+        in_lfs: tells which files Git LFS keeps (`lfs.kept`); asked once, when there is a file of a package.
     """
 
     def __init__(
-        self, root: pathlib.Path, *, only: Iterable[str] | None = None, texts: dict[str, bytes] | None = None
+        self,
+        root: pathlib.Path,
+        *,
+        only: Iterable[str] | None = None,
+        texts: dict[str, bytes] | None = None,
+        in_lfs: Callable[[], Collection[str]] = frozenset,
     ) -> None:
         self._root = root.resolve()
         self._above = os.path.join(self._root, "")  # noqa: PTH118 - with the slash at its end
         self._only = None if only is None else tuple(only)
         self._texts = texts or {}
+        self._in_lfs = functools.cache(in_lfs)
 
     def paths(self) -> Iterable[str]:
         """The texts, then the regular files below the folder or its chosen parts, hidden folders left out."""
@@ -140,6 +152,10 @@ class FolderTree:
     def oid(self, path: str) -> str | None:  # noqa: ARG002 - the port's signature
         """None: a folder's files have no name for their content, and can change between two looks."""
         return None
+
+    def is_pointer(self, path: str) -> bool:
+        """Whether a commit of this folder would have only a pointer; see `Tree.is_pointer`."""
+        return path in self._in_lfs()
 
     def _existing(self, path: str) -> pathlib.Path:
         place = self._place(path)

@@ -65,6 +65,25 @@ def test_the_operators_limits_are_these_manifests_limits_too(fleet, monkeypatch)
     assert run("fleet").exit_code == 1
 
 
+def test_a_file_that_lies_here_whole_but_that_commits_have_a_pointer_of_is_refused_as_the_daemon_will(fleet):
+    """After `git lfs pull`, and in CI with `lfs: true`: the daemon reads the commit."""
+    files = "files: [{name: a.bin, source: art/a.bin}, {name: b.bin, source: art/b.bin}]"
+    spec = f"{{product: thermostat, version: '1.0.0', {files}}}"
+    package = f"apiVersion: ota/v1\nkind: Package\nmetadata: {{name: fw}}\nspec: {spec}\n"
+    (fleet / "fw.yaml").write_text(package)
+    (fleet / "art").mkdir()
+    for name in ("a.bin", "b.bin"):
+        (fleet / "art" / name).write_bytes(b"the file itself")
+    (fleet / ".gitattributes").write_text("*.bin filter=lfs diff=lfs merge=lfs -text\nart/b.bin !filter\n")
+    assert run("fleet").output == "2 manifests valid\n"  # there is no repository, and no commit
+    subprocess.run(["git", "init", "-q", str(fleet.parent)], check=True)
+    result = run("fleet")
+    assert result.exit_code == 1
+    assert "commits hold a pointer of Git LFS for art/a.bin, not the file itself" in result.output
+    assert "git lfs untrack" in result.output
+    assert "art/b.bin" not in result.output.partition("  |")[0]
+
+
 def test_a_finding_is_shown_with_its_line_a_caret_and_a_remedy(fleet):
     (fleet / "bad.yaml").write_text(BAD)
     result = run("fleet")
