@@ -23,6 +23,7 @@ from reconciler import certificates, choices, errors, process
 from reconciler.artifacts import https, local, s3
 from reconciler.artifacts.fetch import Fetcher
 from reconciler.artifacts.origin import Origin
+from reconciler.artifacts.room import Room
 from reconciler.artifacts.store import FileStore
 from reconciler.domain import downloads as way
 from reconciler.domain import resources
@@ -126,6 +127,12 @@ def vault_of(settings: Settings) -> identities.Vault:
     return identities.Vault(key)
 
 
+def store_of(settings: Settings) -> FileStore:
+    """Where firmware files lie."""
+    folder = settings.data_dir / "files"
+    return FileStore(folder, room=Room(folder, settings.disk_reserve))
+
+
 @contextlib.contextmanager
 def opened(settings: Settings) -> Iterator[Base]:
     """The state, owned by this process alone: a data directory has one daemon.
@@ -135,7 +142,7 @@ def opened(settings: Settings) -> Iterator[Base]:
     """
     prepare_data_dir(settings)
     with _locked(settings.data_dir):
-        files = FileStore(settings.data_dir / "files")
+        files = store_of(settings)
         files.prepare()
         database = Database.open(settings.database_url, upgrade=True)
         key = settings.secret_key.encode() or identities.load_or_make_key(settings.data_dir / "secret.key")

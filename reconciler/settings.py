@@ -221,6 +221,11 @@ class Settings(pydantic.BaseModel):
     file_grace: Seconds = Field(
         604_800.0, ge=0, le=31_536_000, description="How long a file stays that nothing needs any more: 168h."
     )
+    disk_reserve: Bytes = Field(
+        256_000_000,
+        ge=0,
+        description="Bytes that package files leave free on the disk, for the database beside them: 256MB.",
+    )
     limits: Annotated[Limits, pydantic.BeforeValidator(_limits)] = Field(
         "",
         validate_default=True,

@@ -56,6 +56,7 @@ class Fetcher:
             RefusedError: nothing may be fetched from there.
             PartsError: it has to come anew.
             TransientError: it did not come whole; what came is kept.
+            NoRoomError: it does not fit on the disk; what came is given up.
             StalledError: it can't be written.
         """
         if complaint := foreign.problem(wanted.source):
@@ -91,6 +92,8 @@ class Fetcher:
     def _take(self, opened: Opened, wanted: Wanted, partial: Partial, progress: Progress) -> None:
         size = opened.size or wanted.size
         most = min(size or self._most, self._most)
+        if size is not None:
+            partial.expect(size)
         progress(partial.size, size)
         for chunk in opened.chunks:
             if partial.size + len(chunk) > most:

@@ -13,6 +13,7 @@ import pathlib
 from collections.abc import Iterator
 
 from reconciler.artifacts.digests import Digests
+from reconciler.artifacts.room import Share
 
 _CHUNK_BYTES = 1 << 20
 
@@ -22,11 +23,14 @@ class Partial:
 
     Args:
         place: where its bytes are.
+        descriptor: of that place, open.
+        share: the room that it may take.
     """
 
-    def __init__(self, place: pathlib.Path, descriptor: int, digests: Digests) -> None:
+    def __init__(self, place: pathlib.Path, descriptor: int, digests: Digests, share: Share) -> None:
         self.place = place
         self.descriptor = descriptor
+        self._share = share
         self._digests = digests
         self._note = place.with_suffix(".origin")
         self.size = 0
@@ -34,12 +38,12 @@ class Partial:
 
     @classmethod
     @contextlib.contextmanager
-    def opened(cls, place: pathlib.Path) -> Iterator[Partial]:
+    def opened(cls, place: pathlib.Path, share: Share) -> Iterator[Partial]:
         """The file that lies at a place, digested first, or a new one. When nothing comes, nothing stays behind."""
         descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             with Digests() as digests:
-                partial = cls(place, descriptor, digests)
+                partial = cls(place, descriptor, digests, share)
                 while chunk := os.read(descriptor, _CHUNK_BYTES):
                     partial._count(chunk)
                 try:
@@ -77,17 +81,30 @@ class Partial:
         self.size = 0
         self._note.write_text(json.dumps({"source": source, "validator": validator}), encoding="utf-8")
 
+    def expect(self, size: int) -> None:
+        """The whole file has so many bytes.
+
+        Raises:
+            NoRoomError: what is missing does not fit.
+        """
+        self._share.promise(size - self.size)
+
     def write(self, chunk: bytes) -> None:
-        """Appends."""
+        """Appends.
+
+        Raises:
+            NoRoomError: there is no room for it.
+        """
         for start in range(0, len(chunk), _CHUNK_BYTES):
             piece = chunk[start : start + _CHUNK_BYTES]
+            self._share.take(len(piece))
             view = memoryview(piece)
             while view:
                 view = view[os.write(self.descriptor, view) :]
             self._count(piece)
 
     def discard(self) -> None:
-        """Nothing of it is kept."""
+        """Nothing of it is kept; its room is free once it is closed."""
         self.place.unlink(missing_ok=True)
         self._note.unlink(missing_ok=True)
 

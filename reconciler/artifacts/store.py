@@ -24,6 +24,7 @@ from reconciler import errors
 from reconciler.artifacts.digests import Digests, sha256_of
 from reconciler.artifacts.network import Halt
 from reconciler.artifacts.partial import Partial
+from reconciler.artifacts.room import NoRoomError, Room, Share
 
 _CHUNK_BYTES = 1 << 20
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -33,7 +34,8 @@ _TRUSTED_SECONDS = 24 * 3600.0
 """A disk that forgets changes no time of a file: for so long what was digested counts as what is there."""
 _MOST_DAMAGED = 3
 """Files that are kept for an operator to look at."""
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+_FULL = {*_NO_SPACE, errno.EFBIG}
 
 
 class MismatchError(errors.UserError):
@@ -82,11 +84,15 @@ class FileStore:
     Args:
         root: the folder, which is ours alone.
         now: seconds, monotonic.
+        room: how much of the disk files may take; None for all of it.
     """
 
-    def __init__(self, root: pathlib.Path, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, root: pathlib.Path, now: Callable[[], float] = time.monotonic, room: Room | None = None
+    ) -> None:
         self._root = root
         self._now = now
+        self._room = room or Room(root, 0)
         self._unfinished = root / "unfinished"
         self._partial = root / "partial"
         self._damaged = root / "damaged"
@@ -122,11 +128,14 @@ class FileStore:
 
         Raises:
             MismatchError: the content is not the expected one.
-            TransientError: the disk is full.
+            TransientError: the disk is full, or has no room for this beside what is to stay free.
             StalledError: the folder cannot be written.
         """
-        with self._temporary() as (place, descriptor):
-            stored = self._write(chunks, descriptor, expect_size)
+        with self._temporary() as (place, descriptor), self._room.share() as share:
+            if expect_size is not None:
+                with self._explained():
+                    share.promise(expect_size)
+            stored = self._write(chunks, descriptor, expect_size, share)
             if expect_size is not None and stored.size != expect_size:
                 raise MismatchError(f"the file has {stored.size:,} bytes, not {expect_size:,}")
             if expect_sha256 is not None and stored.sha256 != expect_sha256.lower():
@@ -149,13 +158,20 @@ class FileStore:
     def partial(self, sha256: str) -> Iterator[Partial]:
         """What has come of the file with this digest, open for more. One at a time may be open for a digest.
 
+        When the rest does not fit, what came is given up: the database and other files need that room.
+
         Raises:
-            TransientError: the disk is full, also in what is done with it.
+            TransientError: the disk is full, or has too little room, also in what is done with it.
             StalledError: the folder cannot be written.
         """
         place = self._partial / self.path(sha256).name
-        with self._explained(), Partial.opened(place) as opened:
-            yield opened
+        with self._explained(), self._room.share() as share, Partial.opened(place, share) as opened:
+            try:
+                yield opened
+            except (OSError, NoRoomError) as problem:
+                if isinstance(problem, NoRoomError) or problem.errno in _NO_SPACE:
+                    opened.discard()
+                raise
 
     def keep(self, partial: Partial, size: int | None = None) -> Stored:
         """A partial file that is whole becomes one of the store.
@@ -274,7 +290,7 @@ class FileStore:
             stored = Stored(digests.sha256, digests.md5, size)
         return stored if stored.sha256 == sha256 else None
 
-    def _write(self, chunks: Iterable[bytes], descriptor: int, most: int | None) -> Stored:
+    def _write(self, chunks: Iterable[bytes], descriptor: int, most: int | None, share: Share) -> Stored:
         size = 0
         with Digests() as digests:
             for chunk in chunks:
@@ -285,6 +301,7 @@ class FileStore:
                     piece = chunk[start : start + _CHUNK_BYTES]
                     digests.update(piece)
                     with self._explained():
+                        share.take(len(piece))
                         _write_all(descriptor, piece)
             return Stored(digests.sha256, digests.md5, size)
 

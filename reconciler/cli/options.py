@@ -16,7 +16,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 LOOK = ("data_dir", "database", "secret_key")
 """The settings of commands that look at the state, or write a command into it."""
-FILES = ("file_root", "source_ca", "allow_private_redirects", "s3_endpoint", "s3_region")
+FILES = ("file_root", "source_ca", "allow_private_redirects", "s3_endpoint", "s3_region", "disk_reserve")
 """The settings of commands that fetch files."""
 WAYS = ("http_certificate", "public_url")
 """The settings of commands that judge whether devices can download as a batch asks."""

@@ -17,6 +17,7 @@ from datetime import timedelta
 from reconciler import errors
 from reconciler.artifacts.fetch import Fetcher, PartsError, Wanted
 from reconciler.artifacts.network import Halt
+from reconciler.artifacts.room import NoRoomError
 from reconciler.artifacts.store import MismatchError
 from reconciler.domain import foreign
 from reconciler.services import backoff
@@ -83,10 +84,13 @@ class Fetching:
     async def run(self) -> None:
         """Fetches until cancelled."""
         retry = backoff.Backoff(1.0, 10.0)
+        has_begun = False
         try:
-            await self._database.write(fetches.begin)
             while True:
                 try:
+                    if not has_begun:
+                        await self._database.write(fetches.begin)
+                        has_begun = True
                     await self._round()
                 except errors.ReconcilerError as error:
                     _log.warning("fetches wait: %s", error.message)
@@ -158,9 +162,11 @@ class Fetching:
         """One attempt, and what follows from it."""
         try:
             await self._attempt(running)
-        except (
-            Exception
-        ):  # no row says that it is to wait: without this it would begin again at once, for ever
+        except errors.ReconcilerError as error:
+            place = foreign.shown(running.due.source)
+            _log.warning("how the fetch of %s ended can't be written down: %s", place, error.message)
+            await asyncio.sleep(_FAULT_SECONDS)  # no row says that it is to wait: it is due again at once
+        except Exception:
             await asyncio.sleep(_FAULT_SECONDS)
             raise
         finally:
@@ -191,8 +197,8 @@ class Fetching:
         if is_mismatch:
             remedy = "If it is the right one, correct the manifest; else put the right one there under another name."
         message = f"{error.message}. {remedy}".rstrip(". ") + "."
-        await self._database.write(fetches.fail, due.id, failure, message)
         _log.error("%s can't be used: %s", foreign.shown(due.source), message)
+        await self._database.write(fetches.fail, due.id, failure, message)
         self._arrived()
 
     async def _again(self, running: _Running, error: errors.TransientError | errors.StalledError) -> None:
@@ -202,9 +208,12 @@ class Fetching:
         delay = max(asked, min(LONGEST_SECONDS, 2.0**attempts))
         message = f"{error.message}. {error.remedy}".rstrip(". ") + "."
         at = self._clock.now() + timedelta(seconds=delay)
+        # Said before it is written: where the disk is full, this line is all that anybody learns.
+        _log.warning("%s: %s Next try in %.0f s", foreign.shown(due.source), message, delay)
         await self._database.write(fetches.try_again, due.id, message, attempts, at)
+        if isinstance(error, NoRoomError):
+            running.far = Far(0, None)  # what came was given up
         if running.far is not None:
             await self._database.write(fetches.advance, {due.id: running.far})
-        _log.warning("%s: %s Next try in %.0f s", foreign.shown(due.source), message, delay)
         if due.attempts == 0:
             self._arrived()

@@ -10,10 +10,14 @@ import pytest
 from rig import base, batch, document
 from sqlalchemy import select
 
+from reconciler import errors
 from reconciler.artifacts.fetch import Fetcher
 from reconciler.artifacts.local import LocalFiles
 from reconciler.artifacts.network import Halt
+from reconciler.artifacts.room import Room
+from reconciler.artifacts.store import FileStore
 from reconciler.domain import plan
+from reconciler.services import fetching as services_fetching
 from reconciler.services.fetching import Fetching
 from reconciler.store import events, fetches, tables
 
@@ -243,3 +247,57 @@ async def test_an_attempt_that_ends_as_none_should_is_not_begun_again_at_once(ri
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert begun == [1]
+
+
+async def test_a_file_that_does_not_fit_on_the_disk_says_so_and_comes_when_there_is_room(
+    rig, outside, file, news, caplog
+):
+    free = [1_000_000]
+    files = FileStore(outside / "files", room=Room(outside, 250_000, lambda _: free[0]))
+    files.prepare()
+    fetcher = Fetcher(files, {"file": LocalFiles([outside])}, 10**9)
+    fetching = Fetching(rig.database, fetcher, rig.clock, lambda: news.append(1))
+    await rig.commit(fleet(outside))
+    assert await fetching.once() == 0
+    await rig.commit(fleet(outside))
+    said = "has 1,000,000 bytes free: this file needs 2,500,000, and 250,000 stay free for the database"
+    assert said in rig.object("lamp-2").message
+    assert "An operator has to make room" in rig.object("lamp-2").message
+    assert said in caplog.text
+    assert (reason(rig), len(news)) == ("Fetching", 1)
+    free[0] = 10_000_000
+    assert await fetching.once() == 1
+
+
+async def test_how_a_fetch_ended_is_said_also_when_the_database_can_not_take_it(
+    rig, outside, file, monkeypatch, caplog
+):
+    monkeypatch.setattr(services_fetching, "_FAULT_SECONDS", 0.01)
+
+    with rig.database.writing() as connection:
+        writer = connection.connection.driver_connection
+
+    class Filling(LocalFiles):
+        """The disk of the database is full when it was asked the first time, and is not at the second."""
+
+        turns = 0
+
+        def open(self, *given, **more):
+            self.turns += 1
+            writer.execute(f"PRAGMA query_only={self.turns == 1}")
+            if self.turns == 1:
+                raise errors.TransientError("there is no room")
+            return super().open(*given, **more)
+
+    arrived = asyncio.Event()
+    fetching = Fetching(
+        rig.database, Fetcher(rig.files, {"file": Filling([outside])}, 10**9), rig.clock, arrived.set
+    )
+    await rig.commit(fleet(outside))
+    running = asyncio.create_task(fetching.run())
+    await arrived.wait()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert "there is no room. Next try" in caplog.text
+    assert "can't be written down" in caplog.text
+    assert "a fetch failed" not in caplog.text
