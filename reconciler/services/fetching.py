@@ -30,6 +30,8 @@ from reconciler.store.fetches import Came, Due, Failure, Far
 AT_ONCE = 4
 LONGEST_SECONDS = 300.0
 """Between two attempts, at most; unless the source itself asks for more."""
+_MOST_DOUBLINGS = 10
+"""Until the longest is reached."""
 _LOOK_SECONDS = 1.0
 _FAULT_SECONDS = 10.0
 """Until a file is tried again whose attempt could not be written down, or ended as none should."""
@@ -205,7 +207,7 @@ class Fetching:
         due = running.due
         attempts = 0 if running.moved and not isinstance(error, PartsError) else due.attempts + 1
         asked = error.retry_after if isinstance(error, errors.TransientError) else LONGEST_SECONDS
-        delay = max(asked, min(LONGEST_SECONDS, 2.0**attempts))
+        delay = max(asked, min(LONGEST_SECONDS, 2.0 ** min(attempts, _MOST_DOUBLINGS)))
         message = f"{error.message}. {error.remedy}".rstrip(". ") + "."
         at = self._clock.now() + timedelta(seconds=delay)
         # Said before it is written: where the disk is full, this line is all that anybody learns.

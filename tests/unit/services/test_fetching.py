@@ -301,3 +301,13 @@ async def test_how_a_fetch_ended_is_said_also_when_the_database_can_not_take_it(
     assert "there is no room. Next try" in caplog.text
     assert "can't be written down" in caplog.text
     assert "a fetch failed" not in caplog.text
+
+
+async def test_however_often_it_failed_it_is_tried_again_after_five_minutes(rig, fetching, outside, caplog):
+    await rig.commit(fleet(outside))
+    with rig.database.writing() as connection:
+        connection.execute(tables.fetch.update().values(attempts=1023))  # three and a half days
+    await fetching.once()
+    (row,) = rig.rows(select(tables.fetch))
+    assert (row.retry_at - rig.clock.now()).total_seconds() == 300
+    assert "Next try in 300 s" in caplog.text
