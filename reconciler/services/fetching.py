@@ -49,13 +49,13 @@ class _Running:
     far: Far | None = None
     """How far it is, where that was not written down yet."""
 
-    moved: bool = False
-    """Whether it brought anything."""
+    gained: bool = False
+    """Whether it continued what came before, and brought more: one that begins anew each time gets nowhere."""
 
     def progress(self, received: int, total: int | None) -> None:
         """Told by the thread."""
         self.begun = received if self.begun is None else self.begun
-        self.moved = received > self.begun
+        self.gained = received > self.begun > 0
         self.far = Far(received, total)
 
 
@@ -205,7 +205,7 @@ class Fetching:
 
     async def _again(self, running: _Running, error: errors.TransientError | errors.StalledError) -> None:
         due = running.due
-        attempts = 0 if running.moved and not isinstance(error, PartsError) else due.attempts + 1
+        attempts = 0 if running.gained and not isinstance(error, PartsError) else due.attempts + 1
         asked = error.retry_after if isinstance(error, errors.TransientError) else LONGEST_SECONDS
         delay = max(asked, min(LONGEST_SECONDS, 2.0 ** min(attempts, _MOST_DOUBLINGS)))
         message = f"{error.message}. {error.remedy}".rstrip(". ") + "."
@@ -217,5 +217,5 @@ class Fetching:
             running.far = Far(0, None)  # what came was given up
         if running.far is not None:
             await self._database.write(fetches.advance, {due.id: running.far})
-        if due.attempts == 0:
-            self._arrived()
+        if attempts == 1:
+            self._arrived()  # for the status; how often it fails since is no news

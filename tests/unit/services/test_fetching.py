@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 
@@ -14,6 +15,7 @@ from reconciler import errors
 from reconciler.artifacts.fetch import Fetcher
 from reconciler.artifacts.local import LocalFiles
 from reconciler.artifacts.network import Halt
+from reconciler.artifacts.origin import Opened
 from reconciler.artifacts.room import Room
 from reconciler.artifacts.store import FileStore
 from reconciler.domain import plan
@@ -311,3 +313,35 @@ async def test_however_often_it_failed_it_is_tried_again_after_five_minutes(rig,
     (row,) = rig.rows(select(tables.fetch))
     assert (row.retry_at - rig.clock.now()).total_seconds() == 300
     assert "Next try in 300 s" in caplog.text
+
+
+class Breaking:
+    """A source that breaks off after each 100,000 bytes, and continues there or begins anew each time."""
+
+    def __init__(self, *, continues):
+        self.continues = continues
+
+    @contextlib.contextmanager
+    def open(self, _source, _halt, *, start, validator):
+        begin = start if self.continues else 0
+        yield Opened(self.chunks(begin), begin, len(CONTENT), "v1" if self.continues else None)
+
+    def chunks(self, begin):
+        yield CONTENT[begin : begin + 100_000]
+        raise errors.TransientError("the connection broke", retry_after=0.0)
+
+
+@pytest.mark.parametrize(("continues", "expected"), [(False, [2, 4, 8, 16, 32]), (True, [2, 1, 1, 1, 1])])
+async def test_a_source_that_breaks_off_and_gains_nothing_by_it_is_asked_less_and_less(
+    rig, outside, news, continues, expected
+):
+    fetcher = Fetcher(rig.files, {"file": Breaking(continues=continues)}, 10**9)
+    fetching = Fetching(rig.database, fetcher, rig.clock, lambda: news.append(1))
+    await rig.commit(fleet(outside))
+    waits = []
+    for _ in expected:
+        await fetching.once()
+        (row,) = rig.rows(select(tables.fetch))
+        waits.append((row.retry_at - rig.clock.now()).total_seconds())
+    assert waits == expected
+    assert len(news) == 1  # each is a pass
