@@ -170,7 +170,7 @@ def fetching_of(base: Base, clock: Clock, arrived: Callable[[], None]) -> Fetchi
     """The service that fetches files from outside; `arrived` is called when a pass has something new to see.
 
     Raises:
-        UserError: the certificates for it can't be read.
+        UserError: the certificates for it can't be read, or --s3-endpoint is wrong.
     """
     settings = base.settings
     tls = ssl.create_default_context()

@@ -31,11 +31,14 @@ class S3:
         client: sends the requests.
         endpoint: the store's URL; empty for Amazon's own.
         region: where it is; empty: as the environment says.
+
+    Raises:
+        UsageError: the endpoint is no URL of a store.
     """
 
     def __init__(self, client: https.Client, *, endpoint: str = "", region: str = "") -> None:
         self._client = client
-        self._endpoint = endpoint.rstrip("/")
+        self._endpoint = _checked(endpoint).rstrip("/")
         self._region = region
         self._session: Any = None
         self._lock = threading.Lock()
@@ -87,12 +90,26 @@ class S3:
         return self._session
 
 
+def _checked(endpoint: str) -> str:
+    try:
+        parts = urlsplit(endpoint)
+        is_place = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_place = False
+    if endpoint and (not is_place or re.search(r"[^!-~]|[?#@\\]", endpoint)):
+        raise errors.UsageError(  # it is not repeated: somebody may have written a password into it
+            "--s3-endpoint is wrong: that is no URL of a store",
+            remedy="Write https://HOST, or http://HOST:PORT: without user, query and fragment.",
+        )
+    return endpoint
+
+
 @contextlib.contextmanager
 def _explained() -> Iterator[None]:
     from botocore import exceptions  # noqa: PLC0415 - see above
 
     try:
         yield
-    except exceptions.BotoCoreError as error:
+    except (exceptions.BotoCoreError, exceptions.ClientError) as error:
         remedy = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or mend the profile."
         raise errors.TransientError(f"there are no keys for S3: {error}", remedy=remedy) from error

@@ -186,6 +186,11 @@ class Fetching:
             await self._failed(due, error)
         except (errors.TransientError, errors.StalledError) as error:
             await self._again(running, error)
+        except Exception as error:  # noqa: BLE001 - one file's bug is no other file's
+            _log.error("the fetch of %s ended as none should", place, exc_info=error)
+            text = f"it ended as none should ({type(error).__name__})"
+            remedy = "Please report what the daemon's log says about it."
+            await self._again(running, errors.TransientError(text, remedy=remedy, retry_after=_FAULT_SECONDS))
         else:
             came = Came(stored.sha256, stored.md5, stored.size)
             await self._database.write(fetches.arrived, due.id, came, self._clock.now())

@@ -93,6 +93,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return
         self.file(page)
 
+    def do_POST(self):
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        page = self.server.owner.pages.get(self.path, Page(status=404))
+        self.close_connection = True
+        self.answer(page.status, page.content, page.headers)
+
     def file(self, page):
         start, asked = 0, self.headers.get("Range", "")
         fresh = self.headers.get("If-Range") in {page.tag(), page.headers.get("Last-Modified")}

@@ -63,6 +63,18 @@ def store_of_s3(certificates):
 
 
 @pytest.fixture
+def refusing():
+    """What hands out the keys of roles, and gives none."""
+    made = FileServer()
+    answer = (
+        b"<ErrorResponse><Error><Code>AccessDenied</Code><Message>not you</Message></Error></ErrorResponse>"
+    )
+    made.pages["/"] = Page(answer, status=403)
+    yield made
+    made.close()
+
+
+@pytest.fixture
 def keys(monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
@@ -125,6 +137,49 @@ def test_a_bucket_of_another_region_names_it(fetch, store_of_s3):
     with pytest.raises(RefusedError, match="us-west-2") as caught:
         fetch()
     assert caught.value.remedy == "Give --s3-region us-west-2."
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "minio.local:9000",
+        "ftp://minio.local",
+        "https://",
+        "https://user:password@minio.local",
+        "https://minio.local?a=1",
+        "https://minio.local#a",
+        "https://minio.local:port",
+        "https://minio .local",
+    ],
+)
+def test_an_endpoint_that_is_no_url_of_a_store_is_refused_at_start(tls, endpoint):
+    with pytest.raises(errors.UsageError, match="--s3-endpoint is wrong") as caught:
+        s3.S3(https.Client(tls), endpoint=endpoint)
+    assert "https://HOST" in caught.value.remedy
+    assert "password" not in caught.value.message
+
+
+def test_a_role_that_may_not_be_taken_is_an_operators_to_mend(fetch, keys, tmp_path, refusing):
+    """What Amazon answers is no error of the library's own kind."""
+    (tmp_path / "config").write_text(f"""
+[profile fw]
+role_arn = arn:aws:iam::123456789012:role/fw
+source_profile = own
+region = eu-central-1
+max_attempts = 1
+services = here
+[profile own]
+aws_access_key_id = {KEY}
+aws_secret_access_key = {SECRET}
+[services here]
+sts =
+  endpoint_url = http://127.0.0.1:{refusing.port}
+""")
+    keys.delenv("AWS_ACCESS_KEY_ID")
+    keys.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    keys.setenv("AWS_PROFILE", "fw")
+    with pytest.raises(errors.TransientError, match=r"no keys for S3: .*not you"):
+        fetch()
 
 
 def test_a_profile_that_is_not_there_is_an_operators_to_mend(fetch, keys):

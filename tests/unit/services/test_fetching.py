@@ -234,7 +234,7 @@ async def test_the_daemon_fetches_by_itself(rig, outside, file):
     assert rig.files.found(SHA256)
 
 
-async def test_an_attempt_that_ends_as_none_should_is_not_begun_again_at_once(rig, outside):
+async def test_an_attempt_that_ends_as_none_should_is_not_begun_again_at_once(rig, outside, caplog):
     begun = []
 
     class Odd:
@@ -249,6 +249,11 @@ async def test_an_attempt_that_ends_as_none_should_is_not_begun_again_at_once(ri
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert begun == [1]
+    await rig.commit(fleet(outside))
+    assert "it ended as none should (ValueError)" in rig.object("lamp-2").message
+    assert "never seen before" in caplog.text  # the traceback
+    (row,) = rig.rows(select(tables.fetch))
+    assert (row.attempts, (row.retry_at - rig.clock.now()).total_seconds()) == (1, 10)
 
 
 async def test_a_file_that_does_not_fit_on_the_disk_says_so_and_comes_when_there_is_room(
