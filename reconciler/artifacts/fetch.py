@@ -47,6 +47,8 @@ class Fetcher:
         self._files = files
         self._origins = origins
         self._most = most
+        self._doubted: dict[str, str] = {}
+        """What came last from each source that doesn't say where a file ends: its digest, which was the wrong one."""
 
     def fetch(self, wanted: Wanted, halt: Halt, progress: Progress) -> Stored:
         """The file is in the store. One that is there already is read instead: it was kept just before a crash.
@@ -107,10 +109,17 @@ class Fetcher:
         if size is not None and partial.size < size:
             text = f"the connection broke after {partial.size:,} of {size:,} bytes"
             raise errors.TransientError(text, retry_after=0.0)
+        came = partial.sha256
         try:
             return self._files.keep(partial, wanted.size)
         except MismatchError as error:
-            if opened.start or not opened.has_end:  # two versions, or the half of one: the next attempt tells
+            if opened.start:  # maybe of two versions: the next attempt tells
                 text = f"what came in parts does not fit together: {error.message}"
                 raise PartsError(text, retry_after=0.0) from error
+            is_whole = opened.has_end or wanted.size is not None or self._doubted.get(wanted.source) == came
+            if not is_whole:  # it breaks off nowhere twice
+                self._doubted[wanted.source] = came
+                text = f"the server does not say how long it is, so it may have broken off: {error.message}"
+                raise PartsError(text, retry_after=0.0) from error
+            self._doubted.pop(wanted.source, None)
             raise

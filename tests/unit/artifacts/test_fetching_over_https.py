@@ -168,6 +168,28 @@ def test_a_file_that_broke_off_unnoticed_is_no_mismatch(fetch, page):
     assert fetch() == STORED
 
 
+def test_a_wrong_file_without_a_length_is_final_when_the_manifest_says_the_size(fetch, store, page):
+    page.has_length, page.content = False, os.urandom(len(CONTENT))
+    with pytest.raises(MismatchError, match="SHA-256 is"):
+        fetch(size=len(CONTENT))
+    assert kept(store) == []
+
+
+def test_a_wrong_file_without_any_length_is_final_when_it_comes_the_same_twice(store, server, tls, page):
+    origin = https.Https(https.Client(tls), private_redirects=False)
+    fetcher = Fetcher(store, {"https": origin}, 10**9)
+    wanted = Wanted(f"{server.url}/app.bin", SHA256, None)
+    page.has_length = False
+    for content in (b"another", b"yet another"):
+        page.content = content
+        with pytest.raises(errors.TransientError, match="does not say how long it is") as caught:
+            fetcher.fetch(wanted, Halt(), lambda *_: None)
+        assert "parts" not in caught.value.message
+    with pytest.raises(MismatchError, match="SHA-256 is"):
+        fetcher.fetch(wanted, Halt(), lambda *_: None)
+    assert kept(store) == []
+
+
 def test_a_file_above_the_limit_is_refused(fetch, store, page):
     with pytest.raises(RefusedError, match="more than 1,000"):
         fetch(most=1000)
