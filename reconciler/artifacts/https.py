@@ -99,12 +99,12 @@ class Https:
     @contextlib.contextmanager
     def open(self, source: str, halt: Halt, *, start: int, validator: str | None) -> Iterator[Opened]:
         """Opens a file; see `origin.Origin.open`."""
-        named = foreign.place(source).host
+        named = server_of(source)
         url = source
         headers = range_of(start, validator)
         for _ in range(_MOST_REDIRECTS + 1):
             # The manifest's own host may be anywhere; a redirect leads where only the server wanted.
-            strange = urlsplit(url).netloc != named
+            strange = server_of(url) != named
             request = Request(url, headers, public_only=strange and not self._private_redirects)
             with self._client.get(request, halt) as response:
                 if response.status not in _REDIRECTS:
@@ -112,6 +112,12 @@ class Https:
                     return
                 url = _target(url, response)
         raise errors.TransientError(f"more than {_MOST_REDIRECTS} redirects", retry_after=_SLOWLY)
+
+
+def server_of(url: str) -> tuple[str, int]:
+    """The host and port that an https:// URL names, however it writes them."""
+    parts = urlsplit(url)
+    return (parts.hostname or "").rstrip("."), parts.port or 443
 
 
 def _target(url: str, response: http.client.HTTPResponse) -> str:

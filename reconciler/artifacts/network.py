@@ -16,7 +16,10 @@ from reconciler import errors
 CONNECT_SECONDS = 10.0
 SILENT_SECONDS = 60.0
 """A source that sends nothing for so long is gone."""
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_AROUND_IPV4 = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "::/96", "::ffff:0:0:0/96")))
+"""Addresses whose last four bytes are one of IPv4: NAT64 (RFC 6052), compatible (RFC 4291), translated (RFC 2765)."""
+_OWN_NAT64 = ipaddress.IPv6Network("64:ff9b:1::/48")
+"""A site's own translation to IPv4 (RFC 8215): where its address lies in there, only the site knows."""
 
 
 class RefusedError(errors.UserError):
@@ -60,8 +63,10 @@ def is_public(address: str) -> bool:
     """True for an address that anybody on the internet reaches, or would."""
     found: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(found, ipaddress.IPv6Address):
+        if found.is_site_local or found in _OWN_NAT64:
+            return False
         embedded = found.ipv4_mapped or found.sixtofour
-        if found in _NAT64:
+        if any(found in network for network in _AROUND_IPV4):
             embedded = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
         found = embedded or found
     return found.is_global and not found.is_multicast

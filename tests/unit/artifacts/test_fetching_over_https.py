@@ -230,6 +230,25 @@ def test_a_redirect_to_a_private_address_is_not_followed_unless_allowed(fetch, s
     assert fetch("/away.bin", private=True) == STORED
 
 
+def test_the_manifests_own_host_may_be_spelt_otherwise_in_a_redirect(fetch, server, page, tls):
+    tls.check_hostname = False
+    url = f"https://LocalHost:{server.port}"
+    server.pages["/latest.bin"] = Page(status=302, headers={"Location": f"{url.swapcase()}/app.bin"})
+    assert fetch(f"{url}/latest.bin") == STORED
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("https://fw.example/a", "https://FW.example:443/b", True),
+        ("https://fw.example/a", "https://fw.example:8443/b", False),
+        ("https://fw.example/a", "https://other.example/b", False),
+    ],
+)
+def test_a_host_is_the_same_with_its_usual_port_and_without(one, other, is_same):
+    assert (https.server_of(one) == https.server_of(other)) is is_same
+
+
 @pytest.mark.parametrize(
     "target",
     ["http://127.0.0.1/app.bin", "file:///etc/passwd", "https://a:b@c/app.bin", "https://[c/app.bin", ""],
