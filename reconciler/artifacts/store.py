@@ -262,17 +262,31 @@ class FileStore:
             self._verdicts.pop(sha256, None)
         return True
 
-    def everything(self) -> Iterator[str]:
-        """The digests of all files that are here."""
-        for folder in self._root.glob("[0-9a-f][0-9a-f]"):
-            yield from (place.name for place in folder.iterdir() if _SHA256.fullmatch(place.name))
+    def everything(self) -> set[str]:
+        """The digests of all files that are here.
+
+        Raises:
+            StalledError: a folder can't be read.
+        """
+        names: set[str] = set()
+        with self._explained():
+            for folder in self._root.glob("[0-9a-f][0-9a-f]"):
+                with contextlib.suppress(FileNotFoundError):
+                    names.update(place.name for place in folder.iterdir())
+        return set(filter(_SHA256.fullmatch, names))
 
     def forget_partials(self, wanted: Iterable[str]) -> None:
-        """Removes what had come of files that nobody wants any more; not what moved in the last hour."""
+        """Removes what had come of files that nobody wants any more; not what moved in the last hour.
+
+        Raises:
+            StalledError: the folder can't be written.
+        """
         kept = frozenset(wanted)
-        for place in self._partial.iterdir():
-            if place.stem not in kept and time.time() - place.stat().st_mtime > _FRESH_SECONDS:
-                place.unlink(missing_ok=True)
+        with self._explained():
+            for place in self._partial.iterdir():
+                with contextlib.suppress(FileNotFoundError):  # a fetch that got nothing took its own away
+                    if place.stem not in kept and time.time() - place.stat().st_mtime > _FRESH_SECONDS:
+                        place.unlink()
 
     def found(self, sha256: str) -> Stored | None:
         """The file that is here already; None when it isn't, or isn't what its name says. Reads all of it.

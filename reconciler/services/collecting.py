@@ -53,7 +53,7 @@ class Collecting:
             StalledError: the store can't be written.
         """
         gone = await self._database.write(blobs.collect, self._grace, self._clock.now(), self._files.discard)
-        here = set(await asyncio.to_thread(lambda: list(self._files.everything())))
+        here = await asyncio.to_thread(self._files.everything)
         for sha256 in await self._database.read(blobs.strangers, here):
             if await asyncio.to_thread(self._files.discard, sha256):
                 gone.append(sha256)

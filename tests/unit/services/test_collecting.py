@@ -9,6 +9,7 @@ import pytest
 from rig import base, batch, document
 from sqlalchemy import select
 
+from reconciler import errors
 from reconciler.services.collecting import Collecting
 from reconciler.store import tables
 
@@ -121,6 +122,23 @@ async def test_halves_of_files_that_nobody_wants_are_removed(rig, collecting):
         os.utime(part, (0, 0))
     await collecting.round()
     assert list(place.parent.iterdir()) == []
+
+
+async def test_what_vanishes_while_it_is_looked_at_is_gone_and_what_can_not_be_read_is_collected_later(
+    rig, collecting
+):
+    with rig.files.partial("ab" * 32) as partial:
+        partial.write(b"half")
+        folder = partial.place.parent
+    (folder / "vanished").symlink_to("nowhere")  # as it looks to who listed it before
+    (folder.parent / "ab").symlink_to("nowhere")
+    for part in folder.iterdir():
+        os.utime(part, (0, 0), follow_symlinks=False)
+    assert await collecting.round() == []
+    assert [part.name for part in folder.iterdir()] == ["vanished"]
+    (folder.parent / "cd").write_text("no folder")
+    with pytest.raises(errors.StalledError, match="can"):
+        await collecting.round()
 
 
 async def test_a_download_url_of_a_collected_file_opens_nothing(rig, collecting):
