@@ -6,16 +6,23 @@ is no second look.
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
+import errno
 import ipaddress
+import os
+import select
 import socket
 import threading
+from typing import Any
 
 from reconciler import errors
 
 CONNECT_SECONDS = 10.0
 SILENT_SECONDS = 60.0
 """A source that sends nothing for so long is gone."""
+_LOOK_SECONDS = 0.1
+"""While a connection is made: until it is seen that it is to end."""
 _AROUND_IPV4 = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "::/96", "::ffff:0:0:0/96")))
 """Addresses whose last four bytes are one of IPv4: NAT64 (RFC 6052), compatible (RFC 4291), translated (RFC 2765)."""
 _OWN_NAT64 = ipaddress.IPv6Network("64:ff9b:1::/48")
@@ -78,9 +85,10 @@ def connect(host: str, port: int, halt: Halt, *, public_only: bool) -> socket.so
     Raises:
         RefusedError: it has private addresses only, and those are not allowed.
         TransientError: it is not known, or can't be reached.
+        HaltedError: it is to end.
     """
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = _addresses(host, port, halt)
     except (OSError, UnicodeError) as error:
         raise errors.TransientError(f"the name {host} is not known: {_words(error)}") from error
     allowed = [entry for entry in found if not public_only or is_public(str(entry[4][0]))]
@@ -91,19 +99,58 @@ def connect(host: str, port: int, halt: Halt, *, public_only: bool) -> socket.so
         )
     failed: OSError | None = None
     for family, kind, protocol, _, address in allowed:
-        halt.check()
-        connected = socket.socket(family, kind, protocol)
-        try:
-            connected.settimeout(CONNECT_SECONDS)
-            connected.connect(address)
-        except OSError as error:
-            connected.close()
-            failed = error
-            continue
-        connected.settimeout(SILENT_SECONDS)
-        return connected
+        with contextlib.ExitStack() as closing:
+            connected = closing.enter_context(socket.socket(family, kind, protocol))
+            try:
+                _reach(connected, address, halt)
+            except OSError as error:
+                failed = error
+                continue
+            connected.settimeout(SILENT_SECONDS)
+            closing.pop_all()  # it is the caller's from here on
+            return connected
     assert failed is not None, "a name has at least one address"
     raise errors.TransientError(f"{host} can't be reached: {_words(failed)}") from failed
+
+
+def _addresses(host: str, port: int, halt: Halt) -> list[tuple[Any, ...]]:
+    """What the system knows of a name. Its look-up can't be ended: it is left to a thread that no exit waits for."""
+    answer: concurrent.futures.Future[list[tuple[Any, ...]]] = concurrent.futures.Future()
+
+    def look() -> None:
+        try:
+            answer.set_result(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
+            answer.set_exception(error)
+
+    threading.Thread(target=look, name="name-look-up", daemon=True).start()
+    while not answer.done():
+        halt.check()
+        concurrent.futures.wait([answer], _LOOK_SECONDS)
+    return answer.result()
+
+
+def _reach(connecting: socket.socket, address: Any, halt: Halt) -> None:
+    """Connects.
+
+    Raises:
+        OSError: it can't be reached, or does not answer.
+        HaltedError: it is to end.
+    """
+    connecting.settimeout(0)
+    problem = connecting.connect_ex(address)
+    if problem == errno.EINPROGRESS:
+        waiting = select.poll()
+        waiting.register(connecting, select.POLLOUT)
+        for _ in range(round(CONNECT_SECONDS / _LOOK_SECONDS)):
+            halt.check()
+            if waiting.poll(_LOOK_SECONDS * 1000):
+                break
+        else:
+            raise TimeoutError("timed out")
+        problem = connecting.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if problem:
+        raise OSError(problem, os.strerror(problem))
 
 
 def _words(error: Exception) -> str:

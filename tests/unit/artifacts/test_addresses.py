@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import threading
+import time
 
 import pytest
 
@@ -62,3 +65,46 @@ def test_a_private_address_is_not_even_connected_to():
         with pytest.raises(BlockingIOError):
             listening.accept()
         network.connect("127.0.0.1", port, network.Halt(), public_only=False).close()
+
+
+@pytest.fixture
+def black_hole():
+    """A port that answers nobody: its queue is full, so the system drops who knocks."""
+    with socket.socket() as listening, contextlib.ExitStack() as waiting:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        for _ in range(3):
+            knocking = waiting.enter_context(socket.socket())
+            knocking.settimeout(0)
+            knocking.connect_ex(listening.getsockname())
+        yield listening.getsockname()[1]
+
+
+def halted(port, host="127.0.0.1"):
+    """Seconds from the halt until a connection that is being made ends."""
+    halt, ended = network.Halt(), []
+
+    def connect():
+        with pytest.raises(network.HaltedError):
+            network.connect(host, port, halt, public_only=False)
+        ended.append(time.monotonic())
+
+    connecting = threading.Thread(target=connect)
+    connecting.start()
+    time.sleep(0.05)
+    assert not ended
+    begun = time.monotonic()
+    halt.halt()
+    connecting.join(5)
+    return ended[0] - begun
+
+
+def test_who_waits_for_a_host_that_does_not_answer_is_halted_at_once(black_hole):
+    assert halted(black_hole) < 1
+
+
+def test_who_waits_for_a_name_server_that_does_not_answer_is_halted_at_once(monkeypatch):
+    answered = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answered.wait(5) and [])
+    assert halted(443, "slow.example") < 1
+    answered.set()
