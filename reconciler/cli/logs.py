@@ -54,6 +54,25 @@ def _keep(context: click.Context, option: click.Parameter, value: str | None) ->
         context.obj = dataclasses.replace(context.obj, **{option.name.removeprefix("log_"): value})
 
 
+class Text(logging.Formatter):
+    """Lines for people. What servers and devices wrote into one moves no cursor, and begins no line of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(_TEXT)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the library's name
+        """The line, on one line."""
+        return _escaped(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        """A traceback, on its own lines."""
+        return "\n".join(map(_escaped, super().formatException(ei).split("\n")))
+
+
+def _escaped(text: str) -> str:
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+
+
 class _Json(logging.Formatter):
     """One object a line."""
 
@@ -74,7 +93,7 @@ def configure(options: Options) -> None:
     """Sets logging up; called by commands that run services."""
     as_json = options.format == "json" or (options.format == "auto" and not sys.stderr.isatty())
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Json() if as_json else logging.Formatter(_TEXT))
+    handler.setFormatter(_Json() if as_json else Text())
     logging.basicConfig(level=options.level.upper(), handlers=[handler], force=True)
     for noisy in NOISY:
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 
 import reconciler as package
+from reconciler.cli import logs
 from reconciler.source.scratch import ScratchRepository
 
 
@@ -34,3 +36,14 @@ def test_flags_of_the_log_may_stand_after_the_command(reconciler, tmp_path):
     repository.commit("None")
     ran = reconciler("--log-level", "info", "apply", "--repo", str(repository.folder), "--log-level", "error")
     assert (ran.code, ran.err) == (0, "")
+
+
+def test_what_others_write_moves_no_cursor_and_begins_no_line_of_the_text_log():
+    error = ValueError("\x1b[2K\nmore")
+    record = logging.makeLogRecord({
+        "msg": "%s\n2026 ERROR forged", "args": ("固件\x1b]0;pwned\x07\x9b",), "levelname": "ERROR",
+        "exc_info": (ValueError, error, None),
+    })  # fmt: skip
+    first, *traceback = logs.Text().format(record).split("\n")
+    assert first.endswith(r"ERROR   固件\x1b]0;pwned\x07\x9b\n2026 ERROR forged")
+    assert traceback == [r"ValueError: \x1b[2K", "more"]
