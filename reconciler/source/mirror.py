@@ -115,12 +115,22 @@ class Mirror:
             return commit
         target = ("--", url, f"+{name}:{_HEAD}")
         try:
-            self._run(*_FETCH, "--depth=1", *target)
+            self._fetch("--depth=1", *target)
         except gits.FailedError as failure:
             if "shallow" not in failure.complaint:
                 raise
-            self._run(*_FETCH, *target)  # plain file servers know no shallow fetch
+            self._fetch(*target)  # plain file servers know no shallow fetch
         return self._run("rev-parse", "--verify", "--quiet", f"{_HEAD}^{{commit}}").decode().strip()
+
+    def _fetch(self, *arguments: str) -> None:
+        try:
+            self._run(*_FETCH, *arguments)
+        except (gits.FailedError, errors.TransientError):
+            # What git leaves of it would keep a full disk full, for the database, too.
+            for left in (self._folder / "objects").rglob("tmp_*"):
+                with contextlib.suppress(OSError):
+                    left.unlink()
+            raise
 
     def _is_sound(self) -> bool:
         try:

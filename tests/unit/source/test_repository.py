@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import resource
 import signal
 import socket
 import subprocess
@@ -556,3 +557,19 @@ def test_a_commit_that_is_not_in_the_mirror_is_said_to_be_missing(source, follow
     repository.fetch()
     with pytest.raises(errors.TransientError, match="damaged"):
         repository.tree("1" * 40)
+
+
+def test_what_git_leaves_of_a_commit_that_does_not_fit_on_the_disk_is_removed(source, follow, tmp_path):
+    source.commit(small="1")
+    followed = follow(source.path)
+    followed.fetch()
+    newest = source.commit(large=os.urandom(300_000))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(errors.ReconcilerError):
+            followed.fetch()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list((tmp_path / "data").rglob("tmp_*")) == []
+    assert followed.fetch() == newest
