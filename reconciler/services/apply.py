@@ -11,6 +11,8 @@ import logging
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
+from reconciler import errors
+from reconciler.artifacts.room import NoRoomError
 from reconciler.artifacts.store import FileStore
 from reconciler.domain import actual, limits, plan
 from reconciler.domain import desired as desires
@@ -50,8 +52,8 @@ class Stage:
         Runs outside the event loop.
 
         Raises:
-            TransientError: the repository or the database is away.
-            StalledError: there is no room for the files.
+            TransientError: the repository or the database is away, or there is no room for a file.
+            StalledError: the files' folder can't be written.
         """
         refused = {verdict.key for verdict in planned.verdicts}
         own = [
@@ -71,7 +73,13 @@ class Stage:
     def _store_file(self, commit: Commit, fact: desires.FileFact) -> None:
         if not self._files.holds(fact.sha256):
             chunks = commit.files.chunks(fact.path)
-            self._files.put(chunks, expect_sha256=fact.sha256, expect_size=fact.size)
+            try:
+                self._files.put(chunks, expect_sha256=fact.sha256, expect_size=fact.size)
+            except NoRoomError as error:
+                text = f"{fact.path} can't be stored: {error.message}"
+                raise errors.TransientError(
+                    text, remedy=error.remedy, retry_after=error.retry_after
+                ) from error
 
     def _regain(self, here: Iterable[str]) -> None:
         """What was lost, and could be taken from the commit once more, may be sent again."""
