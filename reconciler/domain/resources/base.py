@@ -19,6 +19,7 @@ from pydantic_core import PydanticCustomError, core_schema
 
 from reconciler.domain import limits as limit
 from reconciler.domain.diagnostics import Code
+from reconciler.domain.resources import clauses
 
 API_VERSION = "ota/v1"
 VERSION = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -84,6 +85,7 @@ class Text:
         pattern: what it consists of; None: anything.
         rule: the pattern in words.
         shortest: characters at least.
+        sent: whether devices get it by itself: it is no field of the device protocol then (§1, trap 4).
     """
 
     what: str
@@ -91,6 +93,7 @@ class Text:
     pattern: re.Pattern[str] | None = None
     rule: str = ""
     shortest: int = 1
+    sent: bool = False
 
     def check(self, value: str) -> str:
         """The value itself, when it keeps the rule."""
@@ -102,6 +105,12 @@ class Text:
             raise problem(Code.RANGE, message, remedy="shorten it" if size > self.longest else "")
         if self.pattern is not None and not self.pattern.fullmatch(value):
             raise problem(Code.MALFORMED, f"`{value}` is not {self.what}", remedy=self.rule)
+        if self.sent and value in PROTOCOL_KEYS:
+            raise problem(
+                Code.MALFORMED,
+                f"`{value}` is a field of the device protocol, and cannot be {self.what}",
+                remedy="devices find fields by their name alone, and would take it for one: choose another",
+            )
         return value
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
@@ -113,7 +122,7 @@ class Text:
             said["pattern"] = f"^({self.pattern.pattern})$"
         if self.pattern is not None and self.rule:
             said["patternErrorMessage"] = self.rule
-        return said
+        return said | (clauses.not_among(PROTOCOL_KEYS) if self.sent else {})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -264,7 +273,7 @@ PROTOCOL_KEYS = frozenset(
     }
 )
 """The wire's own field names (device protocol §2, §4). Devices find a field by its name alone (trap 4), so a
-tag or a file's name that looks like one would be taken for it."""
+text that is one, a tag or a version, would be taken for it."""
 BRACES = "some devices count braces to find the end of a message: close what is opened"
 
 
@@ -304,12 +313,16 @@ Name = Annotated[
         "lower-case letters, digits, `-` and `.`, starting and ending with a letter or digit",
     ),
 ]
-Version = Annotated[
-    str, Text("a version", 64, VERSION, "a version has letters, digits, `.`, `_` and `-` only")
-]
-ModuleName = Annotated[
-    str, Text("a module's name", 64, VERSION, "a module's name has letters, digits, `.`, `_` and `-` only")
-]
+_VERSION_RULE = "a version has letters, digits, `.`, `_` and `-` only"
+_MODULE_RULE = "a module's name has letters, digits, `.`, `_` and `-` only"
+Version = Annotated[str, Text("a version", 64, VERSION, _VERSION_RULE)]
+"""One that devices report."""
+SentVersion = Annotated[str, Text("a version", 64, VERSION, _VERSION_RULE, sent=True)]
+"""One that devices are told to upgrade to."""
+ModuleName = Annotated[str, Text("a module's name", 64, VERSION, _MODULE_RULE)]
+"""One that refers to a module."""
+SentModuleName = Annotated[str, Text("a module's name", 64, VERSION, _MODULE_RULE, sent=True)]
+"""One that declares a module: only such a one is told to devices."""
 DeviceName = Annotated[
     str,
     pydantic.AfterValidator(_device_name),

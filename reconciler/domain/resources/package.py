@@ -72,11 +72,11 @@ class PackageFile(base.Model):
             32,
             re.compile(r'[^/\\"{}\[\]\x00-\x1f\x7f]+'),
             "no slashes, quotes, braces and brackets: they mislead devices that search a message's text",
+            sent=True,
         ),
     ] = Field(
         description="The name that devices see; 1 to 32 characters, unique in the package.",
         examples=["app.bin"],
-        json_schema_extra=clauses.not_among(base.PROTOCOL_KEYS),
     )
     source: Annotated[str, base.Text("a source", 4096)] = Field(
         description="A path in the repository relative to this manifest, or a URL: https://, s3://, file://.",
@@ -102,17 +102,6 @@ class PackageFile(base.Model):
             examples=["d41d8cd98f00b204e9800998ecf8427e"],
         )
     )
-
-    @pydantic.field_validator("name")
-    @classmethod
-    def _name_no_field(cls, name: str) -> str:
-        if name in base.PROTOCOL_KEYS:
-            raise base.problem(
-                Code.MALFORMED,
-                f"`{name}` is a field of the device protocol, and cannot be a file's name",
-                remedy="devices find fields by their name alone; add the file's ending",
-            )
-        return name
 
     @pydantic.field_validator("source")
     @classmethod
@@ -209,7 +198,7 @@ class PackageSpec(base.Model):
         default=PackageType.FULL,
         description="Full: the whole image. Delta: the difference from `sourceVersion`.",
     )
-    version: base.Version = Field(
+    version: base.SentVersion = Field(
         description="The version that devices report afterwards. Quote it.", examples=["1.4.0"]
     )
     source_version: base.Version | None = Field(

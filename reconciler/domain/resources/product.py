@@ -47,7 +47,7 @@ class Registration(enum.StrEnum):
 class Module(base.Model):
     """A part of a device that is upgraded by itself."""
 
-    name: base.ModuleName = Field(
+    name: base.SentModuleName = Field(
         description="The module's name on the wire, unique ignoring case.", examples=["mcu"]
     )
     alias: Annotated[str, base.Text("an alias", 64)] | None = Field(

@@ -57,6 +57,7 @@ WRONG: list[tuple[Kind, dict[str, Any], str]] = [
     (Kind.PRODUCT, {"modules": [{"name": "mcu"}, {"name": "MCU"}]}, "module `MCU` exists already"),
     (Kind.PRODUCT, {"modules": [{"name": "Default"}]}, "module `Default` exists already"),
     (Kind.PRODUCT, {"modules": [{"name": "mcu", "alias": ""}]}, "at least 1 character,"),
+    (Kind.PRODUCT, {"modules": [{"name": "files"}]}, "`files` is a field of the device protocol"),
     (Kind.PRODUCT, {"modules": [{"name": f"m{i}"} for i in range(11)]}, "at most 10 modules"),
     (Kind.PRODUCT, {"protocol": "Sagoo"}, "versions x.y.z"),
     (
@@ -74,6 +75,7 @@ WRONG: list[tuple[Kind, dict[str, Any], str]] = [
     ),
     (Kind.PRODUCT, {"registration": None}, "this key has no value"),
     (Kind.PACKAGE, {"version": "a b"}, "is not a version"),
+    (Kind.PACKAGE, {"version": "signMethod"}, "`signMethod` is a field of the device protocol"),
     (Kind.PACKAGE, {"version": 1.1}, "valid string"),
     (Kind.PACKAGE, {"title": " x"}, "starts with a letter or a digit"),
     (Kind.PACKAGE, {"title": "x "}, "ends with no space"),
@@ -217,6 +219,7 @@ RIGHT: list[tuple[Kind, dict[str, Any]]] = [
     (Kind.PRODUCT, {"signing": {"privateKeyFrom": {"file": "/keys/k.pem"}}}),
     (Kind.PACKAGE, {"title": "恒温器 ファーム 1.4 (β)"}),
     (Kind.PACKAGE, delta()),
+    (Kind.PACKAGE, delta(sourceVersion="url")),  # devices are on it, and are sent another one
     (Kind.PACKAGE, {"customInfo": '{"notice":"{}"}'}),
     (Kind.PACKAGE, {"customInfo": 'see the "files"'}),
     (Kind.PACKAGE, {"files": [{**FILE, "source": "s3://b/app.TAR.GZ", "sha256": SHA.upper(), "size": 1}]}),

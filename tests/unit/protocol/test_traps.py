@@ -144,6 +144,7 @@ ONE = json.loads(messages.push(PackageInfo("2.0.0", (file(),), SignMethod.MD5, "
 TWO = json.loads(messages.push(PackageInfo("2.0.0", (file(0), file(1)), tags={"k": "v"}), 1))
 STREAMED = json.loads(messages.push(PackageInfo("2.0.0", (file(source=Stream(5)),)), 1))
 STREAMED_MD5 = json.loads(messages.push(PackageInfo("1", (file(source=Stream(5)),), SignMethod.MD5), 1))
+NAMED = {**TWO, "data": {**TWO["data"], "module": "files"}}
 TAGGED = {**ONE, "data": {**ONE["data"], "extData": {"k": "url"}}}
 
 
@@ -168,6 +169,8 @@ def first(message, *keys):
         ("4 a tag before the scalars", first(TAGGED, "extData")),
         ("4 braces that nobody closes", written(ONE, extData={"k": "{{"})),
         ("4 a tag like a field", written(TWO, extData={"k": "files"})),
+        ("4 a version like a field", written(ONE, version="url")),
+        ("4 a module like a field", first(NAMED, "module")),
         ("5 one entry in files", written(TWO, files=TWO["data"]["files"][:1])),
         ("5 no entry in files", written(ONE, files=[])),
         ("6 a protocol without a stream", written(ONE, dProtocol="https")),
