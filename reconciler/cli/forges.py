@@ -3,7 +3,7 @@
 Called by `comment`, which decides what they say. Which server, request and token is read from the variables that
 their CI gives every job. A token goes to that server alone: redirects are not followed. Nothing here prints.
 
-    GitHub   GITHUB_API_URL, GITHUB_REPOSITORY, GITHUB_EVENT_PATH, GITHUB_TOKEN
+    GitHub   GITHUB_API_URL, GITHUB_GRAPHQL_URL, GITHUB_REPOSITORY, GITHUB_EVENT_PATH, GITHUB_TOKEN
     GitLab   CI_API_V4_URL, CI_MERGE_REQUEST_PROJECT_ID, CI_MERGE_REQUEST_IID, GITLAB_TOKEN
 """
 
@@ -32,6 +32,8 @@ _PAGE = 100
 """Comments in one answer: the most that both APIs give."""
 _MOST_PAGES = 50
 _DEPENDABOT = "dependabot[bot]"
+_JOB = "github-actions[bot]"
+"""Whose name a job's own token writes with."""
 _READS = (
     "a pull request from a fork, or of Dependabot, has a token that only reads: who may not write can't with it",
     "nothing to do",
@@ -179,34 +181,40 @@ class GitHub:
             "the job's token may not write comments",
             "Give the job `permissions: {contents: read, pull-requests: write}`.",
         )
-        self._api = _Api(
-            _needed(environ, "GITHUB_API_URL"),
-            {
-                "Authorization": f"Bearer {_token(environ, 'GITHUB_TOKEN')}",
-                "Accept": "application/vnd.github+json",
-                "X-GitHub-Api-Version": "2022-11-28",
-            },
-            {
-                401: ("the server does not accept the token", "Look at what GITHUB_TOKEN is set to."),
-                403: _READS if reads else may_not,
-                404: _READS if reads else may_not,
-            },
-            pause,
-        )
+        url = _needed(environ, "GITHUB_API_URL")
+        headers = {
+            "Authorization": f"Bearer {_token(environ, 'GITHUB_TOKEN')}",
+            "Accept": "application/vnd.github+json",
+            "X-GitHub-Api-Version": "2022-11-28",
+        }
+        refusals = {
+            401: ("the server does not accept the token", "Look at what GITHUB_TOKEN is set to."),
+            403: _READS if reads else may_not,
+            404: _READS if reads else may_not,
+        }
+        self._api = _Api(url, headers, refusals, pause)
+        self._graphql = _Api(environ.get("GITHUB_GRAPHQL_URL") or f"{url}/graphql", headers, refusals, pause)
         self._repository = f"/repos/{repository}/issues"
         self._request = f"{self._repository}/{int(pull['number'])}/comments"
 
     def mine(self) -> Iterator[Note]:
-        """A job's token writes as a bot, and can't ask as which: every bot is taken for us then."""
+        """Those of the token's own user or app."""
+        mine = self._login()
+        for found in self._api.listed(self._request):
+            if (found.get("user") or {}).get("login") == mine:
+                yield Note(int(found["id"]), found.get("body") or "")
+
+    def _login(self) -> str:
+        """Whose token it is. An app's is told so over GraphQL only; where not even there, it is taken for the job's."""
         try:
-            field, mine = "login", self._api.ask("GET", "/user")["login"]
+            return str(self._api.ask("GET", "/user")["login"])
         except RefusedError as problem:
             if problem.status not in {403, 404}:
                 raise
-            field, mine = "type", "Bot"
-        for found in self._api.listed(self._request):
-            if (found.get("user") or {}).get(field) == mine:
-                yield Note(int(found["id"]), found.get("body") or "")
+        try:
+            return str(self._graphql.ask("POST", "", {"query": "{viewer{login}}"})["data"]["viewer"]["login"])
+        except (RefusedError, LookupError, TypeError):
+            return _JOB
 
     def create(self, body: str) -> None:
         """See `Forge`."""

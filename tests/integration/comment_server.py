@@ -26,6 +26,8 @@ class CommentServer:
         self.comments: dict[int, dict] = {}
         self.me = BOT
         """Whose token it is."""
+        self.tells_bots = True
+        """Whether a bot's token can ask over GraphQL whose it is: GitHub's own server lets it."""
         self.may_write = True
         self.troubles: list[int] = []
         """What the next requests are answered with."""
@@ -67,15 +69,18 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         path, _, query = self.path.partition("?")
         owner.asked.append(f"{self.command} {path}")
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or "{}")
-        github = path.startswith("/repos") or (path == "/user" and "Authorization" in self.headers)
+        github = path.startswith("/repos") or "Authorization" in self.headers
         given = self.headers.get("Authorization") if github else self.headers.get("PRIVATE-TOKEN")
         if owner.troubles:
             self._answer(owner.troubles.pop(0), {"message": "trouble"}, Location=f"{owner.url}/elsewhere")
         elif given != (f"Bearer {TOKEN}" if github else TOKEN):
             self._answer(401, {"message": "Bad credentials"})
         elif path == "/user":
-            forbidden = github and owner.me is BOT
+            forbidden = github and owner.me["type"] == "Bot"
             self._answer(403 if forbidden else 200, {"message": "no user"} if forbidden else owner.me)
+        elif path == "/graphql" and body["query"] == "{viewer{login}}":
+            viewer = {"viewer": {"login": owner.me["login"]}} if owner.tells_bots else None
+            self._answer(200, {"data": viewer})
         elif path == (GITHUB_LIST if github else GITLAB_LIST):
             self._list(owner, query, body, 65_536 if github else 1_000_000)
         else:

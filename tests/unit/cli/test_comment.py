@@ -24,7 +24,7 @@ def one_server():
 
 @pytest.fixture
 def server(one_server):
-    one_server.__dict__.update(comments={}, me=BOT, may_write=True, troubles=[], asked=[])
+    one_server.__dict__.update(comments={}, me=BOT, tells_bots=True, may_write=True, troubles=[], asked=[])
     return one_server
 
 
@@ -35,6 +35,7 @@ def of_github(server, tmp_path):
         "GITHUB_ACTIONS": "true",
         "GITHUB_API_URL": server.url,
         "GITHUB_EVENT_PATH": str(tmp_path / "event.json"),
+        "GITHUB_GRAPHQL_URL": f"{server.url}/graphql",
         "GITHUB_REPOSITORY": "acme/fleet",
         "GITHUB_RUN_ID": "99",
         "GITHUB_SERVER_URL": "https://github.com",
@@ -96,6 +97,19 @@ def test_a_token_of_a_person_finds_the_comments_of_that_person(server, forge):
     server.add(f"{MARK}\nold", ADA)
     assert comment.keep_one(forge, MARK, "new") == "comment updated"
     assert [body.split("\n")[1] for body in server.bodies] == ["old", "new"]
+
+
+RELEASES = {"id": 4, "login": "release-notes[bot]", "type": "Bot"}
+
+
+@pytest.mark.parametrize(("me", "tells"), [(BOT, True), (BOT, False), (RELEASES, True)])
+def test_a_bot_touches_no_other_bot_s_comments(server, of_github, me, tells):
+    server.me, server.tells_bots = me, tells
+    for author in (RELEASES, BOT):
+        server.add(f"{MARK}\nof {author['login']}", author)
+    assert comment.keep_one(forges.GitHub(of_github), MARK, "new") == "comment updated"
+    other = RELEASES if me is BOT else BOT
+    assert {body.split("\n")[1] for body in server.bodies} == {f"of {other['login']}", "new"}
 
 
 def test_comments_that_are_one_too_many_go(server, forge):
