@@ -8,12 +8,13 @@ missing only because its object, or another that it is about, is left out, and s
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from reconciler.domain.diagnostics import Code, Diagnostic, Place, Severity
-from reconciler.source import explain
+from reconciler.source import explain, loader
 
 _MARK = b"reconciler:"
 _COMMENT = re.compile(r"(?:^|(?<=\s))#\s*reconciler:\s*ignore\b(?:\[([^\]\n]*)\])?")
@@ -31,15 +32,26 @@ class Ignore:
 
 
 def find(content: bytes) -> tuple[Ignore, ...]:
-    """The comments of a file that ask for something to be ignored."""
+    """The comments of a file that ask for something to be ignored; what looks like one in a text is none."""
     if _MARK not in content:
         return ()
-    lines = content.decode("utf-8-sig", "replace").split("\n")
+    text = content.decode("utf-8-sig", "replace")
+    texts = list(loader.texts_with_signs(text))
     return tuple(
-        Ignore(number, match.start() + 1, match.end() + 1, _codes(match[1]))
-        for number, line in enumerate(lines, 1)
+        Ignore(number + 1, match.start() + 1, match.end() + 1, _codes(match[1]))
+        for number, line in enumerate(text.split("\n"))
         for match in _COMMENT.finditer(line)
+        if not _is_in((number, match.start()), texts)
     )
+
+
+_Spot = tuple[int, int]
+
+
+def _is_in(spot: _Spot, texts: list[tuple[_Spot, _Spot]]) -> bool:
+    """Whether a spot is in one of the texts, which are in their order."""
+    before = bisect.bisect(texts, spot, key=lambda text: text[0])
+    return before > 0 and spot < texts[before - 1][1]
 
 
 def _codes(listed: str | None) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from _ruamel_yaml import CParser  # type: ignore[import-not-found]  # the C extension; ruamel without it is slow
-from ruamel.yaml import YAML
+from ruamel.yaml import YAML, events
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from reconciler.domain.diagnostics import Code
@@ -201,6 +201,21 @@ def _read_closely(text: str, first_line: int, most: int) -> tuple[list[Document]
             Code.SYNTAX, f"this is not YAML: {mistake}", Spot(first_line + 1, 1)
         )
     return builder.documents, None
+
+
+def texts_with_signs(text: str) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """From where up to where the texts stand that have a `#` in them, which begins no comment there.
+
+    Lines and columns from 0. What comes after a mistake is not looked at.
+    """
+    try:
+        for event in _c_events(text):
+            if isinstance(event, events.ScalarEvent) and "#" in event.value:
+                start, end = event.start_mark, event.end_mark
+                begins = (start.line + 1, 0) if event.style in {"|", ">"} else (start.line, start.column)
+                yield begins, (end.line, end.column)
+    except YAMLError:
+        return
 
 
 def _c_events(text: str) -> Iterator[Any]:

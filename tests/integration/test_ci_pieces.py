@@ -380,7 +380,7 @@ def test_the_template_only_validates_a_branch(job):
 def test_the_hook_runs_what_it_names(job):
     (hook,) = YAML(typ="safe").load((ROOT / ".pre-commit-hooks.yaml").read_text())
     assert (hook["id"], hook["language"], hook["pass_filenames"]) == ("reconciler-validate", "python", False)
-    assert hook["always_run"]  # a commit that only deletes has no files to check, and breaks what refers to them
+    assert hook["always_run"]  # a commit that only deletes has no files, and breaks what refers to them
     job.check_out(job.head, None)
     (job.copy / "product.yaml").write_text("apiVersion: ota/v1\nkind: Produkt\n")
     done = job.shell(hook["entry"], ["sh", "-e"])

@@ -63,6 +63,22 @@ def test_a_comment_counts_on_its_own_line_only_and_in_files_with_manifests():
     assert check({"b/eu.yaml": BATCH + "# the reconciler: ignored by us\n"}).diagnostics == ()
 
 
+@pytest.mark.parametrize(
+    ("title", "codes"),
+    [
+        ('"see # reconciler: ignore[OTA201]"', [Code.REFERENCE]),
+        ("'see # reconciler: ignore[nothing] \U0001f4a1'", [Code.REFERENCE]),
+        ("|-\n    see\n    # reconciler: ignore[OTA201]\n\n    it", [Code.REFERENCE]),
+        ('"a # b" # reconciler: ignore[OTA201]', [Code.IGNORE, Code.REFERENCE]),
+        (">- # reconciler: ignore[OTA201]\n    it #1", [Code.IGNORE, Code.REFERENCE]),
+        ("|-\n    it #1\n  # reconciler: ignore[OTA201]", [Code.IGNORE, Code.REFERENCE]),
+    ],
+)
+def test_what_stands_in_a_text_is_no_comment(title, codes):
+    text = GROUPED.replace("  package:", f"  title: {title}\n  package:")
+    assert [found.code for found in check({"b/eu.yaml": text}).diagnostics] == codes
+
+
 @pytest.mark.parametrize("other", ["b/eu.yaml", "b/us.yaml"])
 def test_an_ignore_is_not_called_useless_while_an_error_may_hide_its_warning(other):
     ignoring, rival = (
