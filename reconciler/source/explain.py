@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import functools
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pydantic
@@ -111,9 +111,8 @@ def closest(word: str, words: Iterable[str]) -> str:
     return folded[found[0]] if found else ""
 
 
-def model_problems(mistake: pydantic.ValidationError, kind: Kind, subject: Subject) -> Iterator[Diagnostic]:
-    """What a model complains of in a document: the first complaints are listed, the others counted."""
-    errors = mistake.errors(include_url=False)
+def model_problems(errors: Sequence[Any], kind: Kind, subject: Subject) -> Iterator[Diagnostic]:
+    """A model's complaints about a document: the first are listed, the others counted."""
     for error in errors[:LISTED]:
         yield _complaint(error, kind, subject)
     if len(errors) > LISTED:

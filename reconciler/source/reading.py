@@ -7,6 +7,7 @@ the path (places carry an empty path until `validate` fills it in), so it can be
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pydantic
 
@@ -14,7 +15,7 @@ from reconciler.domain import resources, unsupported
 from reconciler.domain.desired import Key
 from reconciler.domain.diagnostics import Code, Diagnostic
 from reconciler.domain.limits import Limits
-from reconciler.domain.resources import API_VERSION, Kind, Location, Resource
+from reconciler.domain.resources import API_VERSION, Kind, Location, Resource, partial
 from reconciler.source import explain, ignores, loader
 from reconciler.source.documents import Document, named
 
@@ -111,7 +112,9 @@ def _reading(document: Document, limits: Limits) -> Reading:
         resource = resources.parse(kind, data, limits)
     except pydantic.ValidationError as mistake:
         told = {problem.spot.line for problem in document.problems if problem.code is Code.BAD_KEY}
-        complaints = explain.model_problems(mistake, kind, subject)
+        listed: list[Any] = list(mistake.errors(include_url=False))
+        sound = partial.of(resources.MODELS[kind], data, listed, limits)
+        complaints = explain.model_problems([*listed, *sound.broken_rules()], kind, subject)
         found += [one for one in complaints if one.field != "apiVersion" and one.line not in told]
     return Reading(document, key, None if found else resource, tuple(found))
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field
 from pydantic.alias_generators import to_camel
-from pydantic_core import PydanticCustomError, core_schema
+from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
 from reconciler.domain import limits as limit
 from reconciler.domain.diagnostics import Code
@@ -52,6 +53,17 @@ def problem(
     """
     details = {"code": code, "message": message, "remedy": remedy, "at": at, "at_key": at_key, "label": label}
     return PydanticCustomError("rule", "{message}", details)
+
+
+def refuse(problems: Iterable[PydanticCustomError]) -> None:
+    """All of them at once, for a validator that looks for several; nothing where there is none.
+
+    Raises:
+        pydantic.ValidationError: with all; pydantic takes them over as if each had been raised.
+    """
+    found = [InitErrorDetails(type=each, loc=(), input=None) for each in problems]
+    if found:
+        raise pydantic.ValidationError.from_exception_data("rules", found)
 
 
 class Model(pydantic.BaseModel):
@@ -146,20 +158,25 @@ class Unique:
 
     def check(self, value: tuple[str, ...], info: core_schema.ValidationInfo) -> tuple[str, ...]:
         """The entries, sorted."""
+        refuse(self._problems(value, info))
+        return tuple(sorted(value))
+
+    def _problems(
+        self, value: tuple[str, ...], info: core_schema.ValidationInfo
+    ) -> Iterator[PydanticCustomError]:
         most = self._most(limit.of_context(info.context))
         if most is not None and len(value) > most:
             message = f"at most {most:,} {self.what}s can be listed here, these are {len(value):,}"
             remedy = (
                 "list them in a CSV file: `devicesFrom`" if self.most_of == "devices_per_manifest" else ""
             )
-            raise problem(Code.RANGE, message, remedy=remedy)
+            yield problem(Code.RANGE, message, remedy=remedy)
         if len(value) < self.least:
-            raise problem(Code.RANGE, f"at least {self.least} {self.what} must be listed here")
+            yield problem(Code.RANGE, f"at least {self.least} {self.what} must be listed here")
         seen: dict[str, int] = {}
         for place, entry in enumerate(value):
             if seen.setdefault(entry, place) != place:
-                raise problem(Code.REPEATED, f"{self.what} `{entry}` is listed twice", at=(place,))
-        return tuple(sorted(value))
+                yield problem(Code.REPEATED, f"{self.what} `{entry}` is listed twice", at=(place,))
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
         return core_schema.with_info_after_validator_function(self.check, handler(source))

@@ -9,20 +9,17 @@ from __future__ import annotations
 import decimal
 import enum
 import math
-import re
 from datetime import timedelta
 from typing import Annotated, Literal, Self
 
 import pydantic
 from pydantic import Field
-from pydantic_core import PydanticCustomError
 
 from reconciler.domain import limits as limit
 from reconciler.domain.diagnostics import Code
 from reconciler.domain.resources import base, clauses
+from reconciler.domain.resources import tags as tag
 
-_TAG_KEY = re.compile(r"[A-Za-z0-9.]{1,30}")
-_TAG_KEY_RULE = "1 to 30 letters, digits and dots"
 _RETRY_INTERVALS = tuple(timedelta(minutes=minutes) for minutes in (0, 10, 30, 60, 1440))
 
 
@@ -189,10 +186,14 @@ class Target(base.Model):
                 remedy="keep one of them" if ways else "for every device write `all: {}`",
                 at=() if not ways else (ways[1].value,),
             )
-        if self.source_versions and ways[0] not in {How.ALL, How.GRAY}:
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _versions_of_all(self) -> Self:
+        if self.source_versions and self.how not in {How.ALL, How.GRAY}:
             raise base.problem(
                 Code.COMBINATION,
-                f"source versions go with all and gray only, not with {ways[0]}",
+                f"source versions go with all and gray only, not with {self.how}",
                 remedy="remove `sourceVersions`",
                 at=("sourceVersions",),
             )
@@ -247,48 +248,6 @@ class Retry(base.Model):
         if times not in {1, 2, 5}:
             raise base.problem(Code.CHOICE, f"`{times}` is none of 1, 2, 5")
         return times
-
-
-def _check_tags(tags: dict[str, str]) -> dict[str, str]:
-    if len(tags) > 10:
-        raise base.problem(Code.RANGE, f"a batch has at most 10 tags, these are {len(tags)}")
-    for key, value in tags.items():
-        _check_tag_key(key)
-        if not 1 <= len(value) <= 1024:
-            message = f"a tag's value has 1 to 1,024 characters, this has {len(value):,}"
-            raise base.problem(Code.RANGE, message, at=(key,))
-        if base.looks_like_a_field(value):
-            raise _taken_for_a_field(value, key)
-        if not base.is_balanced(value):
-            raise base.problem(
-                Code.MALFORMED, "the braces of this tag do not pair up", remedy=base.BRACES, at=(key,)
-            )
-    size = sum(len(key) + len(value) for key, value in tags.items())
-    if size > 4096:
-        raise base.problem(Code.RANGE, f"tags have at most 4,096 characters together, these have {size:,}")
-    return tags
-
-
-def _check_tag_key(key: str) -> None:
-    if not _TAG_KEY.fullmatch(key):
-        raise base.problem(
-            Code.MALFORMED, f"`{key}` is not a tag's key", remedy=_TAG_KEY_RULE, at=(key,), at_key=True
-        )
-    if key in base.PROTOCOL_KEYS:
-        raise _taken_for_a_field(key, key, at_key=True)
-
-
-def _taken_for_a_field(text: str, key: str, *, at_key: bool = False) -> PydanticCustomError:
-    return base.problem(
-        Code.MALFORMED,
-        f"`{text}` is a field of the device protocol, and cannot be a tag",
-        remedy="devices find fields by their name alone and would take the tag for the field",
-        at=(key,),
-        at_key=at_key,
-    )
-
-
-Tags = Annotated[dict[str, str], pydantic.AfterValidator(_check_tags)]
 
 
 class BatchSpec(base.Model):
@@ -377,19 +336,11 @@ class BatchSpec(base.Model):
     multi_module: bool = Field(
         default=False, description="true: one task per module instead of one per device."
     )
-    tags: Tags = Field(
+    tags: tag.Tags = Field(
         default={},
         description="Up to 10 keys and values that devices get with the push.",
         examples=[{"site": "berlin"}],
-        json_schema_extra={
-            "maxProperties": 10,
-            "propertyNames": {
-                "pattern": f"^{_TAG_KEY.pattern}$",
-                "patternErrorMessage": _TAG_KEY_RULE,
-                **clauses.not_among(base.PROTOCOL_KEYS),
-            },
-            "additionalProperties": {"type": "string", "minLength": 1, "maxLength": 1024},
-        },
+        json_schema_extra=tag.SCHEMA,
     )
     suspend: bool = Field(default=False, description="true: nothing is pushed until it is false again.")
     state: Annotated[State, Field(strict=False)] = Field(
@@ -450,25 +401,32 @@ class BatchSpec(base.Model):
         return self
 
     @pydantic.model_validator(mode="after")
-    def _fits_its_strategy(self) -> Self:
-        if self.strategy is Strategy.STATIC:
-            if self.new_reports_only:
-                raise base.problem(
-                    Code.COMBINATION,
-                    "newReportsOnly is for dynamic batches",
-                    remedy="remove it, or write `strategy: Dynamic`",
-                    at=("newReportsOnly",),
-                )
-            return self
-        if self.schedule is not None:
+    def _new_reports_of_dynamic(self) -> Self:
+        if self.new_reports_only and self.strategy is Strategy.STATIC:
+            raise base.problem(
+                Code.COMBINATION,
+                "newReportsOnly is for dynamic batches",
+                remedy="remove it, or write `strategy: Dynamic`",
+                at=("newReportsOnly",),
+            )
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _schedule_of_static(self) -> Self:
+        if self.schedule is not None and self.strategy is Strategy.DYNAMIC:
             raise base.problem(
                 Code.COMBINATION,
                 "only a static batch has a schedule",
                 remedy="remove it, or write `strategy: Static`",
                 at=("schedule",),
             )
-        by_versions = self.target.how is How.ALL and bool(self.target.source_versions)
-        if not by_versions and self.target.how is not How.GROUP:
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _target_of_dynamic(self) -> Self:
+        if self.strategy is Strategy.STATIC or self.target.how is How.GROUP:
+            return self
+        if self.target.how is not How.ALL or not self.target.source_versions:
             raise base.problem(
                 Code.COMBINATION,
                 "a dynamic batch is for source versions (`all: {}` with 1 to 10 `sourceVersions`) or for a "

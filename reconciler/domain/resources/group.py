@@ -142,7 +142,12 @@ class DeviceGroupSpec(base.Model):
                 remedy="keep one of them" if ways else "add one of them",
                 at=(ways[1],) if ways else (),
             )
-        if self.product is None and self.selector is None:
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _product_of_a_list(self) -> Self:
+        lists = self.devices is not None or self.devices_from is not None
+        if lists and self.product is None:
             raise base.problem(
                 Code.REQUIRED, "a group that lists its devices needs `product`", remedy="add `product:`"
             )

@@ -39,11 +39,11 @@ class DeviceInventorySpec(base.Model):
     @classmethod
     def _unique(cls, devices: tuple[DeviceEntry, ...]) -> tuple[DeviceEntry, ...]:
         seen: dict[str, int] = {}
-        for place, device in enumerate(devices):
-            if seen.setdefault(device.name, place) != place:
-                raise base.problem(
-                    Code.REPEATED, f"device `{device.name}` is listed twice", at=(place, "name")
-                )
+        base.refuse(
+            base.problem(Code.REPEATED, f"device `{device.name}` is listed twice", at=(place, "name"))
+            for place, device in enumerate(devices)
+            if seen.setdefault(device.name, place) != place
+        )
         return tuple(sorted(devices, key=lambda device: device.name))
 
     @pydantic.model_validator(mode="after")

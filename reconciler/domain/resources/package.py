@@ -240,15 +240,9 @@ class PackageSpec(base.Model):
 
     @pydantic.field_validator("files")
     @classmethod
-    def _files_unique(cls, files: tuple[PackageFile, ...]) -> tuple[PackageFile, ...]:
+    def _files_countable(cls, files: tuple[PackageFile, ...]) -> tuple[PackageFile, ...]:
         if not 1 <= len(files) <= 20:
             raise base.problem(Code.RANGE, f"a package has 1 to 20 files, this has {len(files)}")
-        seen: dict[str, int] = {}
-        for place, file in enumerate(files):
-            if seen.setdefault(file.name, place) != place:
-                raise base.problem(
-                    Code.REPEATED, f"another file of this package is named `{file.name}`", at=(place, "name")
-                )
         return files
 
     @pydantic.field_validator("custom_info")
@@ -263,6 +257,18 @@ class PackageSpec(base.Model):
                 remedy="devices find fields by their name alone and would take it for one: end it with another sign",
             )
         return text
+
+    @pydantic.model_validator(mode="after")
+    def _files_unique(self) -> Self:
+        names = [file.name for file in self.files]
+        base.refuse(
+            base.problem(
+                Code.REPEATED, f"another file of this package is named `{name}`", at=("files", place, "name")
+            )
+            for place, name in enumerate(names)
+            if name in names[:place]
+        )
+        return self
 
     @pydantic.model_validator(mode="after")
     def _delta_has_a_source(self) -> Self:
@@ -281,7 +287,11 @@ class PackageSpec(base.Model):
                 at=("type",),
                 label="needs sourceVersion",
             )
-        if self.source_version == self.version:
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _delta_changes_something(self) -> Self:
+        if self.type is PackageType.DELTA and self.source_version == self.version:
             raise base.problem(
                 Code.SAME_VERSION,
                 "the source version is the version of the package itself",

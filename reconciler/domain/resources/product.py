@@ -170,26 +170,24 @@ class ProductSpec(base.Model):
         cls, modules: tuple[Module, ...], info: pydantic.ValidationInfo
     ) -> tuple[Module, ...]:
         seen: dict[str, int] = {}
+        found = []
         for place, module in enumerate(modules):
             folded = module.name.lower()
             if seen.setdefault(folded, place) != place or (
                 folded == DEFAULT_MODULE and module.name != DEFAULT_MODULE
             ):
-                raise base.problem(
-                    Code.REPEATED,
-                    f"module `{module.name}` exists already (upper and lower case count as the same)",
-                    at=(place, "name"),
-                )
+                message = f"module `{module.name}` exists already (upper and lower case count as the same)"
+                found.append(base.problem(Code.REPEATED, message, at=(place, "name")))
         most = limit.of_context(info.context).modules_per_product
         count = len(seen.keys() - {DEFAULT_MODULE})
         if count > most:
-            raise base.problem(
-                Code.RANGE, f"a product has at most {most} modules besides `default`, these are {count}"
-            )
+            message = f"a product has at most {most} modules besides `default`, these are {count}"
+            found.append(base.problem(Code.RANGE, message))
+        base.refuse(found)
         return tuple(sorted(modules, key=lambda module: module.name))
 
     @pydantic.model_validator(mode="after")
-    def _sagoo(self) -> Self:
+    def _versions_of_sagoo(self) -> Self:
         if self.protocol is Protocol.SAGOO and self.version_format is not VersionFormat.NUMERIC:
             raise base.problem(
                 Code.COMBINATION,
@@ -197,6 +195,10 @@ class ProductSpec(base.Model):
                 remedy="add `versionFormat: Numeric`",
                 at=("protocol",),
             )
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _signing_of_link_sdks(self) -> Self:
         if self.protocol is Protocol.SAGOO and self.signing is not None:
             raise base.problem(
                 Code.COMBINATION,
@@ -204,6 +206,10 @@ class ProductSpec(base.Model):
                 remedy="remove `signing`",
                 at=("signing",),
             )
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _digest_names_of_sagoo(self) -> Self:
         if self.protocol is Protocol.ALIYUN and self.md5_name is not Md5Name.CLASSIC:
             raise base.problem(
                 Code.COMBINATION,

@@ -31,7 +31,7 @@ def file(number=0, source=None, name=None, signature=None):
 
 
 def plain(text):
-    """What a manifest may say in a tag or as custom info: see `PackageSpec.custom_info` and `_check_tags`."""
+    """What a manifest may say in a tag or as custom info: see `PackageSpec.custom_info` and `resources.tags`."""
     return base.is_balanced(text) and text.rpartition('"')[2] not in base.PROTOCOL_KEYS
 
 
