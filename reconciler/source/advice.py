@@ -30,7 +30,7 @@ from reconciler.domain.resources import (
     Strategy,
 )
 from reconciler.source import rosters
-from reconciler.source.references import Candidate
+from reconciler.source.candidates import Candidate
 from reconciler.source.tree import Tree
 
 _COMPARED = 10

@@ -16,6 +16,7 @@ from reconciler.domain.desired import Key
 from reconciler.domain.diagnostics import Code, Diagnostic
 from reconciler.domain.limits import Limits
 from reconciler.domain.resources import API_VERSION, Kind, Location, Resource, partial
+from reconciler.domain.resources.partial import Partial
 from reconciler.source import explain, ignores, loader
 from reconciler.source.documents import Document, named
 
@@ -32,12 +33,14 @@ class Reading:
         key: what it declares; None when that cannot be read.
         resource: its model, when nothing is wrong with it.
         diagnostics: what is wrong with it.
+        sound: what its model would take of it, where that is not all.
     """
 
     document: Document
     key: Key | None
     resource: Resource | None
     diagnostics: tuple[Diagnostic, ...] = ()
+    sound: Partial | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -107,7 +110,7 @@ def _reading(document: Document, limits: Limits) -> Reading:
     kind = _kind(data)
     if kind is None:
         return Reading(document, key, None, tuple(found))
-    resource = None
+    resource = sound = None
     try:
         resource = resources.parse(kind, data, limits)
     except pydantic.ValidationError as mistake:
@@ -116,7 +119,8 @@ def _reading(document: Document, limits: Limits) -> Reading:
         sound = partial.of(resources.MODELS[kind], data, listed, limits)
         complaints = explain.model_problems([*listed, *sound.broken_rules()], kind, subject)
         found += [one for one in complaints if one.field != "apiVersion" and one.line not in told]
-    return Reading(document, key, None if found else resource, tuple(found))
+    whole = not document.problems
+    return Reading(document, key, None if found else resource, tuple(found), sound if whole else None)
 
 
 def _of_the_yaml(document: Document, name: str) -> list[Diagnostic]:

@@ -2,15 +2,16 @@
 
 Called by `validate` with all readings of a tree. Kinds are judged in the order in which they refer to each other;
 an object that refers to a broken one is kept out too, but that is no second error. Nobody wins a name that two
-objects claim.
+objects claim. Of an object that is wrong by itself, the rules are judged which read nothing else of it than what is
+sound; nobody loses by it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import posixpath
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
 
 from reconciler.domain import downloads, resources
 from reconciler.domain.desired import Declaration, File, ForeignFile, Key, RosterRef
@@ -27,32 +28,15 @@ from reconciler.domain.resources import (
     Product,
     Resource,
 )
-from reconciler.source import beside, explain, rosters
-from reconciler.source.documents import Document
+from reconciler.domain.resources.partial import Partial, Unsound
+from reconciler.source import beside, explain, listed, rosters
+from reconciler.source.candidates import Candidate
 from reconciler.source.tree import Tree, UnreadableError
 
 _OUT_OF_LFS = (
     "`git lfs untrack` it, `git add --renormalize .` and commit; or name it by https://, s3:// or file://"
 )
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Candidate:
-    """A manifest that is valid by itself."""
-
-    key: Key
-    resource: Resource
-    document: Document
-    path: str
-
-    @property
-    def subject(self) -> explain.Subject:
-        """What diagnostics about it are about."""
-        return explain.Subject(self.document, self.path, str(self.key))
-
-    def place(self, location: Location) -> Place:
-        """Where a field of it stands."""
-        return self.subject.place(location)
+_T = TypeVar("_T")
 
 
 class Judge:
@@ -72,13 +56,21 @@ class Judge:
         self._candidates: dict[Key, Candidate] = {}
         self._files: dict[Key, tuple[File, ...]] = {}
         self._rosters: dict[Key, RosterRef] = {}
+        self._lists = listed.Lists(tree, limits, self._rosters)
         self._flawed: set[tuple[str, rosters.Flaw]] = set()
         self._taken: dict[tuple[Any, ...], tuple[Candidate, Location]] = {}
         self.diagnostics: list[Diagnostic] = []
         self.broken: dict[Key, list[str]] = {}
 
-    def judge(self, candidates: dict[Key, Candidate]) -> dict[Key, Declaration]:
-        """The declarations of those that keep every rule. `diagnostics` and `broken` hold the others."""
+    def judge(
+        self, candidates: dict[Key, Candidate], flawed: Sequence[Candidate] = ()
+    ) -> dict[Key, Declaration]:
+        """The declarations of those that keep every rule. `diagnostics` and `broken` hold the others.
+
+        Args:
+            candidates: the manifests that are valid by themselves.
+            flawed: what is sound of the others; they are in `broken` already.
+        """
         self._candidates = candidates
         rules: dict[Kind, Callable[[Candidate, Any], None]] = {
             Kind.PRODUCT: self._product,
@@ -93,14 +85,14 @@ class Judge:
             Kind.DEVICE_GROUP: self._group_members,
         }
         for kind, rule in rules.items():
-            for candidate in self._of(kind):
-                rule(candidate, candidate.resource)
+            for candidate in (*self._of(kind), *(one for one in flawed if one.key.kind is kind)):
+                _where_sound(rule, candidate, candidate.resource)
             if kind in afterwards:
                 afterwards[kind]()
         return self._facts.declarations(
             {
                 key: (
-                    candidate.resource,
+                    cast("Resource", candidate.resource),
                     candidate.path,
                     candidate.document.line,
                     self._files.get(key, ()),
@@ -135,7 +127,7 @@ class Judge:
             message = f"there is no {kind} `{name}`"
             self._refuse(candidate, Code.REFERENCE, message, location, **self._meant(kind, name))
             return None
-        return found.resource
+        return cast("Resource", found.resource)
 
     def _meant(self, kind: Kind, name: str) -> dict[str, Any]:
         """The remedy for a reference that leads nowhere, and the place of what was probably meant."""
@@ -154,7 +146,7 @@ class Judge:
         return {"help": remedy, "related": place}
 
     def _claim(self, candidate: Candidate, location: Location, what: str, *claim: Any, of: str = "") -> None:
-        """Reserves something that only one object may have. When it is taken, both lose."""
+        """Reserves something that only one object may have. When it is taken, both lose; none by a flawed one."""
         earlier = self._taken.setdefault((what, *claim), (candidate, location))
         if earlier[0] is candidate:
             return
@@ -164,6 +156,8 @@ class Judge:
         self._refuse(
             candidate, Code.TAKEN, message, location, related=related, help="neither counts: change one"
         )
+        if isinstance(candidate.resource, Partial):
+            return
         note = f"{other.place(place)}: {what} `{claim[-1]}`{of} is taken by {candidate.key} too"
         self.broken.setdefault(other.key, []).append(note)
 
@@ -172,38 +166,63 @@ class Judge:
         self._claim(candidate, at, "product key", product.product_key)
 
     def _package(self, candidate: Candidate, package: Package) -> None:
-        spec = package.spec
-        title_at = ("spec", "title") if spec.title else ("metadata", "name")
-        self._claim(candidate, title_at, "title", package.title)
-        product = self._refer(candidate, Kind.PRODUCT, spec.product, ("spec", "product"))
-        if isinstance(product, Product):
-            self._claim(
-                candidate,
-                ("spec", "version"),
-                f"the {spec.type} version",
-                spec.product,
-                spec.module,
-                spec.source_version,
-                spec.version,
-                of=f" of product {spec.product}, module {spec.module},",
-            )
-            self._has_module(candidate, product, spec.module, ("spec", "module"))
-            self._in_format(candidate, product, spec.version, ("spec", "version"))
-            if spec.source_version is not None:
-                self._in_format(candidate, product, spec.source_version, ("spec", "sourceVersion"))
-            self._verification(candidate, package, product)
-            if len(spec.files) > 1 and product.spec.protocol is resources.Protocol.SAGOO:
-                message = f"SagooIOT devices take packages of one file, and this one has {len(spec.files)}"
-                remedy = "put the files into an archive, or publish a package for each"
-                self._refuse(candidate, Code.COMBINATION, message, ("spec", "files"), help=remedy)
-        found = [self._package_file(candidate, file, place) for place, file in enumerate(spec.files)]
+        _where_sound(self._title, candidate, package)
+        _where_sound(self._package_of_product, candidate, package)
+        found = [
+            _where_sound(self._package_file, candidate, file, place)
+            for place, file in enumerate(package.spec.files)
+        ]
         self._files[candidate.key] = tuple(fact for fact in found if fact is not None)
+
+    def _title(self, candidate: Candidate, package: Package) -> None:
+        at = ("spec", "title") if package.spec.title else ("metadata", "name")
+        self._claim(candidate, at, "title", package.title)
+
+    def _package_of_product(self, candidate: Candidate, package: Package) -> None:
+        product = self._refer(candidate, Kind.PRODUCT, package.spec.product, ("spec", "product"))
+        if isinstance(product, Product):
+            for rule in (
+                self._version_once,
+                self._module,
+                self._versions,
+                self._verification,
+                self._file_count,
+            ):
+                _where_sound(rule, candidate, package, product)
+
+    def _version_once(self, candidate: Candidate, package: Package, _product: Product) -> None:
+        spec = package.spec
+        self._claim(
+            candidate,
+            ("spec", "version"),
+            f"the {spec.type} version",
+            spec.product,
+            spec.module,
+            spec.source_version,
+            spec.version,
+            of=f" of product {spec.product}, module {spec.module},",
+        )
+
+    def _module(self, candidate: Candidate, package: Package, product: Product) -> None:
+        self._has_module(candidate, product, package.spec.module, ("spec", "module"))
+
+    def _versions(self, candidate: Candidate, package: Package, product: Product) -> None:
+        self._in_format(candidate, product, package.spec.version, ("spec", "version"))
+        if package.spec.source_version is not None:
+            self._in_format(candidate, product, package.spec.source_version, ("spec", "sourceVersion"))
+
+    def _file_count(self, candidate: Candidate, package: Package, product: Product) -> None:
+        count = len(package.spec.files)
+        if count > 1 and product.spec.protocol is resources.Protocol.SAGOO:
+            message = f"SagooIOT devices take packages of one file, and this one has {count}"
+            remedy = "put the files into an archive, or publish a package for each"
+            self._refuse(candidate, Code.COMBINATION, message, ("spec", "files"), help=remedy)
 
     def _verification(self, candidate: Candidate, package: Package, product: Product) -> None:
         """The versions that narrow a trial are such that a device can come from."""
-        if package.spec.verification is None:
+        if package.spec.verification is None or not package.spec.verification.source_versions:
             return
-        written = candidate.document.data["spec"]["verification"].get("sourceVersions", [])
+        written = candidate.document.data["spec"]["verification"]["sourceVersions"]
         for index, version in enumerate(written):
             at: Location = ("spec", "verification", "sourceVersions", index)
             if version == package.spec.version:
@@ -232,8 +251,8 @@ class Judge:
     def _package_file(self, candidate: Candidate, file: PackageFile, place: int) -> File | None:
         """What one of a package's files is; None when it can't be told, which keeps the package out."""
         if not resources.is_path(file.source):
-            assert file.sha256 is not None, "the manifest is valid by itself"
-            return ForeignFile(file.source, file.size, file.sha256, file.md5)
+            digest = file.sha256  # a flawed one may lack it, which is reported already
+            return ForeignFile(file.source, file.size, digest, file.md5) if digest is not None else None
         at: Location = ("spec", "files", place)
         path = self._resolve(candidate, file.source, (*at, "source"))
         if path is None:
@@ -295,68 +314,75 @@ class Judge:
             self._refuse(candidate, Code.TOO_MANY, message, ("metadata", "name"), help=remedy)
 
     def _inventory(self, candidate: Candidate, inventory: DeviceInventory) -> None:
-        self._refer(candidate, Kind.PRODUCT, inventory.spec.product, ("spec", "product"))
+        _where_sound(self._of_product, candidate, inventory)
         if inventory.spec.devices_from is not None:
             at = ("spec", "devicesFrom", "file")
             self._roster(candidate, inventory.spec.devices_from.file, rosters.Shape.TAGGED, at)
 
+    def _of_product(self, candidate: Candidate, object_: DeviceInventory | DeviceGroup) -> Resource | None:
+        name = object_.spec.product
+        return None if name is None else self._refer(candidate, Kind.PRODUCT, name, ("spec", "product"))
+
     def _group(self, candidate: Candidate, group: DeviceGroup) -> None:
-        spec = group.spec
-        product = None
-        if spec.product is not None:
-            product = self._refer(candidate, Kind.PRODUCT, spec.product, ("spec", "product"))
-        if spec.devices_from is not None:
-            at = ("spec", "devicesFrom", "file")
-            limits = dataclasses.replace(self._limits, devices_per_file=self._limits.devices_per_group)
-            self._roster(candidate, spec.devices_from.file, rosters.Shape.NAMES, at, limits)
-        module = spec.selector.module if spec.selector is not None else None
+        product = _where_sound(self._of_product, candidate, group)
+        _where_sound(self._group_list, candidate, group)
+        module = group.spec.selector.module if group.spec.selector is not None else None
         if module is not None and isinstance(product, Product):
             at_module = ("spec", "selector", "module")
             self._has_module(candidate, product, module.name, (*at_module, "name"))
             self._in_format(candidate, product, module.version, (*at_module, "version"))
 
+    def _group_list(self, candidate: Candidate, group: DeviceGroup) -> None:
+        if group.spec.devices_from is not None:
+            at = ("spec", "devicesFrom", "file")
+            limits = dataclasses.replace(self._limits, devices_per_file=self._limits.devices_per_group)
+            self._roster(candidate, group.spec.devices_from.file, rosters.Shape.NAMES, at, limits)
+
     def _group_members(self) -> None:
         """How many groups there are, and in how many static ones a device is: the later ones, by file, are too many."""
         self._count(Kind.DEVICE_GROUP, self._limits.groups)
-        most = self._limits.groups_per_device
         static = [group for group in self._valid(Kind.DEVICE_GROUP) if not _is_dynamic(group.resource)]
-        for groups in _by_product(static):
-            if len(groups) > most:
-                self._crowded(groups, most)
-
-    def _crowded(self, groups: list[Candidate], most: int) -> None:
-        for name, (candidate, at) in rosters.crowded(lambda: self._places(groups), most, rosters.FLAWS):
-            place = _placed(candidate, at)
+        most = self._limits.groups_per_device
+        for name, (candidate, place) in self._lists.crowded(static, most):
             message = f"device `{name}` is in more than {most:,} static groups"
             self._report(candidate, Code.TOO_MANY, message, place, help="take it out of some")
 
     def _batch(self, candidate: Candidate, batch: Batch) -> None:
-        target = batch.spec.target
-        if target.devices_from is not None:
-            at = ("spec", "target", "devicesFrom", "file")
-            self._roster(candidate, target.devices_from.file, rosters.Shape.NAMES, at)
+        _where_sound(self._batch_list, candidate, batch)
         package = self._refer(candidate, Kind.PACKAGE, batch.spec.package, ("spec", "package"))
-        if not isinstance(package, Package):
-            return
-        product = self._candidates[Key(Kind.PRODUCT, package.spec.product)].resource
-        assert isinstance(product, Product)
-        self._download(candidate, batch, package, product)
-        if target.group is not None:
-            self._batch_group(candidate, batch, package, target.group)
+        if isinstance(package, Package):
+            for rule in (self._download, self._batch_group, self._source_versions):
+                _where_sound(rule, candidate, batch, package)
+
+    def _batch_list(self, candidate: Candidate, batch: Batch) -> None:
+        if batch.spec.target.devices_from is not None:
+            at = ("spec", "target", "devicesFrom", "file")
+            self._roster(candidate, batch.spec.target.devices_from.file, rosters.Shape.NAMES, at)
+
+    def _source_versions(self, candidate: Candidate, batch: Batch, package: Package) -> None:
+        target = batch.spec.target
+        versions = target.source_versions
         if package.spec.source_version is not None and target.how in {resources.How.ALL, resources.How.GRAY}:
-            self._from_the_source(candidate, target.source_versions, package)
+            self._from_the_source(candidate, versions, package)
             return
-        written = candidate.document.data["spec"]["target"].get("sourceVersions", [])
+        written = candidate.document.data["spec"]["target"]["sourceVersions"] if versions else ()
         for index, version in enumerate(written):
-            at_version = ("spec", "target", "sourceVersions", index)
+            at = ("spec", "target", "sourceVersions", index)
             if version == package.spec.version:
                 message = f"`{version}` is the version to upgrade to, so no device needs to come from it"
-                self._refuse(candidate, Code.SAME_VERSION, message, at_version, help="remove it")
+                self._refuse(candidate, Code.SAME_VERSION, message, at, help="remove it")
             else:
-                self._in_format(candidate, product, version, at_version)
+                self._in_format(candidate, self._product_of(package), version, at)
 
-    def _batch_group(self, candidate: Candidate, batch: Batch, package: Package, name: str) -> None:
+    def _product_of(self, package: Package) -> Product:
+        """A valid package's."""
+        return cast("Product", self._candidates[Key(Kind.PRODUCT, package.spec.product)].resource)
+
+    def _batch_group(self, candidate: Candidate, batch: Batch, package: Package) -> None:
         """A batch that was accepted needs its group no more: a missing or broken one is the plan's matter."""
+        name = batch.spec.target.group
+        if name is None:
+            return
         at: Location = ("spec", "target", "group")
         group = self._candidates.get(Key(Kind.DEVICE_GROUP, name))
         if group is None:
@@ -393,11 +419,11 @@ class Judge:
         remedy = f'write `sourceVersions: ["{source}"]`'
         self._refuse(candidate, Code.COMBINATION, message, at, related=related, help=remedy)
 
-    def _download(self, candidate: Candidate, batch: Batch, package: Package, product: Product) -> None:
+    def _download(self, candidate: Candidate, batch: Batch, package: Package) -> None:
         key, at = Key(Kind.PACKAGE, package.metadata.name), ("spec", "download")
         remedy = "write `download: Auto`"
         sizes = [file.size or 0 for file in self._files[key]]
-        why = downloads.unspoken(batch.spec.download, product.spec.protocol)
+        why = downloads.unspoken(batch.spec.download, self._product_of(package).spec.protocol)
         if why:
             self._refuse(candidate, Code.COMBINATION, why, at, help=remedy)
         elif batch.spec.download is resources.Download.MQTT and None in [f.size for f in self._files[key]]:
@@ -438,59 +464,29 @@ class Judge:
 
     def _devices_twice(self) -> None:
         """A device belongs to one inventory: its tags would be anybody's guess otherwise."""
-        for inventories in _by_product(self._valid(Kind.DEVICE_INVENTORY)):
-            if len(inventories) > 1:
-                self._devices_twice_in(inventories)
-
-    def _devices_twice_in(self, inventories: list[Candidate]) -> None:
-        found = rosters.repeats(lambda: self._places(inventories), rosters.FLAWS)
-        for name, (first, first_at), (second, second_at) in found:
-            first_place, second_place = _placed(first, first_at), _placed(second, second_at)
-            message = f"device `{name}` is declared by {first.key} and by {second.key}"
-            related = (Related(first_place, f"{first.key} declares it here"),)
+        for name, first, second in self._lists.repeats(self._valid(Kind.DEVICE_INVENTORY)):
+            (one, its_place), (other, place) = first, second
+            message = f"device `{name}` is declared by {one.key} and by {other.key}"
+            related = (Related(its_place, f"{one.key} declares it here"),)
             remedy = "neither counts: remove it from one"
-            self._report(second, Code.DEVICE_TWICE, message, second_place, related=related, help=remedy)
-            self.broken.setdefault(first.key, []).append(f"{first_place}: {message}")
+            self._report(other, Code.DEVICE_TWICE, message, place, related=related, help=remedy)
+            self.broken.setdefault(one.key, []).append(f"{its_place}: {message}")
 
     def _report(self, candidate: Candidate, code: Code, message: str, place: Place, **more: Any) -> None:
         """Reports a finding about an object that stands at some place of a list, and keeps the object out."""
         self.diagnostics.append(Diagnostic(code, message, place, object=str(candidate.key), **more))
         self.broken.setdefault(candidate.key, []).append(f"{place}: {message}")
 
-    def _places(
-        self, candidates: list[Candidate]
-    ) -> Iterator[tuple[str, tuple[Candidate, Place | Location]]]:
-        """The devices that inventories or static groups list, each with its place: of nearly none it is told."""
-        for candidate in candidates:
-            for name, at in self._devices(candidate):
-                yield name, (candidate, at)
 
-    def _devices(self, candidate: Candidate) -> Iterator[tuple[str, Place | Location]]:
-        roster, tagged = self._rosters.get(candidate.key), candidate.key.kind is Kind.DEVICE_INVENTORY
-        if roster is not None:
-            shape = rosters.Shape.TAGGED if tagged else rosters.Shape.NAMES
-            for entry in rosters.iter_entries(self._tree, roster.path, shape, self._limits):
-                yield entry.name, Place(roster.path, entry.line, 1, len(entry.name) + 1)
-            return
-        for index, device in enumerate(candidate.document.data["spec"]["devices"]):
-            at: Location = ("spec", "devices", index)
-            yield (device["name"], (*at, "name")) if tagged else (device, at)
+def _where_sound(rule: Callable[..., _T], *about: Any) -> _T | None:
+    """What a rule gives; None where it asks for something that isn't sound, which is reported already."""
+    try:
+        return rule(*about)
+    except Unsound:
+        return None
 
 
-def _placed(candidate: Candidate, at: Place | Location) -> Place:
-    return at if isinstance(at, Place) else candidate.place(at)
-
-
-def _by_product(candidates: list[Candidate]) -> Iterable[list[Candidate]]:
-    """Inventories or static groups, those of one product together."""
-    found: dict[str | None, list[Candidate]] = {}
-    for candidate in candidates:
-        if isinstance(candidate.resource, DeviceInventory | DeviceGroup):
-            found.setdefault(candidate.resource.spec.product, []).append(candidate)
-    return found.values()
-
-
-def _is_dynamic(group: Resource) -> bool:
+def _is_dynamic(group: Resource | Partial) -> bool:
     return isinstance(group, DeviceGroup) and group.spec.selector is not None
 
 

@@ -14,8 +14,9 @@ from reconciler.domain.desired import DesiredState, Key
 from reconciler.domain.diagnostics import Code, Diagnostic, Place, Related, Severity, in_order
 from reconciler.domain.limits import DEFAULT, Limits
 from reconciler.source import advice, beside, ignores, loader, reading
+from reconciler.source.candidates import Candidate
 from reconciler.source.explain import Subject
-from reconciler.source.references import Candidate, Judge
+from reconciler.source.references import Judge
 from reconciler.source.tree import Tree, UnreadableError
 
 
@@ -99,7 +100,7 @@ def check(tree: Tree, limits: Limits = DEFAULT, cache: Cache | None = None) -> C
     candidates = survey.unique()
     judge = Judge(tree, limits, memory.facts)
     judge.broken.update(survey.broken)
-    declarations = judge.judge(candidates)
+    declarations = judge.judge(candidates, survey.flawed())
     if cache is not None:
         cache.keep({oid for path in paths if (oid := tree.oid(path))})
     advised = advice.advise(declarations, candidates, tree, limits)
@@ -181,6 +182,15 @@ class _Survey:
             for key, places in self._places.items()
             if key not in self.broken and places[0][1].resource is not None
         }
+
+    def flawed(self) -> list[Candidate]:
+        """What is sound of the manifests that are not valid by themselves, and that nobody else declares too."""
+        alone = ((key, *places[0]) for key, places in self._places.items() if len(places) == 1)
+        return [
+            Candidate(key, found.sound, found.document, path)
+            for key, path, found in alone
+            if found.sound is not None
+        ]
 
     def _duplicate(self, key: Key, places: list[tuple[str, reading.Reading]]) -> None:
         """Both places are reported and neither wins: which one was meant is not ours to guess."""
