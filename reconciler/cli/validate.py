@@ -19,6 +19,7 @@ import click
 
 from reconciler.cli import options, render
 from reconciler.domain import diagnostics as diagnostic
+from reconciler.domain.limits import Limits
 from reconciler.source import abreast, validate
 from reconciler.source import tree as trees
 
@@ -27,6 +28,9 @@ _SHOWN_BYTES = 4_000_000
 _FOR_CI = ("github", "gitlab", "sarif", "junit")
 _ENVIRONMENTS = {"GITHUB_ACTIONS": "github", "GITLAB_CI": "gitlab"}
 """Variables that are `true` in a CI system, and the format that it reads."""
+
+_OF_OTHERS = frozenset({diagnostic.Code.REFERENCE, diagnostic.Code.IGNORE})
+"""Findings that other manifests can explain."""
 
 
 @click.command()
@@ -47,13 +51,14 @@ _ENVIRONMENTS = {"GITHUB_ACTIONS": "github", "GITLAB_CI": "gitlab"}
 def command(paths: tuple[str, ...], output: str | None, schemas: pathlib.Path | None, **flags: Any) -> None:
     """Check manifests: their fields, their references, the files beside them.
 
-    PATH is a folder or a file, `-` is standard input; several are checked together. Default: this folder.
+    PATH is a folder or a file, `-` is standard input; several are checked together. Default: this folder. What single
+    files refer to is looked for in the folders above them, too, and nothing is told of those. Standard input is alone.
     Exit code 1: something is wrong, or there is no manifest where you said. Warnings alone are fine.
     """
     root, tree = _tree(paths or (".",))
     limits = options.load(flags).limits
     with _uncollected():
-        checked = validate.check(tree, limits, abreast.Abreast())
+        checked = _checked(root, tree, paths, limits)
     found, counts = list(checked.diagnostics), checked.counts
     if schemas is not None:
         found = _with_schemas(found, tree, schemas)
@@ -110,6 +115,47 @@ def _in_lfs(root: pathlib.Path) -> frozenset[str]:
     from reconciler.source import lfs
 
     return lfs.kept(root)
+
+
+def _checked(
+    root: pathlib.Path, tree: trees.FolderTree, paths: tuple[str, ...], limits: Limits
+) -> validate.Checked:
+    """The judgement on what was asked for.
+
+    Single files are judged with the manifests of a folder above them: of the nearest that has all they refer to, so
+    that one fleet of a repository is not taken for a part of another; else of the widest that makes nothing worse.
+    """
+    checked = validate.check(tree, limits, abreast.Abreast())
+    if _STANDARD_INPUT in paths:
+        return dataclasses.replace(checked, diagnostics=tuple(map(_of_what_was_given, checked.diagnostics)))
+    places = [pathlib.Path(path).resolve() for path in paths]
+    if not places or not all(place.is_file() for place in places):
+        return checked
+    asked = frozenset(tree.paths())
+    common = pathlib.Path(os.path.commonpath([place.parent for place in places]))
+    for folder in (common, *common.parents):
+        if not folder.is_relative_to(root) or not any(one.code in _OF_OTHERS for one in checked.diagnostics):
+            break
+        among = trees.FolderTree(root, only=[folder.relative_to(root).as_posix()])
+        wider = _only(asked, checked.counts, validate.check(among, limits, abreast.Abreast()))
+        checked = max(wider, checked, key=lambda one: (one.counts.valid, -len(one.diagnostics)))
+    return checked
+
+
+def _only(asked: frozenset[str], counts: validate.Counts, checked: validate.Checked) -> validate.Checked:
+    """What a judgement says of some files, of which the sizes are known."""
+    found = tuple(one for one in checked.diagnostics if one.path in asked)
+    valid = sum(declared.path in asked for declared in checked.desired.declarations.values())
+    return dataclasses.replace(checked, diagnostics=found, counts=dataclasses.replace(counts, valid=valid))
+
+
+def _of_what_was_given(found: diagnostic.Diagnostic) -> diagnostic.Diagnostic:
+    """A pipe may hold a whole fleet, or a part of one that nobody knows the rest of."""
+    if found.code not in _OF_OTHERS:
+        return found
+    return dataclasses.replace(
+        found, help=f"{found.help}; only what was given was read, not the files around"
+    )
 
 
 def _with_schemas(

@@ -140,6 +140,53 @@ def test_single_files_belong_to_their_repository(fleet):
     assert run("fleet/packages/fw.yaml", "fleet/packages").exit_code == 1
 
 
+PACKAGE = """apiVersion: ota/v1
+kind: Package
+metadata: {name: fw}
+spec:
+  product: thermostat
+  version: "1.4.0"
+  files: [{name: a.bin, source: "https://example.com/a.bin", sha256: %s}]
+""" % ("ab" * 32)
+
+
+def test_what_a_single_file_refers_to_is_looked_for_above_it_and_nothing_else_is_told_of(fleet):
+    """Another fleet of the same repository, here `other`, is not mixed with this one."""
+    (fleet.parent / ".git").mkdir()
+    other, packages = fleet.parent / "other", fleet / "packages"
+    other.mkdir()
+    packages.mkdir()
+    (other / "product.yaml").write_text(PRODUCT)
+    (fleet / "bad.yaml").write_text(BAD)
+    (packages / "fw.yaml").write_text(PACKAGE)
+    result = run("fleet/packages/fw.yaml")
+    assert (result.exit_code, result.output) == (0, "1 manifest valid\n")
+    (packages / "fw.yaml").write_text(PACKAGE.replace("t: thermostat", "t: thermostta"))
+    result = run("-o", "concise", "fleet/packages/fw.yaml", "fleet/product.yaml")
+    assert result.exit_code == 1
+    assert "did you mean `thermostat`?" in run("fleet/packages/fw.yaml").output
+    assert result.output.endswith("there is no Product `thermostta`\n1 finding; 1 of 2 manifests valid\n")
+
+
+def test_a_warning_that_only_the_others_explain_is_ignored_in_a_single_file_too(fleet):
+    batch = PACKAGE.replace("Package", "Batch").split("spec:")[0] + "spec: {package: fw, target: {all: {}}}"
+    (fleet / "fw.yaml").write_text(PACKAGE)
+    (fleet / "a.yaml").write_text(batch)
+    (fleet / "b.yaml").write_text(
+        batch.replace("name: fw", "name: us") + " # reconciler: ignore[OTA207] so be it\n"
+    )
+    assert run("fleet/a.yaml", "fleet/fw.yaml").output.endswith("2 manifests valid\n")
+    assert run("fleet/b.yaml").output == "1 manifest valid\n"
+
+
+def test_standard_input_says_that_it_was_all_that_was_read(fleet):
+    result = run("-", text=PACKAGE)
+    assert result.exit_code == 1
+    assert (
+        "declare it, or correct the name; only what was given was read, not the files around" in result.output
+    )
+
+
 @pytest.mark.parametrize("arguments", [["none"], ["fleet/notes.txt"], ["-o", "xml"], ["--schemas", "none"]])
 def test_a_wrong_command_line_is_exit_code_two(fleet, arguments):
     (fleet / "notes.txt").write_text("x")
