@@ -20,6 +20,8 @@ from reconciler.cli.tables import printable
 from reconciler.domain import catalogue
 from reconciler.domain.diagnostics import Code, Diagnostic, Place, Severity
 
+_DESCRIPTION = 1024
+"""Characters of a rule's description in SARIF that GitHub takes; its help may be longer."""
 SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
@@ -91,12 +93,12 @@ def sarif(diagnostics: Iterable[Diagnostic], shown: Shown) -> dict[str, Any]:
             "ruleId": str(found.code),
             "ruleIndex": codes.index(found.code),
             "level": str(found.severity),
-            "message": {"text": _message(found)},
+            "message": {"text": _no_link(_message(found))},
             "locations": [_sarif_location(found, shown)],
             "relatedLocations": [
                 {
                     "id": number,
-                    "message": {"text": printable(other.message)},
+                    "message": {"text": _no_link(printable(other.message))},
                     "physicalLocation": _physical(other.place, shown),
                 }
                 for number, other in enumerate(found.related, 1)
@@ -110,15 +112,25 @@ def sarif(diagnostics: Iterable[Diagnostic], shown: Shown) -> dict[str, Any]:
     return {"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]}
 
 
+def _no_link(text: str) -> str:
+    """SARIF's messages have links, `[text](place)`: foreign text must not have the middle of one."""
+    return text.replace("](", "] (")
+
+
 def _rule(code: Code) -> dict[str, Any]:
     text = catalogue.PAGES[code]
     return {
         "id": str(code),
         "name": "".join(word.capitalize() for word in code.name.split("_")),
         "shortDescription": {"text": code.meaning},
-        "fullDescription": {"text": text},
+        "fullDescription": {"text": _sentences(text, _DESCRIPTION)},
         "help": {"text": text, "markdown": text},
     }
+
+
+def _sentences(text: str, most: int) -> str:
+    """The first whole sentences of a text, in so many characters."""
+    return text if len(text) <= most else text[: text.rindex(". ", 0, most) + 1]
 
 
 def _sarif_location(found: Diagnostic, shown: Shown) -> dict[str, Any]:

@@ -8,9 +8,10 @@ import xml.etree.ElementTree as ET
 import pytest
 from click.testing import CliRunner
 
+from reconciler.cli import reports
 from reconciler.cli.explain import command as explain
 from reconciler.cli.validate import command as validate
-from reconciler.domain.diagnostics import Code
+from reconciler.domain.diagnostics import Code, Diagnostic, Place
 
 HEAD = "apiVersion: ota/v1\nkind: Product\nmetadata: {name: x}\n"
 BAD = HEAD + "spec:\n  descriptoin: Ours\n"
@@ -81,6 +82,22 @@ def test_code_scanning_reads_sarif_with_rules_that_help(fleet):
     uris = {one["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for one in run["results"]}
     assert "fleet/%E6%81%92%E6%B8%A9%20%E5%99%A8.yaml" in uris
     assert twice["relatedLocations"][0]["message"]["text"] == "first declared here"
+
+
+def test_no_text_of_a_manifest_is_a_link_in_sarif(fleet):
+    (fleet / "bad.yaml").write_text(HEAD + 'spec: {"[all is well](https://evil.example)": 1}\n')
+    (found,) = json.loads(report("sarif").stdout)["runs"][0]["results"]
+    assert "`[all is well] (https://evil.example)`" in found["message"]["text"]
+
+
+def test_a_rule_s_description_in_sarif_is_as_short_as_github_takes_it():
+    every = [Diagnostic(code, "wrong", Place("a.yaml")) for code in Code]
+    (run,) = reports.sarif(every, str)["runs"]
+    for rule in run["tool"]["driver"]["rules"]:
+        said, whole = rule["fullDescription"]["text"], rule["help"]["text"]
+        assert 0 < len(said) <= 1024
+        assert whole.startswith(said)
+        assert said.endswith(".")
 
 
 def test_a_finding_about_a_whole_file_stands_at_its_first_line(fleet):
