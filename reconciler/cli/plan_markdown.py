@@ -26,6 +26,11 @@ _MARKUP = re.compile(
 )
 """What could mean anything in Markdown, HTML or a forge's own words: each becomes an entity, which is just the sign."""
 
+_GAP = "\u200b"
+"""A character of no width. It can't be in printable text."""
+_REFERENCE = re.compile(r'(?<=[@#!~%$&^])(?=[\w"])|(?<=:)(?=//)')
+"""Where a mention, a reference to an issue or the like, or a URL goes on after its sign."""
+
 
 def render(document: Mapping[str, Any]) -> str:
     """The whole comment."""
@@ -45,12 +50,13 @@ def render(document: Mapping[str, Any]) -> str:
 def text(value: str, most: int = 1000) -> str:
     """Foreign text as text, in one line, of so many characters at most.
 
-    A mention gets a character of no width after its @, because forges look for mentions after the markup.
+    Forges look for mentions, references and GitLab for URLs after the markup: those are broken by a character of no
+    width.
     """
     flat = " ".join(printable(value).split())
     if len(flat) > most:
         flat = f"{flat[:most]} …"
-    return _MARKUP.sub(_entity, flat).replace("@", "@&#8203;")
+    return _MARKUP.sub(_entity, _REFERENCE.sub(_GAP, flat)).replace(_GAP, "&#8203;")
 
 
 def code(value: str) -> str:

@@ -226,6 +226,30 @@ def test_nobody_is_mentioned_and_no_line_begins_with_foreign_text():
     assert "www.evil" not in said
 
 
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "@ada",
+        "#12",
+        "acme/fleet#12",
+        "!12",
+        "%1",
+        '%"next"',
+        "~bug",
+        "$7",
+        "&3",
+        "^alert#1",
+        "smb://evil",
+        "https://evil",
+    ],
+)
+def test_what_a_forge_looks_for_after_the_markup_is_not_found_either(reference):
+    found = html.unescape(plan_markdown.text(f"see {reference} now"))
+    assert reference not in found
+    assert reference in found.replace("\u200b", "")
+    assert html.unescape(plan_markdown.text("100 % of 5: R & D, 3 ~ 4!")) == "100 % of 5: R & D, 3 ~ 4!"
+
+
 def test_all_of_a_plan_is_written_and_what_is_cut_for_a_comment_comes_last():
     many = [action(f"batch-{number}", reach=REACH, warnings=["x" * 500] * 3) for number in range(400)]
     said = plan_markdown.render(document(actions=many, refused=[refused()]))
