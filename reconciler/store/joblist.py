@@ -53,8 +53,12 @@ class Turn:
 
 
 def add(connection: Connection, run_id: int, type_: str, arguments: Mapping[str, Any] | None = None) -> None:
-    """Gives a run work. One that is open already starts anew, with the new arguments."""
-    drop(connection, run_id, (type_,))
+    """Gives a run work. One that is open already starts anew, with the new arguments.
+
+    But for a cancellation: a further one comes beside it, as it ends other tasks, for a reason of its own.
+    """
+    if type_ != Type.CANCEL:
+        drop(connection, run_id, (type_,))
     values = {"run_id": run_id, "type": str(type_), "arguments": dict(arguments or {})}
     connection.execute(insert(_job).values(**values))
 

@@ -7,6 +7,8 @@
         ["batch", name, {field: value}]           fields of words.Spec, the whole of it; or null
         ["edit", name, {field: value}]            the same, merged into what the batch says
         ["group", name, {field: value}]           fields of words.Group; or null
+    ["commits", [edit, …], …]                 one commit after the other; the engine has not yet done what
+                                              follows from one when the next comes
     ["online", device], ["offline", device]
     ["inform", device, module, version, id]
     ["progress", device, module, step, id]
@@ -65,6 +67,9 @@ class Play:
         for kind, name, data in edits:
             self._edit(kind, name, data)
         return self.fleet.commit(self.desired)
+
+    def _commits(self, *commits):
+        return [self._commit(edits) for edits in commits]
 
     def _edit(self, kind, name, data):
         if kind == "edit":

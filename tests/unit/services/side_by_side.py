@@ -25,7 +25,7 @@ from rig import Rig, turn
 from reconciler.domain import targeting
 from reconciler.protocol import topics
 from reconciler.protocol.topics import Address
-from reconciler.store import objects
+from reconciler.store import materialization, objects
 from reconciler.store.database import Database
 
 SPREAD = 360
@@ -112,10 +112,13 @@ class SideBySide:
             return
         if verb == "restart":
             await self._kill(*arguments)
-        if verb == "commit":  # what was heard before it was heard before it
+        if verb in {"commit", "commits"}:  # what was heard before it was heard before it
             await self._advance(1)
-        answer = self.play.step([verb, *arguments])
-        await getattr(self, f"_{verb}")(answer, *arguments)
+        if verb == "commits":
+            await self._commits(*arguments)
+        else:
+            answer = self.play.step([verb, *arguments])
+            await getattr(self, f"_{verb}")(answer, *arguments)
         await self._settle()
 
     # what is done to the engine
@@ -130,6 +133,20 @@ class SideBySide:
         }
         if said.keys() != refused.keys():
             raise Difference(f"refused: engine {said}, model {refused}")
+
+    async def _commits(self, *commits):
+        """Of what follows from each, the first little is done; the rest when all were applied."""
+        rig = self._rig
+        materialize, rig.materialize = rig.materialize, self._begin
+        for edits in commits:
+            await self._commit(self.play.step(["commit", edits]), edits)
+        rig.materialize = materialize
+        await rig.materialize()
+
+    async def _begin(self):
+        await self._rig.database.write(
+            materialization.work, self._rig.presence, self._rig.clock.now(), chunk=1
+        )
 
     async def _online(self, answer, key):
         del answer

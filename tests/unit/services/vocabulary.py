@@ -108,7 +108,7 @@ VOCABULARIES = {
         edits=("end", "suspend", "on_cancel", "retry"),
     ),
     "runs": Vocabulary(
-        STEADY | {"edit": 2, "state": 5, "delete": 5, "add": 6} | ORDERS | {"fleet": 2},
+        STEADY | {"edit": 2, "state": 5, "delete": 5, "add": 6, "cancel_more": 2} | ORDERS | {"fleet": 2},
         devices=2,
         fields={"on_cancel": ON_CANCEL, "conflict": CONFLICTS},
         batches=3,
@@ -422,6 +422,15 @@ class Author:
         if name is None:
             return self._add()
         return ["commit", [["edit", name, {"state": self.choose(["Canceled", "Active"])}]]]
+
+    def _cancel_more(self):
+        """A cancellation, and while it is being carried out another one, which may end more."""
+        name = self._declared()
+        if name is None:
+            return self._add()
+        first, second = self.choose(ON_CANCEL), self.choose(ON_CANCEL)
+        canceled = {"state": "Canceled", "on_cancel": first}
+        return ["commits", [["edit", name, canceled]], [["edit", name, {"on_cancel": second}]]]
 
     def _again(self):
         """A batch that is there is written anew, under the same name."""
