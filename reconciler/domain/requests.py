@@ -78,6 +78,8 @@ class ConfirmTasks(_OfOne):
     """Every task that waits for it. Also how far that is, where it takes more than one transaction."""
 
     tasks: Literal[True]
+    run: int | None = None
+    """Whose tasks: the run that was the newest when the first of them was confirmed."""
     confirmed: int = 0
     after: int = 0
 

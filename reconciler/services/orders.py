@@ -163,15 +163,19 @@ def confirm_devices(order: Order, request: requests.ConfirmDevices) -> str:
 def confirm_tasks(order: Order, request: requests.ConfirmTasks) -> str | Unfinished:
     """The tasks of the newest run, some in each transaction: the command says how far it is."""
     run = order.run()
-    _check_confirmable(order, run, run)
     so_far, after = request.confirmed, request.after
+    if request.run not in {None, run.id}:
+        begun = f"{_confirmed(so_far)}, then run {run.number} of {order.subject} began"
+        raise errors.UserError(f"{begun}: nobody has confirmed its tasks, confirm again for them")
+    _check_confirmable(order, run, run)
     if not after and not operations.asking(order.connection, run.id):
         raise errors.UserError(f"no task of {order.subject} waits for a confirmation")
     count, last = operations.confirm_chunk(
         order.connection, run.id, after, order.author, order.presence, now=order.now, chunk=order.chunk
     )
     if last is not None and count == order.chunk:
-        return Unfinished({**order.command.arguments, "confirmed": so_far + count, "after": last})
+        how_far = {"run": run.id, "confirmed": so_far + count, "after": last}
+        return Unfinished({**order.command.arguments, **how_far})
     more = "; its tasks are still being made: confirm again for the others" if run.materializing else ""
     return _confirmed(so_far + count) + more
 

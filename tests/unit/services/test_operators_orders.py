@@ -162,6 +162,24 @@ def test_all_tasks_of_a_batch_are_confirmed_in_as_many_transactions_as_it_takes(
     assert desk.log() == [("CONFIRM", "QUEUED", None, "confirmed by alice: because")] * 7
 
 
+def test_what_is_confirmed_part_by_part_is_of_the_run_that_it_began_with(desk):
+    """The batch was deleted and is back meanwhile: nobody has confirmed its new run."""
+    names = [f"dev-{number}" for number in range(4)]
+    run_id, tasks = desk.set(lambda made: asking(made, names=names))
+    first = desk.give("confirm", batch=BATCH, tasks=True, chunk=2)
+    with desk.database.writing() as connection:
+        made = rows.Rows(connection)
+        newer = made.run(number=2, confirm=True)
+        asked = [made.task(newer, made.device(f"new-{number}", "1.3.0"), "CONFIRM") for number in range(2)]
+        operate.carry_out_all(connection, PRESENCE, NOW, WAYS, chunk=2)
+    assert [desk.task(task).status for task in tasks + asked] == ["QUEUED"] * 2 + ["CONFIRM"] * 4
+    desk.run(run_id)
+    with desk.database.reading() as connection:
+        done = commands.get(connection, first.id)
+    assert done.ok is False
+    assert done.result.startswith(f"confirmed 2 tasks, then run 2 of batch {BATCH} began")
+
+
 def test_the_tasks_between_those_that_are_confirmed_are_not_touched(desk):
     """They may be as many as there are devices."""
 
