@@ -40,7 +40,7 @@ from reconciler.store import bulk, counts, devices, dialects, entry, packed, run
 
 _task, _run, _device = tables.task, tables.run, tables.device
 _other = tables.task.alias("other")
-_before = tables.run.alias("before")
+_before, _after = tables.run.alias("before"), tables.run.alias("after")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -104,6 +104,7 @@ _INTRUDING = (
     .order_by(_run.c.id)
 )
 """Those of some runs that others end for, or make way for."""
+_DYNAMIC = select(_after.c.id).where(_after.c.type == actual.RunType.DYNAMIC)
 
 
 def _same_slot() -> ColumnElement[bool]:
@@ -145,10 +146,15 @@ def _wanted(candidates: Candidates, run_id: int) -> Select[Any]:
 def _overwrite(
     connection: Connection, candidates: Candidates, run: Row[int, str, str], now: datetime
 ) -> None:
-    """Ends the tasks in the way of a run that overwrites, on devices where all of them can be ended."""
+    """Ends the tasks in the way of a run that overwrites, on devices where all of them can be ended.
+
+    Of dynamic batches the newest comes first (platform rules §4): an older one ends no task of a newer one.
+    """
     candidate = candidates.query.params(candidates.parameters).subquery("candidate")
-    yields = tasks.in_states(lifecycle.states(lifecycle.Trigger.OVERWRITTEN), _other)
-    stubborn = exists().where(_other.c.device_id == candidate.c.device_id, dialects.holds(_other), ~yields)
+    ends = tasks.in_states(lifecycle.states(lifecycle.Trigger.OVERWRITTEN), _other)
+    if run.type == actual.RunType.DYNAMIC:
+        ends = and_(ends, _other.c.run_id.not_in(_DYNAMIC.where(_after.c.id > run.id)))
+    stubborn = exists().where(_other.c.device_id == candidate.c.device_id, dialects.holds(_other), ~ends)
     wanted = select(candidate.c.device_id).join(_run, _run.c.id == candidate.c.run_id)
     wanted = wanted.where(_run.c.id == run.id, ~stubborn, ~_behind_earlier(candidate.c.device_id))
     ended = bulk.end(

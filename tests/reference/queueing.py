@@ -74,6 +74,8 @@ def admit(fleet, run, device, match_no=1):
     if not drains_behind(fleet, run, device):
         make_way(fleet, run, device)
     verdict = conflict(fleet, run, device)
+    if verdict == "overwrite" and any(_comes_first(task.run, run) for task in in_the_way(fleet, run, device)):
+        verdict = "conflict"
     earlier = [task for task in fleet.tasks_of(device) if task.run is run]
     if verdict == "conflict" and any((task.reason, task.source) == ("conflict", version) for task in earlier):
         return
@@ -83,6 +85,11 @@ def admit(fleet, run, device, match_no=1):
     else:
         place(fleet, task, verdict)
     fleet.tasks.append(task)
+
+
+def _comes_first(other, run):
+    """§4 `newest first`: what a newer dynamic batch has taken, an older one takes from it by no match."""
+    return other.type == run.type == "Dynamic" and other.id > run.id
 
 
 def promote(fleet, device):

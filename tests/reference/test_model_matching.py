@@ -311,6 +311,14 @@ def test_five_packages_on_one_group_leave_room_on_another(one):
     assert one.batch("c", strategy="Dynamic", target=("group", "gamma")) is None
 
 
+def test_of_two_dynamic_batches_the_older_one_overwrites_nothing_of_the_newer(one):
+    one.group("beta", match_tags=(("ring", "beta"),))
+    for name, package in (("older", "pkg-2"), ("newer", "pkg-3")):
+        grouped(one, name, package=package, conflict="Overwrite")
+    one.tag(one.dev, ring="beta")
+    assert (one.task("older"), one.task("newer")[0]) == (("FAILED", None, "conflict"), "QUEUED")
+
+
 def test_a_match_may_overwrite(one):
     one.batch("static", package="pkg-3")
     dynamic(one, "d", conflict="Overwrite")

@@ -316,7 +316,8 @@ class BatchSpec(base.Model):
     conflict: Annotated[Conflict, Field(strict=False)] = Field(
         default=Conflict.KEEP,
         description="What becomes of a device that is in another task. Keep: the new task fails. "
-        "Overwrite: the other one is cancelled, unless the device is at work for it. Wait: the new task waits.",
+        "Overwrite: the other one is cancelled, unless the device is at work for it; a dynamic batch takes no "
+        "device from a newer dynamic one. Wait: the new task waits.",
     )
     delivery: Annotated[Delivery, Field(strict=False)] = Field(
         default=Delivery.PUSH, description="Push: devices are notified. Pull: they ask."

@@ -293,9 +293,10 @@ def test_a_version_can_bring_a_device_into_a_group_and_out_of_it(fleet):
     assert fleet.history(run_id) == {"dev-0": [("FAILED", "unexpected-version"), "QUEUED"]}
 
 
-def test_several_batches_of_a_group_each_match_the_newest_first(fleet):
+@pytest.mark.parametrize("conflict", [KEEP, OVERWRITE])
+def test_several_batches_of_a_group_each_match_the_newest_first(fleet, conflict):
     group = fleet.group(matchTags={"ring": "beta"})
-    older, newer = (fleet.dynamic(name, group_id=group, conflict=KEEP) for name in ("older", "newer"))
+    older, newer = (fleet.dynamic(name, group_id=group, conflict=conflict) for name in ("older", "newer"))
     tagged(fleet, dev_0="beta")
     assert fleet.tasks(newer) == {"dev-0": "QUEUED"}
     assert fleet.tasks(older) == {"dev-0": ("FAILED", "conflict")}
