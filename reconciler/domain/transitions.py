@@ -138,7 +138,9 @@ class Entry(enum.StrEnum):
     """How a task begins, and how it begins again (the conflict rule decides: platform rules §4)."""
 
     FREE = "its device is free"
-    CONFLICT = "its device is in another task: Keep, or Overwrite of one in progress or of a newer dynamic batch"
+    CONFLICT = (
+        "its device is in another task: Keep, or Overwrite of one in progress or of a newer dynamic batch"
+    )
     BEHIND = "its device is in another task: Wait"
 
 

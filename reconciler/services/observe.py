@@ -7,7 +7,7 @@ what changed: device lists are only compared for batches that are new or have ch
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 
 from reconciler.domain import actual, limits, plan, resources
@@ -16,7 +16,7 @@ from reconciler.domain.diagnostics import Diagnostic
 from reconciler.domain.resources import Kind
 from reconciler.services import lists
 from reconciler.source import rosters, tree, validate
-from reconciler.store import devices, objects, products
+from reconciler.store import census, devices, objects, products
 from reconciler.store.database import Connection
 
 
@@ -82,13 +82,14 @@ def _unknown_devices(
     connection: Connection, commit: Commit, known: Mapping[Key, actual.Stored], allowed: limits.Limits
 ) -> Iterator[tuple[Key, tuple[str, ...]]]:
     """Compares the device lists of batches and trials that may start a run, where that matters to anybody."""
+    leaving = frozenset(_leaving(connection, commit, known))
     for key, declaration in commit.desired.declarations.items():
         if not _may_start(declaration, known.get(key)):
             continue
         listing = declaration if _minds(declaration) else _group_of(commit, declaration)
         if listing is not None:
             product = product_of(commit, declaration)
-            missing = _unknown(connection, commit, listing, product, allowed)
+            missing = _unknown(connection, commit, listing, product, allowed, leaving)
             if missing:
                 yield listing.key, tuple(_placed(commit, listing, missing, allowed))
 
@@ -125,10 +126,12 @@ def _unknown(
     declaration: Declaration,
     product_name: str,
     allowed: limits.Limits,
+    leaving: Collection[str],
 ) -> Mapping[str, None]:
-    """Names that neither a device of the product has nor an inventory of the same commit declares."""
+    """Names that neither a device that stays has nor an inventory of the same commit declares."""
     product_id = products.product_id(connection, product_name)
-    missing = dict.fromkeys(absent(connection, product_id, lists.names(commit.files, declaration, allowed)))
+    listed = lists.names(commit.files, declaration, allowed)
+    missing = dict.fromkeys(absent(connection, product_id, listed, leaving))
     if not missing:
         return missing
     for inventory, declared in commit.desired.of(resources.DeviceInventory):
@@ -138,14 +141,37 @@ def _unknown(
     return missing
 
 
-def absent(connection: Connection, product_id: int | None, listed: Iterable[str]) -> list[str]:
-    """Those of some names that no device of the product has (all, when the database doesn't know the product)."""
+def _leaving(connection: Connection, commit: Commit, known: Mapping[Key, actual.Stored]) -> Iterator[str]:
+    """Inventories that are not for certain as they were: this commit changes them, or they are being read still.
+
+    Of the devices that they declared, only those stay that an inventory of this commit declares.
+    """
+    complete = census.complete_inventories(connection)
+    for key, stored in known.items():
+        if key.kind is not Kind.DEVICE_INVENTORY:
+            continue
+        declaration = commit.desired.declarations.get(key)
+        if declaration is not None:
+            stays = declaration.digest == stored.digest
+        else:
+            stays = not commit.desired.is_gone(key, stored.path)
+        if not (stays and stored.in_force and key.name in complete):
+            yield key.name
+
+
+def absent(
+    connection: Connection, product_id: int | None, listed: Iterable[str], leaving: Collection[str] = ()
+) -> list[str]:
+    """Those of some names that no device of the product has (all, when the database doesn't know the product).
+
+    Devices of the inventories in `leaving` count as if they were not there.
+    """
     if product_id is None:
         return list(listed)
     return [
         name
         for chunk in lists.chunks(iter(listed))
-        for name in devices.missing(connection, product_id, chunk)
+        for name in devices.missing(connection, product_id, chunk, leaving)
     ]
 
 

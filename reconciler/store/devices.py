@@ -20,6 +20,7 @@ from sqlalchemy import (
     bindparam,
     func,
     literal,
+    or_,
     select,
     true,
     update,
@@ -314,12 +315,19 @@ def distribution(connection: Connection, product_id: int) -> list[tuple[str, str
     return [(row.module, row.version, row.devices) for row in connection.execute(query)]
 
 
-def missing(connection: Connection, product_id: int, names: Sequence[str]) -> list[str]:
-    """Those of some names that no targetable device of the product has."""
+def missing(
+    connection: Connection, product_id: int, names: Sequence[str], leaving: Collection[str] = ()
+) -> list[str]:
+    """Those of some names that no targetable device of the product has; the inventories in `leaving` give none."""
     query = select(_device.c.name).where(
         _device.c.product_id == product_id,
         _device.c.state != "removed",
         _device.c.name.in_(dialects.members(names)),
     )
+    if leaving:
+        inventory, declared = tables.inventory, tables.object_
+        left = select(inventory.c.id).join(declared, declared.c.id == inventory.c.object_id)
+        left = left.where(declared.c.name.in_(dialects.members(leaving)))
+        query = query.where(or_(_device.c.inventory_id.is_(None), _device.c.inventory_id.not_in(left)))
     known = set(connection.execute(query).scalars())
     return [name for name in names if name not in known]
