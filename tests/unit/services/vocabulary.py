@@ -141,13 +141,13 @@ VOCABULARIES = {
         fields={"new_reports_only": (None, True), "conflict": CONFLICTS},
     ),
     "trials": Vocabulary(
-        STEADY | _CHANGES | {"trial": 5, "package": 1},
+        STEADY | _CHANGES | {"trial": 5, "package": 1, "removal": 1, "fleet": 1},
         devices=3,
         schedules=True,
         fields={"conflict": CONFLICTS, "on_cancel": ON_CANCEL, "retry": RETRIES},
     ),
     "targets": Vocabulary(
-        STEADY | _CHANGES | {"fleet": 3, "group": 2},
+        STEADY | _CHANGES | {"fleet": 3, "group": 2, "removal": 1},
         devices=5,
         targets=("all", "devices", "gray", "group"),
         sources=SOURCES,
@@ -459,6 +459,10 @@ class Author:
         """A device is declared, with some tags, or declared no more."""
         tags = ({}, {"ring": "beta"}, {"ring": "alpha"}, {"ring": "beta", "site": "one"}, None)
         return ["commit", [["device", self._key(), self.choose(tags)]]]
+
+    def _removal(self):
+        """A device is declared no more, in the same commit as something that may name it."""
+        return ["commit", [["device", self._key(), None], *self.choose([self._trial, self._add])()[1]]]
 
     def _group(self):
         names = [*GROUPS, "lab-set"]
