@@ -359,11 +359,16 @@ def _devices(count: int) -> str:
 
 
 def reopen(connection: Connection, run_id: int) -> None:
-    """A task of a run that had completed is upgraded again: the run goes on (platform rules §5, last row but one)."""
+    """A task of a run that had completed is upgraded again: the run goes on (platform rules §5, last row but one).
+
+    One that was over before it could start is to start yet.
+    """
+    started = _run.c.started_at.is_not(None)
+    phase = case((started, str(actual.Phase.IN_PROGRESS)), else_=str(actual.Phase.PLANNED))
     connection.execute(
         update(_run)
         .where(_run.c.id == run_id, _run.c.phase == actual.Phase.COMPLETED)
-        .values(phase=actual.Phase.IN_PROGRESS, ended_at=null())
+        .values(phase=phase, ended_at=null())
     )
 
 

@@ -306,7 +306,7 @@ class Fleet:
         task.source = present
         queueing.place(self, task, verdict)
         if run.phase == COMPLETED:
-            run.phase = IN_PROGRESS
+            run.phase = PLANNED if run.started_at is None else IN_PROGRESS
         self.settle()
         return None
 

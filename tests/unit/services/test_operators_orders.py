@@ -451,11 +451,13 @@ def test_a_batch_that_asks_for_confirmations_asks_again(desk):
     assert (desk.task(task).status, desk.task(task).push_due_at) == ("CONFIRM", None)
 
 
-def test_a_completed_batch_opens_again(desk):
-    run_id, _, _ = desk.set(lambda made: ended(made, phase="COMPLETED", ended_at=NOW - MINUTE))
+@pytest.mark.parametrize(("started_at", "phase"), [(NOW - HOUR, "IN_PROGRESS"), (None, "PLANNED")])
+def test_a_completed_batch_opens_again_and_one_that_never_started_is_to_start(desk, started_at, phase):
+    over = {"phase": "COMPLETED", "started_at": started_at, "ended_at": NOW - MINUTE}
+    run_id, _, _ = desk.set(lambda made: ended(made, **over))
     desk.done("retry", batch=BATCH, device="dev-1")
     found = desk.run(run_id)
-    assert (found.phase, found.ended_at) == ("IN_PROGRESS", None)
+    assert (found.phase, found.ended_at) == (phase, None)
 
 
 def test_a_batch_whose_files_were_collected_stays_closed(desk):

@@ -141,9 +141,10 @@ VOCABULARIES = {
         fields={"new_reports_only": (None, True), "conflict": CONFLICTS},
     ),
     "trials": Vocabulary(
-        STEADY | _CHANGES | {"trial": 5, "package": 1, "removal": 1, "fleet": 1},
+        STEADY | _CHANGES | {"trial": 5, "package": 1, "removal": 1, "fleet": 1, "upgrade_again": 2, "edit": 3},
         devices=3,
         schedules=True,
+        edits=("end", "end", "suspend", "on_cancel"),
         fields={"conflict": CONFLICTS, "on_cancel": ON_CANCEL, "retry": RETRIES},
     ),
     "targets": Vocabulary(
