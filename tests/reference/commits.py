@@ -39,6 +39,7 @@ def commit(fleet, desired):
     _cancel(fleet, desired.batches, refused)
     _declare(fleet, desired)
     _packages(fleet, desired.packages, refused)
+    _cancelled_from_the_start(fleet, desired.batches, refused)
     waiting = []
     for name, spec in sorted(desired.batches.items()):
         if spec.state == "Active" and name not in refused:
@@ -71,14 +72,22 @@ def _cancel(fleet, batches, refused):
             if batch.run.running:
                 fleet.cancel_run(batch.run, batch.spec.on_cancel)
             batch.in_git = False
-        elif spec.state == "Canceled" and name not in refused:
+        elif spec.state == "Canceled" and batch.in_git and name not in refused:
             _canceled(fleet, name, batch, spec, refused)
     fleet.unborn = {name: spec for name, spec in fleet.unborn.items() if name in batches}
+
+
+def _cancelled_from_the_start(fleet, batches, refused):
+    """What is new, or back, and cancelled: it has no new life, and yet needs a package that is as Git says."""
     for name, spec in batches.items():
-        if name in fleet.batches or name in refused or spec.state == "Active":
+        batch = fleet.batches.get(name)
+        if name in refused or spec.state == "Active" or (batch is not None and batch.in_git):
             continue
-        problems = _fixed(fleet.unborn.get(name, spec), spec)
-        if problems:
+        if name not in fleet.unborn and spec.package in refused:
+            refused[name] = [f"{spec.package} is not as Git says"]
+        elif batch is not None:
+            _canceled(fleet, name, batch, spec, refused)
+        elif problems := _fixed(fleet.unborn.get(name, spec), spec):
             refused[name] = problems
         else:
             fleet.unborn[name] = spec  # cancelled from the start: accepted, without a life
