@@ -378,7 +378,7 @@ task = Table(
     Index("ix_task_due", "deadline_at", sqlite_where=text("deadline_at IS NOT NULL")),
     Index("ix_task_retry", "retry_at", sqlite_where=text("retry_at IS NOT NULL")),
     Index("ix_task_claim", "claim_epoch", sqlite_where=text("claim_epoch IS NOT NULL")),
-    Index("ix_task_device", "device_id", "module", "id"),
+    Index("ix_task_device", "device_id", "module", "ended_at"),
 )
 
 # Counts by status (and, for failures, by reason): moved in the transaction that moves the tasks.

@@ -123,7 +123,7 @@ _newest = (
     .where(_task.c.device_id == _places.c.device, _task.c.module == _places.c.module)
     .where(_task.c.ended_at.is_not(None))
     .where(_task.c.reason.is_distinct_from(str(lifecycle.Reason.CONFLICT)))
-    .order_by(_task.c.id.desc())
+    .order_by(_task.c.ended_at.desc(), _task.c.id.desc())
     .limit(1)
     .correlate(_places)
     .scalar_subquery()
@@ -132,9 +132,9 @@ _latest_ended = _views(select(*_COLUMNS).where(_task.c.id.in_(select(_newest).se
 
 
 def latest_ended(connection: Connection, places: Iterable[Place]) -> dict[Place, lifecycle.Task]:
-    """The newest ended task of some devices' modules: late messages are recorded there.
+    """Of the tasks of some devices' modules those that ended last: late messages are recorded there.
 
-    A conflict doesn't count: the device never heard of that task, so nothing that it says can be about it.
+    That need not be the newest: an older one may have been upgraded again. A conflict doesn't count: the device never heard of that task, so nothing that it says can be about it.
     """
     listed = list(places)
     if not listed:

@@ -200,11 +200,14 @@ class Fleet:
         task.failure_mark = mark if failed else None
 
     def _late_success(self, device, module, version):
-        """The newest task that has ended; the device never heard of one that failed as a conflict."""
+        """The task that ended last; the device never heard of one that failed as a conflict."""
         ended = [task for task in self.tasks_of(device) if task.module == module and not task.unfinished]
         mine = [task for task in ended if task.reason != "conflict"]
-        if mine and mine[-1].status == FAILED and mine[-1].run.package.version == version:
-            mine[-1].late_success = True
+        if not mine:
+            return
+        last = max(mine, key=lambda task: (self.now if task.ended_at is None else task.ended_at, task.id))
+        if last.status == FAILED and last.run.package.version == version:
+            last.late_success = True
 
     # ---- pushes, which the engine makes and the model judges ----
 
@@ -424,6 +427,8 @@ class Fleet:
                 matching.match(self, self.devices[key], pending[key])
         for task in self.tasks:
             due = pushing.may_push(task, self.now) and pushing.owed(task)
+            if not task.unfinished and task.ended_at is None:
+                task.ended_at = self.now
             task.may_push_since = (
                 (self.now if task.may_push_since is None else task.may_push_since) if due else None
             )

@@ -136,4 +136,5 @@ def refiltered(task, verdict):
 def cleared(task):
     """Row `upgraded again by an operator`: clocks, attempts, reason and step are cleared; it has no past."""
     task.reason = task.step = task.retry_at = task.timeout_at = task.no_response_at = task.first_push = None
+    task.ended_at = None
     task.clock_started, task.retries, task.late_success, task.failure_mark = False, 0, False, None

@@ -169,6 +169,7 @@ class Task:
     may_push_since: float | None = None
     failure_mark: tuple | None = None
     late_success: bool = False
+    ended_at: float | None = None
 
     @property
     def unfinished(self):

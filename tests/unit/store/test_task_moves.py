@@ -140,6 +140,12 @@ def test_the_newest_ended_task_of_a_module_is_what_late_messages_are_about(rows)
     assert (late.reason, late.late_at, late.late_success) == (Reason.TIMEOUT, NOW, True)
 
 
+def test_an_older_task_that_was_upgraded_again_is_the_newest_when_it_ended_last(rows):
+    for name, ago in (("a", 1), ("b", 2)):
+        rows.task(rows.run(name), 1, "FAILED", reason="timeout", ended_at=NOW - ago * timedelta(minutes=1))
+    assert tasks.latest_ended(rows.connection, [(1, "default")])[1, "default"].id == 1
+
+
 def test_a_device_s_history_is_not_read_whole(rows):
     for number in range(30):
         rows.task(rows.run(f"b{number}"), 1, "SUCCEEDED")
@@ -155,6 +161,7 @@ def test_a_device_s_history_is_not_read_whole(rows):
     for index in ("ix_task_slot", "ix_task_behind", "ix_task_device"):
         assert index in plan
     assert "SCAN task" not in plan
+    assert "USE TEMP B-TREE" not in plan
 
 
 # --- writing ---

@@ -410,7 +410,7 @@ def upgrade() -> None:
     op.create_index('ix_task_behind', 'task', ['device_id', 'id'], unique=False, sqlite_where=sa.text("hold = 'behind'"))
     op.create_index('ix_task_claim', 'task', ['claim_epoch'], unique=False, sqlite_where=sa.text('claim_epoch IS NOT NULL'))
     op.create_index('ix_task_confirm', 'task', ['run_id', 'device_id'], unique=False, sqlite_where=sa.text("status = 'CONFIRM'"))
-    op.create_index('ix_task_device', 'task', ['device_id', 'module', 'id'], unique=False)
+    op.create_index('ix_task_device', 'task', ['device_id', 'module', 'ended_at'], unique=False)
     op.create_index('ix_task_due', 'task', ['deadline_at'], unique=False, sqlite_where=sa.text('deadline_at IS NOT NULL'))
     op.create_index('ix_task_push', 'task', ['run_id', 'push_due_at'], unique=False, sqlite_where=sa.text('push_due_at IS NOT NULL'))
     op.create_index('ix_task_retry', 'task', ['retry_at'], unique=False, sqlite_where=sa.text('retry_at IS NOT NULL'))
