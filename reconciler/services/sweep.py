@@ -15,7 +15,7 @@ from reconciler.domain import limits
 from reconciler.services import backoff
 from reconciler.services.bell import Bell
 from reconciler.services.clock import Clock
-from reconciler.store import deadlines, devices, events, objects, pushes, runs, tasks
+from reconciler.store import deadlines, devices, events, objects, pushes, rates, runs, tasks
 from reconciler.store.database import Connection, Database
 from reconciler.transport.base import Intake, Transport
 
@@ -162,6 +162,7 @@ def _start_and_end(connection: Connection, now: datetime) -> bool:
 def _note_jump(connection: Connection, jump: timedelta, now: datetime) -> None:
     message = f"the clock jumped by {jump.total_seconds():+.0f} s; timeouts wait for {PAUSE_SECONDS:.0f} s"
     pushes.forget_future(connection, now)
+    rates.move(connection, int((now - jump).timestamp()), round(jump.total_seconds()))
     events.append(connection, now, [events.Event(type=events.Type.CLOCK_JUMP, message=message)])
 
 

@@ -27,6 +27,22 @@ _add = _add.on_conflict_do_update(
 )
 
 
+def move(connection: Connection, second: int, jump: int) -> None:
+    """The clock jumped: what was pushed in the window that ended with `second` was pushed as long ago as before.
+
+    Args:
+        connection: a writing transaction.
+        second: the last one by the clock as it was.
+        jump: seconds; the past of a clock that was set forward comes after it.
+    """
+    window = _slot.c.second.between(second - throttle.WINDOW_SECONDS, second)
+    moved = connection.execute(select(_slot.c.run_id, _slot.c.second, _slot.c.pushed).where(window)).all()
+    connection.execute(delete(_slot).where(window))
+    rows = [{"run": run_id, "at": at + jump, "more": pushed} for run_id, at, pushed in moved]
+    if rows:
+        connection.execute(_add, rows)
+
+
 def take(connection: Connection, second: int, pushed: Mapping[int, int]) -> None:
     """Records pushes by run, and forgets seconds that no rate looks at any more."""
     rows = [{"run": run_id, "at": second, "more": count} for run_id, count in sorted(pushed.items()) if count]

@@ -302,6 +302,18 @@ async def test_nothing_expires_for_a_minute_after_the_database_was_away(ready):
     assert await later(ready, 20) == 1
 
 
+@pytest.mark.parametrize("jump", [-120, 120])
+async def test_a_clock_that_jumps_gives_no_second_minute_to_the_push_rate(rig, jump):
+    fleet = [f"dev-{number:02}" for number in range(13)]
+    await rig.commit(base(*fleet))
+    await rig.arrive(*fleet)
+    await rig.commit(base(*fleet), batch(pushRatePerMinute=10))
+    assert await rig.wait(12) == 10
+    rig.clock.jump(jump)
+    assert await rig.wait(45, each=3) == 0
+    assert await rig.wait(21, each=3) > 0
+
+
 @pytest.mark.parametrize("jump", [-3600, -31, 31, 3600])
 async def test_a_clock_that_jumps_stops_expiry_for_a_minute_and_is_an_event(ready, jump):
     await later(ready, 580)
