@@ -89,7 +89,7 @@ def _unknown_devices(
         listing = declaration if _minds(declaration) else _group_of(commit, declaration)
         if listing is not None:
             product = product_of(commit, declaration)
-            missing = _unknown(connection, commit, listing, product, allowed, leaving)
+            missing = _unknown(connection, commit, listing, product, allowed, leaving=leaving)
             if missing:
                 yield listing.key, tuple(_placed(commit, listing, missing, allowed))
 
@@ -126,6 +126,7 @@ def _unknown(
     declaration: Declaration,
     product_name: str,
     allowed: limits.Limits,
+    *,
     leaving: Collection[str],
 ) -> Mapping[str, None]:
     """Names that neither a device that stays has nor an inventory of the same commit declares."""

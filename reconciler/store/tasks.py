@@ -134,7 +134,8 @@ _latest_ended = _views(select(*_COLUMNS).where(_task.c.id.in_(select(_newest).se
 def latest_ended(connection: Connection, places: Iterable[Place]) -> dict[Place, lifecycle.Task]:
     """Of the tasks of some devices' modules those that ended last: late messages are recorded there.
 
-    That need not be the newest: an older one may have been upgraded again. A conflict doesn't count: the device never heard of that task, so nothing that it says can be about it.
+    That need not be the newest: an older one may have been upgraded again. A conflict doesn't count: the device never
+    heard of that task, so nothing that it says can be about it.
     """
     listed = list(places)
     if not listed:
