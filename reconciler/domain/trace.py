@@ -33,6 +33,7 @@ class Rule(enum.StrEnum):
     SCHEDULE = "schedule"
     SUSPENSION = "suspension"
     SIGNING = "signing"
+    FILES = "files"
     CONFIRMATION = "confirmation"
     QUEUE = "queue"
     DELIVERY = "delivery"
@@ -145,6 +146,8 @@ class Batch:
     """By whom; empty: it is not."""
     unsigned: str = ""
     """Why its product's packages can't be signed, where they must be; empty: they can."""
+    file_lost: bool = False
+    """A file of its package went missing from the store."""
     confirm: bool = False
     left_out: targeting.LeftOut | None = None
     """What was recorded at acceptance, or at the start…"""
@@ -388,6 +391,7 @@ def _gates(device: Device, batch: Batch, task: Task, now: datetime) -> Iterator[
         _schedule(batch, facts, now),
         _suspension(batch),
         *_signing(batch),
+        *_files(batch),
         _confirmation(device, batch, task),
         _queue(facts) if behind else Check(Rule.QUEUE, ok=True, compared="it has the device"),
     ]
@@ -433,6 +437,16 @@ def _signing(batch: Batch) -> Iterator[Check]:
         yield _not(Rule.SIGNING, batch.unsigned, "nothing is pushed or offered until the key is there")
 
 
+def _files(batch: Batch) -> Iterator[Check]:
+    """Told only where it is in the way, too."""
+    if batch.file_lost:
+        remedy = (
+            "it is got again by itself while Git names it, and nothing is pushed or offered until then: "
+            "the daemon's log says what went wrong"
+        )
+        yield _not(Rule.FILES, f"a file of package {batch.package} went missing from the store", remedy)
+
+
 def _confirmation(device: Device, batch: Batch, task: Task) -> Check:
     if task.status is Status.CONFIRM:
         order = f"`reconciler confirm {batch.name} --device {device.name}`, inside of its schedule"
@@ -451,7 +465,7 @@ def _delivery(task: Task, now: datetime) -> Check:
     facts = task.facts
     began = facts.started_at or facts.accepted_at
     alone = dataclasses.replace(
-        facts, suspended_at=None, unsigned_since=None, verified=True, started_at=began
+        facts, suspended_at=None, unsigned_since=None, file_lost=False, verified=True, started_at=began
     )
     waits = waiting.waits_for(alone, now)
     pushed = (

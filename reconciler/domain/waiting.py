@@ -22,6 +22,7 @@ class Wait(enum.StrEnum):
 
     SUSPENDED = "suspended"
     SIGNING = "waits for its signing key"
+    FILE = "waits for its package's file"
     VERIFICATION = "waits for verification"
     BEHIND = "waits behind another task"
     SCHEDULED = "scheduled"
@@ -57,6 +58,8 @@ class Facts:
     """Since when it is suspended, by Git or an operator; None: it is not."""
     unsigned_since: datetime | None = None
     """Since when its product's signing key can't be used; None: it can, or nothing is signed."""
+    file_lost: bool = False
+    """A file of its package went missing from the store; since when is not kept."""
     push_delivery: bool = True
     push_rate: int = 0
     """Devices a minute."""
@@ -108,10 +111,8 @@ def waits_for(facts: Facts, now: datetime) -> Waiting | None:
 def _reasons(facts: Facts, now: datetime) -> Iterator[Waiting]:
     """Everything it waits for: first its batch and other tasks, then somebody's word, the daemon, and the device."""
     asks = facts.status is Status.CONFIRM
-    if facts.suspended_at is not None and not asks:
-        yield Waiting(Wait.SUSPENDED, facts.suspended_at)
-    if facts.unsigned_since is not None and not asks:
-        yield Waiting(Wait.SIGNING, facts.unsigned_since)
+    if not asks:
+        yield from _closing(facts)
     if not facts.verified and facts.started_at is None:
         yield Waiting(Wait.VERIFICATION, facts.accepted_at)
     if facts.hold is Hold.BEHIND:
@@ -128,6 +129,16 @@ def _reasons(facts: Facts, now: datetime) -> Iterator[Waiting]:
     if not facts.push_delivery:
         yield Waiting(Wait.FETCH, began)
     yield from _pushing(facts, now, began)
+
+
+def _closing(facts: Facts) -> Iterator[Waiting]:
+    """What keeps everything of the batch from going out. Who must be asked first waits for that, whatever else."""
+    if facts.suspended_at is not None:
+        yield Waiting(Wait.SUSPENDED, facts.suspended_at)
+    if facts.unsigned_since is not None:
+        yield Waiting(Wait.SIGNING, facts.unsigned_since)
+    if facts.file_lost:
+        yield Waiting(Wait.FILE, None)
 
 
 def _pushing(facts: Facts, now: datetime, began: datetime) -> Iterator[Waiting]:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, and_, func, select
 
 from reconciler.domain import actual, conditions, targeting, trace, waiting
 from reconciler.domain.limits import Limits
-from reconciler.store import dialects, recheck, tables, task_views
+from reconciler.store import dialects, recheck, tables, task_views, tasks
 
 _run, _device, _object = tables.run, tables.device, tables.object_
 
@@ -65,7 +65,7 @@ def runs(connection: Connection, of: Device, limits: Limits) -> list[Run]:
         select(
             _run, _object.c.kind, _object.c.removed, _object.c.sync, _object.c.reason.label("note"),
             _object.c.updated_at.label("changed_at"), tables.package.c.name.label("package"),
-            tables.package.c.verification, tables.product.c.signing_held,
+            tables.package.c.verification, tables.product.c.signing_held, tasks.FILE_LOST.label("file_lost"),
         )
         .join(_object, _object.c.id == _run.c.object_id)
         .join(tables.package, tables.package.c.id == _run.c.package_id)
@@ -163,6 +163,7 @@ def _run_of(row: Row[Any], seen: _Seen, limits: Limits) -> Run:
         verification=actual.Verification(row.verification),
         suspended=f"{suspension}; since {waiting.moment(suspension.since)}" if suspension is not None else "",
         unsigned=row.signing_held or "",
+        file_lost=bool(row.file_lost),
         confirm=row.confirm,
         left_out=targeting.LeftOut(out.reason) if out is not None else None,
         left_out_version=out.version if out is not None else None,

@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Row, ScalarSelect, Select, cas
 
 from reconciler.domain import actual, lifecycle, waiting
 from reconciler.store import about, rates, revisions, tables
+from reconciler.store.tasks import FILE_LOST
 
 _run, _task, _device, _object = tables.run, tables.task, tables.device, tables.object_
 
@@ -122,6 +123,7 @@ def _tasks() -> Select[Any]:
             _device.c.online_since, _device.c.last_seen_at, tables.product.c.name.label("product"),
             tables.product.c.signing_held, tables.product.c.signing_held_at,
             tables.revision.c.sha, tables.revision.c.ref, _occupied_by().label("occupied_by"),
+            FILE_LOST.label("file_lost"),
         )
         .join(_run, _run.c.id == _task.c.run_id)
         .join(_object, _object.c.id == _run.c.object_id)
@@ -156,6 +158,7 @@ def _facts(row: Row[Any], present: frozenset[int]) -> waiting.Facts:
         verified=trial or actual.Verification(row.verification).opens,
         suspended_at=suspended_since(row, row.changed_at),
         unsigned_since=(row.signing_held_at or row.accepted_at) if row.signing_held is not None else None,
+        file_lost=bool(row.file_lost),
         push_delivery=row.push_delivery,
         push_rate=row.push_rate,
         retry=retry,

@@ -55,16 +55,19 @@ _BEHIND = dialects.waits(_task)
 
 _HALTING: list[ColumnElement[str]] = [literal_column(f"'{type_}'") for type_ in ("cancel", "start", "end")]
 """Types of jobs; in the text, so that it is not made anew for each burst."""
+FILE_LOST = exists().where(
+    _file.c.package_id == _run.c.package_id, _file.c.blob_id == _blob.c.id, ~_blob.c.stored
+)
+"""A file of the run's package was lost, and is being got again."""
 CLOSED = or_(
     _run.c.started_at.is_(None),
     _run.c.suspended,
     _run.c.suspended_by.is_not(None),
     exists().where(_job.c.run_id == _run.c.id, _job.c.type.in_(_HALTING)),
     exists().where(tables.product.c.id == _run.c.product_id, tables.product.c.signing_held.is_not(None)),
-    # a file of its package was lost, and is being got again
-    exists().where(_file.c.package_id == _run.c.package_id, _file.c.blob_id == _blob.c.id, ~_blob.c.stored),
+    FILE_LOST,
 )
-"""The run pushes and offers nothing: suspended, not started, about to end tasks that could be pushed, or unsigned."""
+"""The run pushes and offers nothing: suspended, not started, about to end tasks, unsigned, or a file of it is lost."""
 
 
 def in_states(states: Iterable[lifecycle.State], task: FromClause = _task) -> ColumnElement[bool]:

@@ -273,6 +273,7 @@ PLANNED = {"started_at": None}
         ({}, PLANNED, Rule.SCHEDULE, "no start is set; it is starting", "look again in a moment"),
         ({"suspended": "by bob"}, {}, Rule.SUSPENSION, "suspended by bob", None),
         ({"unsigned": "no key: put one there"}, {}, Rule.SIGNING, "no key: put one there", None),
+        ({"file_lost": True}, {}, Rule.FILES, "a file of package fw went missing from the store", None),
         (
             {"confirm": True}, {"status": Status.CONFIRM}, Rule.CONFIRMATION, "nobody has confirmed it",
             "`reconciler confirm eu --device dev-1`, inside of its schedule",
@@ -333,11 +334,15 @@ def test_a_failed_attempt_waits_for_its_next_one():
 
 @pytest.mark.parametrize("wait", waiting.Wait)
 def test_every_way_to_wait_for_a_push_has_its_remedy(wait):
-    gates = {"SUSPENDED", "SIGNING", "VERIFICATION", "BEHIND", "SCHEDULED", "STARTING", "CONFIRMATION"}
+    gates = {
+        "SUSPENDED", "SIGNING", "FILE", "VERIFICATION", "BEHIND", "SCHEDULED", "STARTING", "CONFIRMATION",
+    }  # fmt: skip
     assert (wait in trace._DELIVERY) is (wait.name not in gates)
 
 
 def test_suspension_and_verification_are_no_reasons_of_delivery():
-    shut = dataclasses.replace(task().facts, suspended_at=NOW, unsigned_since=NOW, verified=False)
+    shut = dataclasses.replace(
+        task().facts, suspended_at=NOW, unsigned_since=NOW, file_lost=True, verified=False
+    )
     found = traced(mine=dataclasses.replace(task(), facts=shut))
     assert check(found, Rule.DELIVERY).compared.startswith("its turn comes")

@@ -45,6 +45,7 @@ def test_a_task_that_is_due_waits_for_its_turn_only():
 EVERYTHING = [
     (Wait.SUSPENDED, SUSPENDED, {"suspended_at": SUSPENDED}),
     (Wait.SIGNING, UNSIGNED, {"unsigned_since": UNSIGNED}),
+    (Wait.FILE, None, {"file_lost": True}),
     (Wait.VERIFICATION, ACCEPTED, {"verified": False, "started_at": None}),
     (Wait.BEHIND, CREATED, {"hold": Hold.BEHIND, "occupied_by": "other"}),
     (Wait.SCHEDULED, ACCEPTED, PLANNED),
@@ -97,7 +98,9 @@ def test_who_waits_behind_is_told_for_whom():
 
 def test_a_task_that_nobody_confirmed_waits_for_that():
     asks = {"status": Status.CONFIRM, "push_due_at": None}
-    assert wait(**asks | AWAY | {"suspended_at": SUSPENDED, "unsigned_since": UNSIGNED}) == (
+    assert wait(
+        **asks | AWAY | {"suspended_at": SUSPENDED, "unsigned_since": UNSIGNED, "file_lost": True}
+    ) == (
         Wait.CONFIRMATION,
         STARTED,
     )

@@ -1,0 +1,44 @@
+"""What a trace and a batch's status say is what the engine did: after whole commits, with time between transactions."""
+
+from __future__ import annotations
+
+import hashlib
+
+from rig import base, batch
+
+from reconciler.domain import waiting
+from reconciler.services import trace
+from reconciler.store import fetches, status, task_views
+
+ONE = "dev-1"
+
+
+def traced(rig, device, name):
+    """What is said of a device in one batch."""
+    with rig.database.reading() as connection:
+        (found,) = status.devices_of(connection, name=device)
+        (one,) = trace.device(connection, found.id, rig.clock.now(), only=name)
+    return one.trace
+
+
+def waits(rig, name="all"):
+    """What the first task of a batch waits for."""
+    with rig.database.reading() as connection:
+        (task, *_) = status.tasks(connection, status.TaskFilter(batch=name), 10)
+        return task_views.Waits(connection, rig.clock.now()).of(task)
+
+
+async def test_a_task_whose_packages_file_was_lost_waits_for_that_until_it_is_back(rig):
+    await rig.commit(base(ONE), batch())
+    await rig.arrive(ONE)
+    sha256 = hashlib.sha256(base()["app.bin"]).hexdigest()
+    await rig.database.write(fetches.lose, [sha256])
+    assert await rig.wait(3) == 0
+    assert waits(rig).wait is waiting.Wait.FILE
+    assert (traced(rig, ONE, "all").decided_by, traced(rig, ONE, "all").remedy[:17]) == (
+        "files",
+        "it is got again b",
+    )
+    await rig.database.write(fetches.regain, [sha256])
+    assert str(waits(rig)) == "its turn comes"
+    assert await rig.push() == 1
