@@ -93,6 +93,7 @@ class Rows:
             "package_id": 1, "revision_id": 1, "phase": "IN_PROGRESS", "module": "default",
             "target_version": "1.4.0", "source_versions": [], "allow_downgrade": False, "push_rate": 600,
             "push_delivery": True, "tags": {}, "created_at": at, "started_at": at,
+            "chosen_at": None if changes.get("type") == "Dynamic" else changes.get("created_at", at),
         }  # fmt: skip
         return self.add(tables.run, **values | changes)
 

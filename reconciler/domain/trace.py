@@ -126,6 +126,10 @@ class Batch:
     delta: bool = False
     accepted_at: datetime
     started_at: datetime | None
+    chosen_at: datetime | None = None
+    """When a static one had chosen all of its devices; None: it has not, or was over before."""
+    is_late: bool = False
+    """The device came when a static one had begun to choose."""
     start_at: datetime | None = None
     end_at: datetime | None = None
     canceled_by: str | None = None
@@ -228,12 +232,13 @@ def _target(device: Device, batch: Batch, task: Task | None) -> Check:
     if task is not None:
         return Check(Rule.TARGET, ok=True, compared=f"{_whom(batch)}; taken {moment(task.facts.created_at)}")
     if device.removed:
-        return _not(Rule.TARGET, "the device is declared no more", "add it to an inventory")
+        again = "" if batch.dynamic else f", and {_ANEW}"
+        return _not(Rule.TARGET, "the device is declared no more", f"add it to an inventory{again}")
     if batch.listed is False:
         return _not(Rule.TARGET, f"{_whom(batch)}: the device is not in it", "write a batch that names it")
     if batch.group is not None:
         return _member(batch.group)
-    if not batch.dynamic and device.created_at > batch.accepted_at:
+    if batch.is_late:
         late = f"the device was declared {moment(device.created_at)}, after the batch had chosen its devices"
         return _not(Rule.TARGET, late, "write a new batch; a dynamic one takes devices that come later")
     return Check(Rule.TARGET, ok=True, compared=_whom(batch))
@@ -309,7 +314,10 @@ def _version(device: Device, batch: Batch, task: Task | None) -> Iterator[Check]
         _reported_late(device, batch) if verdict is None and batch.left_out is None and task is None else ""
     )
     wrong = verdict is targeting.LeftOut.SOURCE or bool(late)
-    remedy = "write a batch for its version" if version is not None else "let the device report its version"
+    remedy = "write a batch for its version"
+    if version is None:
+        again = f", and {_ANEW}" if batch.chosen_at is not None else ""
+        remedy = f"let the device report its version{again}"
     yield Check(Rule.SOURCE, not wrong, f"{has}; {any_of}{late}", remedy if wrong else "")
     if wrong:
         return
@@ -326,10 +334,13 @@ def _version(device: Device, batch: Batch, task: Task | None) -> Iterator[Check]
     yield Check(Rule.DOWNGRADE, ok=True, compared=allowed)
 
 
+_ANEW = "write a new batch: this one does not look again"
+
+
 def _reported_late(device: Device, batch: Batch) -> str:
     """A static batch chose its devices by what they reported then."""
     report = device.report
-    if batch.dynamic or batch.materializing or report is None or report.at <= batch.accepted_at:
+    if batch.chosen_at is None or report is None or report.at <= batch.chosen_at:
         return ""
     return f"; but only since {moment(report.at)}, after the batch had chosen its devices"
 
@@ -337,7 +348,7 @@ def _reported_late(device: Device, batch: Batch) -> str:
 def _left_out(batch: Batch, reason: targeting.LeftOut) -> Check:
     on = f", on {batch.left_out_version}" if batch.left_out_version else ""
     said = f"when the batch chose its devices{on}, it was left out as {reason}"
-    return _not(Rule.ACCEPTANCE, said, "write a new batch: this one does not look again")
+    return _not(Rule.ACCEPTANCE, said, _ANEW)
 
 
 def _not(rule: Rule, compared: str, remedy: str = "") -> Check:

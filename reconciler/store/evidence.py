@@ -148,6 +148,8 @@ def _run_of(row: Row[Any], seen: _Seen, limits: Limits) -> Run:
         delta=row.delta,
         accepted_at=row.created_at,
         started_at=row.started_at,
+        chosen_at=row.chosen_at,
+        is_late=row.horizon is not None and seen.device.id > row.horizon,
         start_at=row.start_at,
         end_at=row.end_at,
         canceled_by=row.canceled_by,

@@ -52,6 +52,8 @@ def work(
     cursor = _WORK[Type(job.type)](Turn(connection, job, run, presence, now, chunk))
     move(connection, job.id, cursor)
     if cursor is None:
+        if job.type == Type.CREATE:
+            runs.has_chosen(connection, run.id, job.arguments["horizon"], now)
         runs.finish(connection, [run.id], now)
     return True
 

@@ -358,6 +358,11 @@ def _devices(count: int) -> str:
     return f"{count} device{'s' * (count != 1)}"
 
 
+def has_chosen(connection: Connection, run_id: int, horizon: int, now: datetime) -> None:
+    """A static run has chosen its devices: it looks at none again, nor at any that is newer than `horizon`, an id."""
+    connection.execute(update(_run).where(_run.c.id == run_id).values(chosen_at=now, horizon=horizon))
+
+
 def reopen(connection: Connection, run_id: int) -> None:
     """A task of a run that had completed is upgraded again: the run goes on (platform rules §5, last row but one).
 

@@ -304,6 +304,10 @@ run = Table(
     Column("canceled_by", Text),
     Column("created_at", Moment, nullable=False),
     Column("started_at", Moment),
+    # A static one: when it had chosen all its devices, and the newest (by id) that it looked at. NULL: it has not, or
+    # was over before.
+    Column("chosen_at", Moment),
+    Column("horizon", _Id),
     Column("ended_at", Moment),
     UniqueConstraint("object_id", "number"),
     _one_of("type", actual.RunType, "type"),

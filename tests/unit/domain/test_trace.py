@@ -32,7 +32,9 @@ def group(**changes):
 def batch(**changes):
     asked = {"source_versions": (), "allow_downgrade": False}
     asked |= {name: changes.pop(name) for name in tuple(asked) if name in changes}
+    chooses = changes.get("type") is not RunType.DYNAMIC and not changes.get("materializing")
     values = {
+        "chosen_at": ACCEPTED if chooses else None,
         "name": "eu", "type": RunType.STATIC, "phase": Phase.IN_PROGRESS, "accepted_at": ACCEPTED,
         "started_at": ACCEPTED, "package": "fw", "conditions": targeting.Conditions("default", "1.4.0", **asked),
     } | changes  # fmt: skip
@@ -75,7 +77,7 @@ def test_a_device_that_nothing_kept_out_did_not_fit_at_acceptance():
     ("of", "what", "rule", "said"),
     [
         ({"removed": True}, {}, Rule.TARGET, "declared no more"),
-        ({"created_at": NOW}, {}, Rule.TARGET, "after the batch had chosen its devices"),
+        ({}, {"is_late": True}, Rule.TARGET, "after the batch had chosen its devices"),
         ({}, {"listed": False}, Rule.TARGET, "a list of devices: the device is not in it"),
         ({}, {"listed": False, "type": RunType.VERIFY}, Rule.TARGET, "the test devices of the package"),
         ({}, {"group": group(removed=False, member=False, joins=0)}, Rule.TARGET, "is not in group g now"),
@@ -132,7 +134,6 @@ def test_the_first_rule_that_is_not_met_keeps_the_device_out(of, what, rule, sai
         ({"version": "1.5.0"}, {"allow_downgrade": True}),
         ({"version": None}, {}),
         ({"at": ACCEPTED}, {}),
-        ({"created_at": ACCEPTED}, {}),
         ({"created_at": NOW, "at": NOW}, DYNAMIC),
         ({"at": NOW}, DYNAMIC | {"new_reports_only": True}),
         ({}, DYNAMIC | {"new_reports_only": True, "started_at": None}),
@@ -189,6 +190,32 @@ def test_after_the_rule_that_decides_only_what_else_is_in_the_way_is_told():
         Rule.VERIFICATION, Rule.SUSPENSION, Rule.CONFIRMATION,
     ]  # fmt: skip
     assert [check.ok for check in waits.checks[-3:]] == [False] * 3
+
+
+@pytest.mark.parametrize(
+    ("of", "what", "remedy"),
+    [
+        (
+            {"removed": True},
+            {},
+            "add it to an inventory, and write a new batch: this one does not look again",
+        ),
+        ({"removed": True}, DYNAMIC, "add it to an inventory"),
+        (
+            {"version": None},
+            {"source_versions": ("1.3.0",)},
+            "let the device report its version, and write a new batch: this one does not look again",
+        ),
+        ({"version": None}, DYNAMIC, "let the device report its version"),
+        (
+            {"version": None},
+            {"source_versions": ("1.3.0",), "materializing": True},
+            "let the device report its version",
+        ),
+    ],
+)
+def test_a_batch_that_has_chosen_its_devices_does_not_look_again(of, what, remedy):
+    assert traced(device(**of), batch(**what)).remedy == remedy
 
 
 def test_a_batch_that_never_began_says_why():

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 
-from rig import base, batch
+import pytest
+from rig import ManualClock, base, batch
 
 from reconciler.domain import waiting
 from reconciler.services import trace
 from reconciler.store import fetches, status, task_views
 
-ONE = "dev-1"
+ONE, TWO = "dev-1", "dev-2"
 
 
 def traced(rig, device, name):
@@ -42,3 +43,23 @@ async def test_a_task_whose_packages_file_was_lost_waits_for_that_until_it_is_ba
     await rig.database.write(fetches.regain, [sha256])
     assert str(waits(rig)) == "its turn comes"
     assert await rig.push() == 1
+
+
+@pytest.fixture
+def ticking(rig, monkeypatch):
+    """Time passes between any two looks at the clock, as it does in a daemon."""
+    monkeypatch.setattr(rig.clock, "now", lambda: rig.clock.advance(0.003) or ManualClock.now(rig.clock))
+
+
+async def test_only_who_was_declared_after_a_batch_had_chosen_its_devices_is_told_that_it_came_late(
+    rig, ticking
+):
+    given = batch("old-ones", target={"all": {}, "sourceVersions": ["0.9.0"]})
+    await rig.commit(base(ONE), given)
+    kept_out = traced(rig, ONE, "old-ones")
+    assert (kept_out.decided_by, kept_out.remedy) == (
+        "source version", "let the device report its version, and write a new batch: this one does not look again",
+    )  # fmt: skip
+    await rig.commit(base(ONE, TWO), given)
+    assert traced(rig, TWO, "old-ones").end == "no task: kept out by target"
+    assert "after the batch had chosen its devices" in traced(rig, TWO, "old-ones").checks[1].compared

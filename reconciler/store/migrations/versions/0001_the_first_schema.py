@@ -294,6 +294,8 @@ def upgrade() -> None:
     sa.Column('canceled_by', sa.Text(), nullable=True),
     sa.Column('created_at', sa.BigInteger(), nullable=False),
     sa.Column('started_at', sa.BigInteger(), nullable=True),
+    sa.Column('chosen_at', sa.BigInteger(), nullable=True),
+    sa.Column('horizon', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=True),
     sa.Column('ended_at', sa.BigInteger(), nullable=True),
     sa.CheckConstraint("conflict IN ('Keep', 'Overwrite', 'Wait')", name=op.f('ck_run_conflict')),
     sa.CheckConstraint("phase IN ('PLANNED', 'IN_PROGRESS', 'COMPLETED', 'CANCELED')", name=op.f('ck_run_phase')),
