@@ -61,6 +61,7 @@ def facts_of(found: status.Object) -> conditions.Facts:
             ended_at=run.ended_at,
             materializing=run.materializing,
             dynamic=run.type is RunType.DYNAMIC,
+            cut_off=run.type is RunType.STATIC and run.phase == Phase.COMPLETED and run.chosen_at is None,
             canceled_by=run.canceled_by,
             suspension=_suspension(run),
             package=run.package,

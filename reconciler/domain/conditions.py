@@ -64,6 +64,8 @@ class Work:
     ended_at: datetime | None = None
     materializing: bool = False
     dynamic: bool = False
+    cut_off: bool = False
+    """Its schedule ended before it had chosen all of its devices."""
     canceled_by: str | None = None
     suspension: Suspension | None = None
     package: str = ""
@@ -273,7 +275,15 @@ def _outcome(work: Work) -> tuple[bool, str, str]:
                 f"{done}; it goes on matching",
             )
         return False, "Progressing", f"{total - work.unfinished} of {total} tasks have ended"
-    if not total:
+    return _completed(work, done if total else "")
+
+
+def _completed(work: Work, done: str) -> tuple[bool, str, str]:
+    """What came of it. `done`: empty where it had no task."""
+    if work.cut_off and not work.failed:
+        why = "its schedule ended before it had chosen all of its devices: write a new batch"
+        return False, "ScheduleEnded", "; ".join(filter(None, (done, why)))
+    if not done:
         message = (
             "no device fitted it: all are on the target, none reports a source version, or none has its names"
         )

@@ -163,6 +163,11 @@ class Batch:
         """True of one that matches devices as they come."""
         return self.type is RunType.DYNAMIC
 
+    @property
+    def is_cut_off(self) -> bool:
+        """True of a static one that was over before it had chosen all of its devices."""
+        return not self.dynamic and self.chosen_at is None and not self.materializing
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Trace:
@@ -216,6 +221,8 @@ def _selection(device: Device, batch: Batch, task: Task | None) -> Iterator[Chec
     yield from _version(device, batch, task)
     if batch.left_out is not None and task is None:
         yield _left_out(batch, batch.left_out)
+    elif task is None and batch.is_cut_off:
+        yield _cut_off(batch)
 
 
 def _batch(batch: Batch, task: Task | None) -> Check:
@@ -351,6 +358,13 @@ def _left_out(batch: Batch, reason: targeting.LeftOut) -> Check:
     return _not(Rule.ACCEPTANCE, said, _ANEW)
 
 
+def _cut_off(batch: Batch) -> Check:
+    end = (
+        f"it was cancelled by {batch.canceled_by}" if batch.phase is Phase.CANCELED else "its schedule ended"
+    )
+    return _not(Rule.ACCEPTANCE, f"{end} before it had chosen all of its devices", _ANEW)
+
+
 def _not(rule: Rule, compared: str, remedy: str = "") -> Check:
     return Check(rule, ok=False, compared=compared, remedy=remedy)
 
@@ -358,14 +372,14 @@ def _not(rule: Rule, compared: str, remedy: str = "") -> Check:
 def _no_task(device: Device, batch: Batch, checks: tuple[Check, ...]) -> tuple[str, str]:
     """How it ends without a task: kept out by the first rule that was not well, or not yet come to it."""
     kept = next((check for check in checks if not check.ok), None)
+    if kept is not None and kept.rule is Rule.ACCEPTANCE and batch.left_out is None:
+        return f"no task: {kept.compared}", kept.remedy
     if kept is not None:
         return f"no task: kept out by {kept.rule}", kept.remedy
     if batch.materializing:
         return "no task yet: the batch is choosing its devices", ""
     if batch.dynamic:
         return _yet_to_match(device, batch)
-    if batch.phase is Phase.CANCELED:
-        return f"no task: the batch was cancelled by {batch.canceled_by} before it came to the device", ""
     if batch.gray is not None:
         return "no task: others that fitted filled the share; its rank is just beyond the end", _REST
     return "no task: it would fit now, and did not when the batch chose its devices", "write a new batch"

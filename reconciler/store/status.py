@@ -52,6 +52,8 @@ class Run:
     start_at: datetime | None
     end_at: datetime | None
     started_at: datetime | None
+    chosen_at: datetime | None
+    """When a static one had chosen all of its devices."""
     ended_at: datetime | None
     revision: str
     counts: Mapping[str, int]
@@ -250,6 +252,7 @@ def _run_of(
         start_at=row.start_at,
         end_at=row.end_at,
         started_at=row.started_at,
+        chosen_at=row.chosen_at,
         ended_at=row.ended_at,
         revision=revisions.text(row.sha, row.ref),
         counts={str(status): count for status, count in sorted(counted.items())},

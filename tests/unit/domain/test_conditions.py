@@ -121,6 +121,28 @@ def test_a_batch_that_fitted_nobody_says_so():
     assert found(batch(Phase.COMPLETED, ended=True))["Ready"] == (True, "NoDevices")
 
 
+@pytest.mark.parametrize(
+    ("counts", "reason", "said"),
+    [
+        (
+            {},
+            "ScheduleEnded",
+            "its schedule ended before it had chosen all of its devices: write a new batch",
+        ),
+        (
+            {Status.SUCCEEDED: 1, Status.CANCELED: 1},
+            "ScheduleEnded",
+            "1 of 2 succeeded; its schedule ended before",
+        ),
+        ({Status.FAILED: 1}, "TasksFailed", "0 of 1 succeeded"),
+    ],
+)
+def test_a_batch_whose_schedule_ended_before_it_had_chosen_is_no_success(counts, reason, said):
+    ready = conditions.conditions(batch(Phase.COMPLETED, ended=True, cut_off=True, counts=counts))[0]
+    assert (ready.status, ready.reason) == (False, reason)
+    assert ready.message.startswith(said)
+
+
 def test_a_batch_with_failed_tasks_is_degraded_also_while_it_runs():
     ended = batch(Phase.COMPLETED, ended=True, counts={Status.SUCCEEDED: 2, Status.FAILED: 1})
     assert found(ended)["Ready"] == (False, "TasksFailed")

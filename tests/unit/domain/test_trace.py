@@ -163,11 +163,6 @@ def test_what_a_rule_allows_is_well(of, what):
             "it waits for the verification of fw, which is verifying",
         ),
         (
-            {"phase": Phase.CANCELED, "canceled_by": "git"},
-            "no task: the batch was cancelled by git before it came to the device",
-            "",
-        ),
-        (
             {"gray": trace.Gray(50_000, 1)},
             "no task: others that fitted filled the share; its rank is just beyond the end",
             "write a batch for the rest, `all: {}`: who has the version already is left out",
@@ -216,6 +211,23 @@ def test_after_the_rule_that_decides_only_what_else_is_in_the_way_is_told():
 )
 def test_a_batch_that_has_chosen_its_devices_does_not_look_again(of, what, remedy):
     assert traced(device(**of), batch(**what)).remedy == remedy
+
+
+@pytest.mark.parametrize(
+    ("what", "why"),
+    [
+        ({"phase": Phase.CANCELED, "canceled_by": "git"}, "it was cancelled by git"),
+        ({"phase": Phase.COMPLETED}, "its schedule ended"),
+        ({"gray": trace.Gray(50_000, 1)}, "its schedule ended"),
+    ],
+)
+def test_a_batch_that_was_over_before_it_had_chosen_all_of_its_devices_says_so(what, why):
+    found = traced(what=batch(chosen_at=None, **what))
+    assert found.end == f"no task: {why} before it had chosen all of its devices"
+    assert (found.decided_by, found.remedy[:18]) == (Rule.ACCEPTANCE, "write a new batch:")
+    elsewhere = traced(device("1.2.0"), batch(chosen_at=None, source_versions=("1.3.0",), **what))
+    assert elsewhere.end == "no task: kept out by source version"
+    assert "its schedule ended" not in traced(what=batch(chosen_at=None, **what), mine=task()).end
 
 
 def test_a_batch_that_never_began_says_why():

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+from datetime import timedelta
 
 import pytest
 from rig import ManualClock, base, batch
 
-from reconciler.domain import waiting
+from reconciler.cli import documents
+from reconciler.domain import conditions, waiting
 from reconciler.services import trace
-from reconciler.store import fetches, status, task_views
+from reconciler.store import fetches, materialization, status, task_views
 
 ONE, TWO = "dev-1", "dev-2"
 
@@ -63,3 +66,43 @@ async def test_only_who_was_declared_after_a_batch_had_chosen_its_devices_is_tol
     await rig.commit(base(ONE, TWO), given)
     assert traced(rig, TWO, "old-ones").end == "no task: kept out by target"
     assert "after the batch had chosen its devices" in traced(rig, TWO, "old-ones").checks[1].compared
+
+
+def ready(rig, name="all"):
+    """What is said of a batch: its phase and `Ready`."""
+    with rig.database.reading() as connection:
+        (found,) = status.objects(connection, name=name)
+    facts = documents.facts_of(found)
+    said, *_ = conditions.conditions(facts)
+    return conditions.phase(facts), said.status, said.reason
+
+
+def schedule(rig, *hours):
+    """From and until so many hours from now."""
+    at = [(rig.clock.now() + timedelta(hours=each)).isoformat() for each in hours]
+    return dict(zip(("start", "end"), at, strict=True))
+
+
+CUT_OFF = "no task: its schedule ended before it had chosen all of its devices"
+
+
+async def test_a_batch_whose_schedule_was_over_when_it_came_took_nobody_because_of_that(rig):
+    await rig.commit(base(ONE))
+    await rig.arrive(ONE)
+    await rig.commit(base(ONE), batch(schedule=schedule(rig, -5, -4)))
+    assert ready(rig) == ("COMPLETED", False, "ScheduleEnded")
+    assert traced(rig, ONE, "all").end == CUT_OFF
+
+
+async def test_a_schedule_that_ends_while_devices_are_chosen_is_why_the_others_have_no_task(rig, monkeypatch):
+    await rig.commit(base(ONE, TWO))
+    monkeypatch.setattr(rig, "materialize", functools.partial(rig.database.write, lambda _connection: None))
+    await rig.commit(base(ONE, TWO), batch(schedule=schedule(rig, -1, 1)))
+    first = functools.partial(materialization.work, chunk=1)
+    await rig.database.write(first, rig.presence, rig.clock.now())
+    monkeypatch.undo()
+    rig.clock.advance(3600)
+    await rig.materialize()
+    assert rig.status(ONE) == "CANCELED schedule-ended"
+    assert traced(rig, TWO, "all").end == CUT_OFF
+    assert ready(rig) == ("COMPLETED", False, "ScheduleEnded")
