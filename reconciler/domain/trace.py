@@ -201,8 +201,8 @@ def _told(checks: Iterable[Check]) -> Iterator[Check]:
         decided = decided or not check.ok
 
 
-def never_accepted(reason: str, message: str) -> Trace:
-    """Of a batch without a run: it is held or refused, so that it touches nobody."""
+def never_began(reason: str, message: str) -> Trace:
+    """Of a batch without a run: it is held, refused, or came cancelled, so that it touches nobody."""
     check = Check(Rule.BATCH, ok=False, compared=f"it never began: {reason}", remedy=message)
     return Trace((check,), "no task: the batch never began", message)
 

@@ -41,7 +41,7 @@ def device(
     *,
     only: str | None = None,
 ) -> list[Traced]:
-    """Every batch of a device's product, newest first, and then those that were never accepted.
+    """Every batch of a device's product, newest first, and then those that never began.
 
     Args:
         connection: a reading transaction.
@@ -59,7 +59,7 @@ def device(
         several = tasks.get(run.id, [])
         if run.batch.name == only or (only is None and _concerns(run, several)):
             found.append(_traced(connection, of, run, several, waits=waits, now=now))
-    held = [held for held in evidence.never_accepted(connection) if only in {None, held.name}]
+    held = [held for held in evidence.never_began(connection, of) if only in {None, held.name}]
     return [*found, *(_held(each) for each in held)]
 
 
@@ -121,4 +121,4 @@ def _task(task: status.Task, matches: int, waits: task_views.Waits) -> trace.Tas
 
 
 def _held(held: evidence.Held) -> Traced:
-    return Traced(held.name, "Batch", None, "", trace.never_accepted(held.reason, held.message))
+    return Traced(held.name, "Batch", None, "", trace.never_began(held.reason, held.message))

@@ -181,16 +181,28 @@ def _gray(row: Row[Any], of: Device) -> trace.Gray | None:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Held:
-    """A batch in Git that never had a run: whom it is for is not known."""
+    """A batch in Git that never had a run."""
 
     name: str
     reason: str
     message: str
 
 
-def never_accepted(connection: Connection) -> list[Held]:
-    """The batches in Git that are held or refused, and never began, by name."""
-    query = select(_object.c.name, _object.c.reason, _object.c.message).where(
-        _object.c.kind == "Batch", ~_object.c.removed, _object.c.digest.is_(None)
-    )
-    return [Held(*row) for row in connection.execute(query.order_by(_object.c.name))]
+def never_began(connection: Connection, of: Device) -> list[Held]:
+    """The batches in Git that never began, by name: those that came cancelled, and those that are held or refused.
+
+    Whom the latter are for is not known: they are told of to every device.
+    """
+    batch = and_(_object.c.kind == "Batch", ~_object.c.removed, _object.c.id.not_in(select(_run.c.object_id)))
+    found = connection.execute(select(_object).where(batch).order_by(_object.c.name)).all()
+    package = tables.package
+    names = select(package.c.name).where(package.c.product_id == of.product_id)
+    packages = set(connection.execute(names).scalars()) if found else set()
+    return [_held(row) for row in found if row.digest is None or (row.spec or {}).get("package") in packages]
+
+
+def _held(row: Row[Any]) -> Held:
+    if row.digest is None:
+        return Held(row.name, row.reason, row.message)
+    remedy = "take `state: Canceled` out of its manifest, if it is to begin"
+    return Held(row.name, "it came with `state: Canceled`", remedy)

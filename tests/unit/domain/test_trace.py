@@ -231,7 +231,7 @@ def test_a_batch_that_was_over_before_it_had_chosen_all_of_its_devices_says_so(w
 
 
 def test_a_batch_that_never_began_says_why():
-    found = trace.never_accepted("FirstSight", "confirm it")
+    found = trace.never_began("FirstSight", "confirm it")
     assert (found.decided_by, found.end, found.remedy) == (
         Rule.BATCH, "no task: the batch never began", "confirm it",
     )  # fmt: skip

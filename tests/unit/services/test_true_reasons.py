@@ -7,7 +7,7 @@ import hashlib
 from datetime import timedelta
 
 import pytest
-from rig import ManualClock, base, batch
+from rig import ManualClock, base, batch, document
 
 from reconciler.cli import documents
 from reconciler.domain import conditions, waiting
@@ -106,3 +106,21 @@ async def test_a_schedule_that_ends_while_devices_are_chosen_is_why_the_others_h
     assert rig.status(ONE) == "CANCELED schedule-ended"
     assert traced(rig, TWO, "all").end == CUT_OFF
     assert ready(rig) == ("COMPLETED", False, "ScheduleEnded")
+
+
+async def test_a_batch_that_was_cancelled_from_the_start_is_told_of_to_its_own_products_devices(rig):
+    await rig.commit(base(ONE), batch(state="Canceled"))
+    said = traced(rig, ONE, "all")
+    assert (said.decided_by, said.end) == ("batch", "no task: the batch never began")
+    assert said.checks[0].compared == "it never began: it came with `state: Canceled`"
+    assert said.remedy == "take `state: Canceled` out of its manifest, if it is to begin"
+    other = {"product": "lantern", "version": "1.1.0", "files": [{"name": "app.bin", "source": "app.bin"}]}
+    lantern = {
+        "lantern.yaml": document("Product", "lantern", productKey="lanternkey"),
+        "lantern-1.yaml": document("Package", "lantern-1", **other),
+    }
+    elsewhere = batch("elsewhere", package="lantern-1", state="Canceled")
+    await rig.commit(base(ONE), batch(state="Canceled"), lantern, elsewhere)
+    with rig.database.reading() as connection:
+        (found,) = status.devices_of(connection, name=ONE)
+        assert [one.name for one in trace.device(connection, found.id, rig.clock.now())] == ["all"]
