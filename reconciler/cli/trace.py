@@ -35,10 +35,7 @@ def command(device: str, product: str | None, batch: str | None, output: str, **
         found = _device(connection, device, product)
         traced = trace.device(connection, found.id, now, settings.limits, only=batch)
         if batch is not None and not traced:
-            known = [item.name for item in status.objects(connection, names.KINDS[names.Thing.BATCH])]
-            raise names.unknown(
-                "batch", batch, known, otherwise=f"It is for another product than {found.product}."
-            )
+            raise _absent(connection, batch, found.product)
         groups = about.groups_of(connection, found.id)
         if output == "json":
             looking.json_document(_document(found, groups, traced, task_views.Waits(connection, now)))
@@ -65,6 +62,14 @@ def _device(connection: Connection, name: str, product: str | None) -> status.De
             f"several products have a device {alone!r}", remedy=f"Give --product: {products}."
         )
     return found[0]
+
+
+def _absent(connection: Connection, batch: str, product: str) -> errors.UserError:
+    """Nothing of the device's product has that name."""
+    known = [item.name for item in status.objects(connection, names.KINDS[names.Thing.BATCH])]
+    if batch in known:
+        return errors.UserError(f"batch {batch!r} is for another product than {product}")
+    return names.unknown("batch", batch, known)
 
 
 # -------------------------------------------------------------------------------------------------- text

@@ -190,6 +190,19 @@ def test_one_batch_alone_can_be_asked_for(database, reconciler, at_noon):
     assert (ran.code, "Did you mean hotfix?" in ran.err) == (1, True)
 
 
+def test_a_batch_of_another_product_is_no_unknown_one(database, reconciler, at_noon):
+    def story(made):
+        made.device("dev-1", "1.3.0")
+        of = made.object("Product", "lamp")
+        values = {"numeric_versions": False, "auto_registration": False, "modules": []}
+        made.add(tables.product, object_id=of, name="lamp", product_key="lampkey", **values)
+        made.run("lamps", product_id=2)
+
+    tell(database, story)
+    ran = reconciler("trace", "dev-1", "--batch", "lamps")
+    assert (ran.code, ran.err) == (1, "error: batch 'lamps' is for another product than thermostat\n")
+
+
 def test_the_operators_own_limit_of_matches_is_told(database, reconciler, at_noon):
     tell(database, dynamic)
     out = reconciler("trace", "dev-1", "--limits", "matches-per-device=2").out
