@@ -169,7 +169,9 @@ class Verification(base.Model):
         examples=[["1.3.0", "1.3.1"]],
     )
     timeout: base.Minutes | None = Field(
-        default=None, description="How long the trial may take; 1m to 24h. Default: the operator's, 24h."
+        default=None,
+        description="How long a test device may stay silent after its push, and may then take from its first progress "
+        "report; 1m to 24h. Default: the operator's, 24h.",
     )
     attempt: Annotated[int, Field(ge=1)] = Field(
         default=1, description="Raise it to try a failed trial again.", examples=[2]
