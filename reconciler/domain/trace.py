@@ -406,8 +406,7 @@ def _gates(device: Device, batch: Batch, task: Task, now: datetime) -> Iterator[
         yield _not(Rule.CONFLICT, "the device was in another task", task.why)
         return
     behind = task.facts.hold is Hold.BEHIND
-    met = "the device was in another task: it waits for that" if behind else "the device was free for it"
-    yield Check(Rule.CONFLICT, ok=True, compared=met)
+    yield Check(Rule.CONFLICT, ok=True, compared=_met(task))
     if task.status in ENDED:
         return
     facts = task.facts
@@ -423,6 +422,13 @@ def _gates(device: Device, batch: Batch, task: Task, now: datetime) -> Iterator[
     yield from passed
     if all(check.ok for check in passed):
         yield _delivery(task, now)
+
+
+def _met(task: Task) -> str:
+    """Of one that waited behind another, nothing is kept when its turn has come."""
+    if task.facts.hold is Hold.BEHIND:
+        return "the device was in another task: it waits for that"
+    return "no other task made it fail" if task.status in ENDED else "no other task is in its way"
 
 
 def _verification(batch: Batch, *, started: bool) -> Check:

@@ -172,8 +172,10 @@ _REMEDIES: Mapping[Reason, str] = {
         "the device was notified and never answered: does it listen for pushes? `reconciler retry` tries again"
     ),
     Reason.TIMEOUT: "the device did not report the version in time: `reconciler retry` tries again",
-    Reason.SCHEDULE_ENDED: "the schedule ended before it was notified: a new batch, or a later `schedule.end`",
-    Reason.OVERWRITTEN: "a newer batch with `conflict: Overwrite` took the device: look at that one",
+    Reason.SCHEDULE_ENDED: (
+        "the schedule ended before it was notified: a new batch, or a later `schedule.end` and then `reconciler retry`"
+    ),
+    Reason.OVERWRITTEN: "another batch with `conflict: Overwrite` took the device: look at that one",
     Reason.DOWNGRADE: "the device is on a higher version by now: `allowDowngrade: true` in a new batch, if wanted",
     Reason.CANCELED: "it was cancelled: `reconciler events` says by whom and why",
 }

@@ -284,6 +284,12 @@ def test_the_members_of_a_group_are_told_how_often_they_matched():
     assert check(traced(what=what, mine=task()), Rule.MATCHING).compared == "matched once"
 
 
+def test_of_a_task_that_has_or_had_the_device_it_is_not_said_whether_it_waited_for_that():
+    assert check(traced(mine=task()), Rule.CONFLICT).compared == "no other task is in its way"
+    ended = traced(mine=task(Status.CANCELED, reason=Reason.OVERWRITTEN))
+    assert check(ended, Rule.CONFLICT).compared == "no other task made it fail"
+
+
 def test_a_conflict_ends_it():
     found = traced(mine=task(Status.FAILED, reason=Reason.CONFLICT, ended_at=NOW))
     assert (found.decided_by, found.end) == (Rule.CONFLICT, "FAILED, conflict 2026-11-01 12:00:00Z")

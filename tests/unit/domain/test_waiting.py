@@ -177,6 +177,11 @@ def test_a_conflict_names_the_batch_that_has_the_device_while_it_does():
     assert "other" not in other.replace("another", "")
 
 
+def test_a_later_end_alone_brings_no_task_back():
+    said = waiting.why(Status.CANCELED, Reason.SCHEDULE_ENDED, step=None, late_success=False)
+    assert said.endswith("a new batch, or a later `schedule.end` and then `reconciler retry`")
+
+
 def test_a_timeout_at_a_hundred_percent_says_that_no_version_was_reported():
     assert "no version" in waiting.why(Status.FAILED, Reason.TIMEOUT, step=100, late_success=False)
 
