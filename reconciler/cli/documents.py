@@ -187,13 +187,8 @@ def of_task(found: status.Task, waits: waiting.Waiting | None) -> Document:
 
 def why(found: status.Task) -> str:
     """Why a task is as it is, and what to do about it."""
-    return waiting.why(
-        found.facts.status,
-        lifecycle.Reason(found.reason) if found.reason else None,
-        step=found.step,
-        late_success=found.late_success,
-        occupied_by=found.facts.occupied_by,
-    )
+    reason = lifecycle.Reason(found.reason) if found.reason else None
+    return waiting.why(found.facts, reason, step=found.step, late_success=found.late_success)
 
 
 def of_device(found: status.Device) -> Document:

@@ -486,7 +486,7 @@ def _confirmation(device: Device, batch: Batch, task: Task) -> Check:
 
 
 def _queue(facts: waiting.Facts) -> Check:
-    holder = facts.occupied_by or "another batch"
+    holder = facts.trial_or_batch or "another batch"
     said = f"waits behind {holder}, since {moment(facts.created_at)}"
     return _not(Rule.QUEUE, said, f"it begins when the device's task of {holder} ends")
 

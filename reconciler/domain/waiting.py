@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 from reconciler.domain import throttle
 from reconciler.domain.lifecycle import Hold, Reason, Retry, Status
+from reconciler.domain.targeting import LeftOut
 
 SILENCE = timedelta(seconds=30)
 """A daemon beats every five seconds; after this long it is not there."""
@@ -37,9 +38,42 @@ class Wait(enum.StrEnum):
     TURN = "its turn comes"
 
 
+class Again(enum.StrEnum):
+    """What begins the upgrade of a device again, once its task has ended badly; or why nothing does."""
+
+    RETRY = "`reconciler retry` tries again"
+    NEW_BATCH = "a new batch tries again"
+    TRIAL = "raise `verification.attempt` in Git, for the whole trial"
+    ELSEWHERE = "a new batch, for the version that the device is on by now"
+    THERE = "the device is on the target by now"
+    ABOVE = "the device is on a higher version by now"
+    REMOVED = "the device is declared no more"
+
+
+def again(*, left_out: LeftOut | None, is_removed: bool, is_trial: bool, is_open: bool) -> Again:
+    """What would not be refused (platform rules §5, last row but one).
+
+    Args:
+        left_out: why the batch would leave the device out, as it is now.
+        is_removed: the device is declared no more.
+        is_trial: it is a package's verification.
+        is_open: the batch is in Git, was not cancelled, and its schedule has not ended.
+    """
+    ways = (
+        (left_out is LeftOut.ALREADY, Again.THERE),
+        (left_out is LeftOut.DOWNGRADE, Again.ABOVE),
+        (is_removed, Again.REMOVED),
+        (is_trial, Again.TRIAL),
+        (not is_open, Again.NEW_BATCH),
+        (left_out is LeftOut.SOURCE, Again.ELSEWHERE),
+        (True, Again.RETRY),
+    )
+    return next(way for holds, way in ways if holds)
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What decides for what a task waits."""
+    """What decides for what a task waits, and what may be done when it has ended."""
 
     status: Status
     hold: Hold = Hold.NONE
@@ -48,6 +82,9 @@ class Facts:
     retry_at: datetime | None = None
     occupied_by: str | None = None
     """The batch whose task holds the device, where this one waits behind it or failed because of it."""
+    occupied_by_trial: bool = False
+    """It is a package's verification."""
+    again: Again = Again.RETRY
     # Of its run.
     accepted_at: datetime
     start_at: datetime | None = None
@@ -73,6 +110,11 @@ class Facts:
     """When it was last known to live."""
     pushed: Mapping[int, int] = dataclasses.field(default_factory=dict)
     """Pushes of the run by Unix second, as the push rate counts them."""
+
+    @property
+    def trial_or_batch(self) -> str | None:
+        """Whose task holds the device, where this one waits behind it: a batch's name, or a trial told as such."""
+        return f"the verification of {self.occupied_by}" if self.occupied_by_trial else self.occupied_by
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -116,7 +158,7 @@ def _reasons(facts: Facts, now: datetime) -> Iterator[Waiting]:
     if not facts.verified and facts.started_at is None:
         yield Waiting(Wait.VERIFICATION, facts.accepted_at)
     if facts.hold is Hold.BEHIND:
-        yield Waiting(Wait.BEHIND, facts.created_at, behind=facts.occupied_by)
+        yield Waiting(Wait.BEHIND, facts.created_at, behind=facts.trial_or_batch)
     if facts.started_at is None and facts.start_at is not None and facts.start_at > now:
         yield Waiting(Wait.SCHEDULED, facts.accepted_at, facts.start_at)
     began = max(facts.created_at, facts.started_at or facts.created_at)
@@ -155,23 +197,21 @@ def _pushing(facts: Facts, now: datetime, began: datetime) -> Iterator[Waiting]:
     yield Waiting(Wait.TURN, facts.push_due_at or began)
 
 
+_AGAIN: Mapping[Reason, str] = {
+    Reason.CONFLICT: "another batch had the device, which is free now:",
+    Reason.UPGRADE_FAILED: "the device could not upgrade: see its log;",
+    Reason.DOWNLOAD_FAILED: "the device could not download: can it reach the download address?",
+    Reason.VERIFY_FAILED: "the device found the digest wrong: does it check the right one?",
+    Reason.BURN_FAILED: "the device could not write its flash:",
+    Reason.NO_RESPONSE: "the device was notified and never answered: does it listen for pushes?",
+    Reason.TIMEOUT: "the device did not report the version in time:",
+}
+"""Reasons after which it may be tried again; how is said after them."""
+
 _REMEDIES: Mapping[Reason, str] = {
-    Reason.CONFLICT: "another batch had the device, which is free now: `reconciler retry` upgrades it",
-    Reason.UPGRADE_FAILED: "the device could not upgrade: see its log; `reconciler retry` tries again",
-    Reason.DOWNLOAD_FAILED: (
-        "the device could not download: can it reach the download address? `reconciler retry` tries again"
-    ),
-    Reason.VERIFY_FAILED: (
-        "the device found the digest wrong: does it check the right one? `reconciler retry` tries again"
-    ),
-    Reason.BURN_FAILED: "the device could not write its flash: `reconciler retry` tries again",
     Reason.UNEXPECTED_VERSION: (
         "the device reported another version than it came from or should get: is it managed elsewhere too?"
     ),
-    Reason.NO_RESPONSE: (
-        "the device was notified and never answered: does it listen for pushes? `reconciler retry` tries again"
-    ),
-    Reason.TIMEOUT: "the device did not report the version in time: `reconciler retry` tries again",
     Reason.SCHEDULE_ENDED: (
         "the schedule ended before it was notified: a new batch, or a later `schedule.end` and then `reconciler retry`"
     ),
@@ -181,32 +221,32 @@ _REMEDIES: Mapping[Reason, str] = {
 }
 
 
-def why(
-    status: Status,
-    reason: Reason | None,
-    *,
-    step: int | None,
-    late_success: bool,
-    occupied_by: str | None = None,
-) -> str:
+def why(facts: Facts, reason: Reason | None, *, step: int | None, late_success: bool) -> str:
     """Why a task that has begun or ended is as it is, with what to do about it.
 
     Args:
-        status: where it is.
+        facts: where it is, who has its device, and what may be done.
         reason: why it ended.
         step: the last reported one.
         late_success: its target version came after the end.
-        occupied_by: the batch that has the device now.
     """
     if late_success:
         return "late success: it reported the target version after the task had ended"
     if reason is Reason.TIMEOUT and step == 100:
         return "it reached 100 %, but reported no version in time: does it report after the reboot?"
-    if reason is Reason.CONFLICT and occupied_by:
-        return f"batch {occupied_by} still has the device: wait for that one or cancel it, then `reconciler retry`"
-    if reason is not None:
-        return _REMEDIES[reason]
-    return _SAYS[status]
+    if reason is Reason.CONFLICT and facts.occupied_by:
+        return _occupied(facts)
+    if reason is None:
+        return _SAYS[facts.status]
+    return f"{_AGAIN[reason]} {facts.again}" if reason in _AGAIN else _REMEDIES[reason]
+
+
+def _occupied(facts: Facts) -> str:
+    """Of a conflict, while the device is in the other task."""
+    holder = facts.trial_or_batch if facts.occupied_by_trial else f"batch {facts.occupied_by}"
+    if facts.again in {Again.RETRY, Again.NEW_BATCH}:
+        return f"{holder} still has the device: wait for that one or cancel it, then {facts.again}"
+    return f"{holder} still has the device; {facts.again}"
 
 
 _SAYS: Mapping[Status, str] = {

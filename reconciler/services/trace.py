@@ -105,13 +105,7 @@ def _task(task: status.Task, matches: int, waits: task_views.Waits) -> trace.Tas
     return trace.Task(
         facts=waits.facts(task),
         reason=reason,
-        why=waiting.why(
-            task.facts.status,
-            reason,
-            step=task.step,
-            late_success=task.late_success,
-            occupied_by=task.facts.occupied_by,
-        ),
+        why=waiting.why(task.facts, reason, step=task.step, late_success=task.late_success),
         source_version=task.source_version,
         ended_at=task.ended_at,
         pushes=task.pushes,

@@ -9,10 +9,10 @@ import dataclasses
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, ScalarSelect, Select, case, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, ScalarSelect, Select, and_, case, func, or_, select
 
-from reconciler.domain import actual, lifecycle, waiting
-from reconciler.store import about, rates, revisions, tables
+from reconciler.domain import actual, lifecycle, resources, targeting, waiting
+from reconciler.store import about, rates, recheck, revisions, tables
 from reconciler.store.tasks import FILE_LOST
 
 _run, _task, _device, _object = tables.run, tables.task, tables.device, tables.object_
@@ -96,12 +96,12 @@ def tasks(connection: Connection, wanted: TaskFilter, limit: int) -> list[Task]:
     return [_task_of(row, present) for row in connection.execute(query)]
 
 
-def _occupied_by() -> ColumnElement[str | None]:
-    """The batch whose task has the device, for a task that waits behind it or failed because of it."""
+def _occupying(column: str) -> ColumnElement[Any]:
+    """Of the run whose task has the device, for a task that waits behind it or failed because of it."""
     other, run = _task.alias("other"), _run.alias("other_run")
     here = or_(~other.c.multi, ~_task.c.multi, other.c.module == _task.c.module)
     holder = (
-        select(run.c.batch)
+        select(run.c[column])
         .join(other, other.c.run_id == run.c.id)
         .where(other.c.device_id == _task.c.device_id, other.c.holds, here)
         .limit(1)
@@ -112,17 +112,31 @@ def _occupied_by() -> ColumnElement[str | None]:
     return case((or_(waits, _task.c.reason == str(lifecycle.Reason.CONFLICT)), holder), else_=None)
 
 
+_BADLY = _task.c.status.in_([str(lifecycle.Status.FAILED), str(lifecycle.Status.CANCELED)])
+_OPEN = and_(
+    _run.c.phase != actual.Phase.CANCELED,
+    ~_run.c.schedule_ended,
+    ~_object.c.removed,
+    func.coalesce(_object.c.spec["state"].as_string(), "") != str(resources.State.CANCELED),
+)
+"""A device of the run may be upgraded again."""
+
+
 def _tasks() -> Select[Any]:
     return (
         select(
             _task, _run.c.batch, _run.c.number, _run.c.type, _run.c.target_version, _run.c.push_rate,
+            _run.c.source_versions, _run.c.allow_downgrade, _device.c.state.label("device_state"),
+            case((_BADLY, _OPEN), else_=False).label("is_open"),
+            case((_BADLY, recheck.reported), else_=None).label("reports"),
             _run.c.push_delivery, _run.c.retry_interval, _run.c.retry_limit, _run.c.start_at,
             _run.c.created_at.label("accepted_at"), _run.c.started_at.label("run_started_at"), _run.c.suspended,
             _run.c.suspended_by, _run.c.suspended_at, _object.c.kind, _object.c.updated_at.label("changed_at"),
             tables.package.c.verification, _device.c.name.label("device"), _device.c.online_epoch,
             _device.c.online_since, _device.c.last_seen_at, tables.product.c.name.label("product"),
             tables.product.c.signing_held, tables.product.c.signing_held_at,
-            tables.revision.c.sha, tables.revision.c.ref, _occupied_by().label("occupied_by"),
+            tables.revision.c.sha, tables.revision.c.ref, _occupying("batch").label("occupied_by"),
+            _occupying("type").label("occupied_by_type"),
             FILE_LOST.label("file_lost"),
         )
         .join(_run, _run.c.id == _task.c.run_id)
@@ -152,6 +166,13 @@ def _facts(row: Row[Any], present: frozenset[int]) -> waiting.Facts:
         push_due_at=row.push_due_at,
         retry_at=row.retry_at,
         occupied_by=row.occupied_by,
+        occupied_by_trial=row.occupied_by_type == actual.RunType.VERIFY,
+        again=waiting.again(
+            left_out=targeting.judge(recheck.conditions(row), row.reports),
+            is_removed=row.device_state == "removed",
+            is_trial=trial,
+            is_open=row.is_open,
+        ),
         accepted_at=row.accepted_at,
         start_at=row.start_at,
         started_at=row.run_started_at,

@@ -8,7 +8,8 @@ import pytest
 
 from reconciler.domain import waiting
 from reconciler.domain.lifecycle import ENDED, Hold, Reason, Retry, Status
-from reconciler.domain.waiting import Facts, Wait, Waiting
+from reconciler.domain.targeting import LeftOut
+from reconciler.domain.waiting import Again, Facts, Wait, Waiting
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
@@ -94,6 +95,8 @@ def test_a_batch_that_started_waits_for_no_verification():
 def test_who_waits_behind_is_told_for_whom():
     assert str(waiting.waits_for(facts(hold=Hold.BEHIND, occupied_by="other"), NOW)) == "waits behind other"
     assert str(waiting.waits_for(facts(hold=Hold.BEHIND), NOW)) == "waits behind another task"
+    trial = facts(hold=Hold.BEHIND, occupied_by="fw", occupied_by_trial=True)
+    assert str(waiting.waits_for(trial, NOW)) == "waits behind the verification of fw"
 
 
 def test_a_task_that_nobody_confirmed_waits_for_that():
@@ -155,36 +158,65 @@ def test_a_task_that_is_at_work_or_over_waits_for_nothing(status):
     assert wait(status=status, suspended_at=SUSPENDED) is None
 
 
+def why(reason=None, *, status=Status.FAILED, step=None, late_success=False, **changes):
+    return waiting.why(facts(status=status, **changes), reason, step=step, late_success=late_success)
+
+
 @pytest.mark.parametrize("reason", Reason)
 def test_every_reason_of_an_ended_task_is_put_into_words(reason):
-    assert len(waiting.why(Status.FAILED, reason, step=None, late_success=False)) > 20
+    assert len(why(reason)) > 20
 
 
 @pytest.mark.parametrize("status", [status for status in Status if status not in ENDED])
 def test_every_status_without_a_reason_is_put_into_words(status):
-    assert waiting.why(status, None, step=None, late_success=False)
+    assert why(status=status)
 
 
 def test_a_conflict_names_the_batch_that_has_the_device_while_it_does():
-    def why(occupied_by):
-        return waiting.why(
-            Status.FAILED, Reason.CONFLICT, step=None, late_success=False, occupied_by=occupied_by
-        )
+    other = {"occupied_by": "other"}
+    assert why(Reason.CONFLICT, **other) == (
+        "batch other still has the device: wait for that one or cancel it, then `reconciler retry` tries again"
+    )
+    trial = why(Reason.CONFLICT, **other, occupied_by_trial=True)
+    assert trial.startswith("the verification of other still has the device")
+    there = why(Reason.CONFLICT, **other, again=Again.THERE)
+    assert there == "batch other still has the device; the device is on the target by now"
+    assert "free now: `reconciler retry`" in why(Reason.CONFLICT)
+    assert "other" not in why(Reason.TIMEOUT, **other).replace("another", "")
 
-    assert why("other").startswith("batch other still has the device")
-    assert "free now: `reconciler retry`" in why(None)
-    other = waiting.why(Status.FAILED, Reason.TIMEOUT, step=None, late_success=False, occupied_by="other")
-    assert "other" not in other.replace("another", "")
+
+@pytest.mark.parametrize("again", Again)
+def test_a_remedy_is_one_that_would_not_be_refused(again):
+    assert why(Reason.TIMEOUT, again=again) == f"the device did not report the version in time: {again}"
+    assert why(Reason.NO_RESPONSE, again=again).endswith(f"pushes? {again}")
+    assert why(Reason.OVERWRITTEN, again=again) == why(Reason.OVERWRITTEN)
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({}, Again.RETRY),
+        ({"left_out": LeftOut.SOURCE}, Again.ELSEWHERE),
+        ({"is_open": False, "left_out": LeftOut.SOURCE}, Again.NEW_BATCH),
+        ({"is_trial": True, "is_open": False}, Again.TRIAL),
+        ({"is_trial": True, "is_removed": True}, Again.REMOVED),
+        ({"is_removed": True, "left_out": LeftOut.DOWNGRADE}, Again.ABOVE),
+        ({"left_out": LeftOut.ALREADY, "is_open": False, "is_trial": True}, Again.THERE),
+    ],
+)
+def test_what_begins_an_upgrade_again(changes, found):
+    given = {"left_out": None, "is_removed": False, "is_trial": False, "is_open": True}
+    assert waiting.again(**given | changes) is found
 
 
 def test_a_later_end_alone_brings_no_task_back():
-    said = waiting.why(Status.CANCELED, Reason.SCHEDULE_ENDED, step=None, late_success=False)
+    said = why(Reason.SCHEDULE_ENDED, status=Status.CANCELED)
     assert said.endswith("a new batch, or a later `schedule.end` and then `reconciler retry`")
 
 
 def test_a_timeout_at_a_hundred_percent_says_that_no_version_was_reported():
-    assert "no version" in waiting.why(Status.FAILED, Reason.TIMEOUT, step=100, late_success=False)
+    assert "no version" in why(Reason.TIMEOUT, step=100)
 
 
 def test_a_late_success_is_said_before_the_reason_of_the_failure():
-    assert "late success" in waiting.why(Status.FAILED, Reason.TIMEOUT, step=100, late_success=True)
+    assert "late success" in why(Reason.TIMEOUT, step=100, late_success=True)

@@ -7,7 +7,7 @@ import hashlib
 from datetime import timedelta
 
 import pytest
-from rig import ManualClock, base, batch, document
+from rig import ManualClock, base, batch, document, package
 
 from reconciler.cli import documents
 from reconciler.domain import conditions, waiting
@@ -124,3 +124,37 @@ async def test_a_batch_that_was_cancelled_from_the_start_is_told_of_to_its_own_p
     with rig.database.reading() as connection:
         (found,) = status.devices_of(connection, name=ONE)
         assert [one.name for one in trace.device(connection, found.id, rig.clock.now())] == ["all"]
+
+
+async def failed(rig, name="all"):
+    """A device fails in a batch, and what is said to do about it."""
+    await rig.arrive(ONE)
+    await rig.push()
+    rig.progress(ONE, -4)
+    await rig.hear()
+    return traced(rig, ONE, name).remedy
+
+
+BURNT = "the device could not write its flash: "
+
+
+async def test_what_is_said_to_do_about_a_failure_is_what_would_not_be_refused(rig):
+    await rig.commit(base(ONE), batch())
+    assert await failed(rig) == BURNT + "`reconciler retry` tries again"
+    await rig.commit(base(ONE), batch(state="Canceled"))
+    assert traced(rig, ONE, "all").remedy == BURNT + "a new batch tries again"
+    refused = await rig.order("retry", batch="all", device=ONE)
+    assert (refused.ok, "a new batch" in refused.result) == (False, True)
+    await rig.commit(base(TWO), batch(state="Canceled"))
+    assert traced(rig, ONE, "all").remedy == BURNT + "the device is declared no more"
+
+
+async def test_a_trial_is_tried_again_as_a_whole_and_named_as_such_where_it_has_a_device(rig):
+    await rig.commit(base(ONE))
+    files = [{"name": "app.bin", "source": "app.bin"}]
+    spec = {"product": "lamp", "version": "2.0.0", "files": files, "verification": {"devices": [ONE]}}
+    tried = base(ONE) | {"package.yaml": document("Package", "lamp-2", **spec)}
+    await rig.commit(tried)
+    await rig.commit(tried, package(), batch("later", package="lamp-3", conflict="Wait"))
+    assert str(waits(rig, "later")) == "waits behind the verification of lamp-2"
+    assert await failed(rig, "lamp-2") == BURNT + "raise `verification.attempt` in Git, for the whole trial"
