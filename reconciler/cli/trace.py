@@ -11,7 +11,7 @@ import click
 from reconciler import errors
 from reconciler.cli import documents, looking, names, options, tables
 from reconciler.cli import events as log
-from reconciler.domain.trace import Check
+from reconciler.domain.trace_facts import Check
 from reconciler.services import trace
 from reconciler.services.trace import Traced
 from reconciler.store import about, events, status, task_views

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Sequence
 from datetime import datetime
 
-from reconciler.domain import lifecycle, trace, waiting
+from reconciler.domain import lifecycle, trace, trace_facts, waiting
 from reconciler.domain.actual import RunType
 from reconciler.domain.limits import DEFAULT, Limits
 from reconciler.store import events, evidence, status, task_views
@@ -27,7 +27,7 @@ class Traced:
     run: int | None
     """The number of its newest run; None: it never had one."""
     target_version: str
-    trace: trace.Trace
+    trace: trace_facts.Trace
     task: status.Task | None = None
     history: tuple[events.Line, ...] = ()
     """The newest lines of the log about the task, oldest first."""
@@ -100,9 +100,9 @@ def _traced(
     )
 
 
-def _task(task: status.Task, matches: int, waits: task_views.Waits) -> trace.Task:
+def _task(task: status.Task, matches: int, waits: task_views.Waits) -> trace_facts.Task:
     reason = lifecycle.Reason(task.reason) if task.reason else None
-    return trace.Task(
+    return trace_facts.Task(
         facts=waits.facts(task),
         reason=reason,
         why=waiting.why(task.facts, reason, step=task.step, late_success=task.late_success),

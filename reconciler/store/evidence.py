@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, func, select
 
-from reconciler.domain import actual, conditions, targeting, trace, waiting
+from reconciler.domain import actual, conditions, targeting, trace_facts, waiting
 from reconciler.domain.limits import Limits
 from reconciler.store import dialects, recheck, tables, task_views, tasks
 
@@ -27,7 +27,7 @@ class Run:
     kind: str
     number: int
     in_git: bool
-    batch: trace.Batch
+    batch: trace_facts.Batch
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,11 +40,11 @@ class Device:
     name: str
     removed: bool
     created_at: datetime
-    reports: dict[str, trace.Report]
+    reports: dict[str, trace_facts.Report]
 
-    def of(self, module: str) -> trace.Device:
+    def of(self, module: str) -> trace_facts.Device:
         """As the rules of a batch for that module see it."""
-        return trace.Device(self.name, self.removed, self.created_at, self.reports.get(module))
+        return trace_facts.Device(self.name, self.removed, self.created_at, self.reports.get(module))
 
 
 def device(connection: Connection, device_id: int) -> Device:
@@ -52,7 +52,7 @@ def device(connection: Connection, device_id: int) -> Device:
     row = connection.execute(select(_device).where(_device.c.id == device_id)).one()
     version = tables.device_version
     found = connection.execute(select(version).where(version.c.device_id == device_id))
-    reports = {each.module: trace.Report(each.version, each.reported_at) for each in found}
+    reports = {each.module: trace_facts.Report(each.version, each.reported_at) for each in found}
     return Device(
         row.id, row.product_id, row.hash31, row.name, row.state == "removed", row.created_at, reports
     )
@@ -116,7 +116,7 @@ def _matches(row: Row[Any]) -> bool:
     return running and row.type == actual.RunType.DYNAMIC and row.group_id is None
 
 
-def _groups(connection: Connection, device_id: int, ids: list[int]) -> dict[int, trace.Group]:
+def _groups(connection: Connection, device_id: int, ids: list[int]) -> dict[int, trace_facts.Group]:
     group, member = tables.device_group, tables.membership
     joined = and_(member.c.group_id == group.c.id, member.c.device_id == device_id)
     rows = connection.execute(
@@ -125,7 +125,7 @@ def _groups(connection: Connection, device_id: int, ids: list[int]) -> dict[int,
         .where(group.c.id.in_(ids))
     )
     return {
-        row.id: trace.Group(
+        row.id: trace_facts.Group(
             name=row.name, removed=row.removed, member=bool(row.present), joins=row.joins or 0
         )
         for row in rows
@@ -139,7 +139,7 @@ def _run_of(row: Row[Any], seen: _Seen, limits: Limits) -> Run:
     suspension = None
     if since is not None:
         suspension = conditions.Suspension(by_git=row.suspended, by=row.suspended_by, since=since)
-    batch = trace.Batch(
+    batch = trace_facts.Batch(
         name=row.batch,
         type=type_,
         phase=actual.Phase(row.phase),
@@ -173,10 +173,10 @@ def _run_of(row: Row[Any], seen: _Seen, limits: Limits) -> Run:
     return Run(row.id, row.kind, row.number, not row.removed, batch)
 
 
-def _gray(row: Row[Any], of: Device) -> trace.Gray | None:
+def _gray(row: Row[Any], of: Device) -> trace_facts.Gray | None:
     if row.gray is None:
         return None
-    return trace.Gray(row.gray, targeting.gray_key(of.hash31, *targeting.gray_parameters(row.batch)))
+    return trace_facts.Gray(row.gray, targeting.gray_key(of.hash31, *targeting.gray_parameters(row.batch)))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

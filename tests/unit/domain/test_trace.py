@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from reconciler.domain import targeting, trace, waiting
+from reconciler.domain import targeting, trace, trace_facts, waiting
 from reconciler.domain.actual import Phase, RunType, Verification
 from reconciler.domain.lifecycle import Hold, Reason, Retry, Status
 from reconciler.domain.targeting import LeftOut
-from reconciler.domain.trace import Rule
+from reconciler.domain.trace_facts import Rule
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -20,13 +20,13 @@ RULES = list(Rule)
 
 
 def device(version="1.3.0", *, at=NOW - 2 * HOUR, **changes):
-    report = trace.Report(version, at) if version is not None else None
+    report = trace_facts.Report(version, at) if version is not None else None
     values = {"name": "dev-1", "removed": False, "created_at": NOW - 24 * HOUR, "report": report}
-    return trace.Device(**values | changes)
+    return trace_facts.Device(**values | changes)
 
 
 def group(**changes):
-    return trace.Group(name="g", **changes)
+    return trace_facts.Group(name="g", **changes)
 
 
 def batch(**changes):
@@ -38,7 +38,7 @@ def batch(**changes):
         "name": "eu", "type": RunType.STATIC, "phase": Phase.IN_PROGRESS, "accepted_at": ACCEPTED,
         "started_at": ACCEPTED, "package": "fw", "conditions": targeting.Conditions("default", "1.4.0", **asked),
     } | changes  # fmt: skip
-    return trace.Batch(**{"stage": str(values["phase"]), **values})
+    return trace_facts.Batch(**{"stage": str(values["phase"]), **values})
 
 
 def task(status=Status.QUEUED, **changes):
@@ -49,7 +49,7 @@ def task(status=Status.QUEUED, **changes):
         "status": status, "created_at": NOW - 30 * MINUTE, "accepted_at": ACCEPTED, "started_at": ACCEPTED,
         "online": True, "push_rate": 60, "heartbeat_at": NOW,
     }  # fmt: skip
-    return trace.Task(facts=waiting.Facts(**facts | changes), **mine)
+    return trace_facts.Task(facts=waiting.Facts(**facts | changes), **mine)
 
 
 def traced(of=None, what=None, mine=None):
@@ -90,7 +90,7 @@ def test_a_device_that_nothing_kept_out_did_not_fit_at_acceptance():
         ({}, {"group": group(removed=True, member=False, joins=1)}, Rule.TARGET, "group g is removed"),
         (
             {},
-            {"gray": trace.Gray(10_000, targeting.MODULUS // 2)},
+            {"gray": trace_facts.Gray(10_000, targeting.MODULUS // 2)},
             Rule.TARGET,
             "the lowest 10.000%: beyond it",
         ),
@@ -130,7 +130,7 @@ def test_the_first_rule_that_is_not_met_keeps_the_device_out(of, what, rule, sai
     ("of", "what"),
     [
         ({}, {"listed": True}),
-        ({}, {"gray": trace.Gray(50_000, targeting.MODULUS // 2)}),
+        ({}, {"gray": trace_facts.Gray(50_000, targeting.MODULUS // 2)}),
         ({"version": "1.5.0"}, {"allow_downgrade": True}),
         ({"version": None}, {}),
         ({"at": ACCEPTED}, {}),
@@ -163,7 +163,7 @@ def test_what_a_rule_allows_is_well(of, what):
             "it waits for the verification of fw, which is verifying",
         ),
         (
-            {"gray": trace.Gray(50_000, 1)},
+            {"gray": trace_facts.Gray(50_000, 1)},
             "no task: others that fitted filled the share; its rank is just beyond the end",
             "write a batch for the rest, `all: {}`: who has the version already is left out",
         ),
@@ -218,7 +218,7 @@ def test_a_batch_that_has_chosen_its_devices_does_not_look_again(of, what, remed
     [
         ({"phase": Phase.CANCELED, "canceled_by": "git"}, "it was cancelled by git"),
         ({"phase": Phase.COMPLETED}, "its schedule ended"),
-        ({"gray": trace.Gray(50_000, 1)}, "its schedule ended"),
+        ({"gray": trace_facts.Gray(50_000, 1)}, "its schedule ended"),
     ],
 )
 def test_a_batch_that_was_over_before_it_had_chosen_all_of_its_devices_says_so(what, why):
@@ -249,7 +249,7 @@ def test_what_git_says_otherwise_is_said_beside_the_phase():
 
 def test_with_a_task_the_rules_are_told_as_they_were_when_it_was_made():
     later = device("1.4.0", at=NOW, removed=True, created_at=NOW)
-    what = batch(listed=False, gray=trace.Gray(10_000, targeting.MODULUS), left_out=LeftOut.ALREADY)
+    what = batch(listed=False, gray=trace_facts.Gray(10_000, targeting.MODULUS), left_out=LeftOut.ALREADY)
     found = traced(later, what, task(Status.SUCCEEDED, ended_at=NOW))
     assert found.decided_by is None
     assert check(found, Rule.SOURCE).compared == "it came from 1.3.0; for any version"
