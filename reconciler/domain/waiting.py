@@ -198,7 +198,7 @@ def _pushing(facts: Facts, now: datetime, began: datetime) -> Iterator[Waiting]:
 
 
 _AGAIN: Mapping[Reason, str] = {
-    Reason.CONFLICT: "another batch had the device, which is free now:",
+    Reason.CONFLICT: "another task had the device, which is free now:",
     Reason.UPGRADE_FAILED: "the device could not upgrade: see its log;",
     Reason.DOWNLOAD_FAILED: "the device could not download: can it reach the download address?",
     Reason.VERIFY_FAILED: "the device found the digest wrong: does it check the right one?",
