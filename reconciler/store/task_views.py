@@ -112,7 +112,8 @@ def _occupying(column: str) -> ColumnElement[Any]:
     return case((or_(waits, _task.c.reason == str(lifecycle.Reason.CONFLICT)), holder), else_=None)
 
 
-_BADLY = _task.c.status.in_([str(lifecycle.Status.FAILED), str(lifecycle.Status.CANCELED)])
+_BAD = (str(lifecycle.Status.FAILED), str(lifecycle.Status.CANCELED))
+_BADLY = _task.c.status.in_(_BAD)
 _OPEN = and_(
     _run.c.phase != actual.Phase.CANCELED,
     ~_run.c.schedule_ended,
@@ -156,6 +157,15 @@ def suspended_since(row: Row[Any], changed_at: datetime) -> datetime | None:
     return min(since, default=None)
 
 
+def _again(row: Row[Any], *, is_trial: bool) -> waiting.Again:
+    return waiting.again(
+        left_out=targeting.judge(recheck.conditions(row), row.reports),
+        is_removed=row.device_state == "removed",
+        is_trial=is_trial,
+        is_open=row.is_open,
+    )
+
+
 def _facts(row: Row[Any], present: frozenset[int]) -> waiting.Facts:
     retry = lifecycle.Retry(row.retry_interval, row.retry_limit) if row.retry_interval is not None else None
     trial = row.type == actual.RunType.VERIFY
@@ -167,12 +177,7 @@ def _facts(row: Row[Any], present: frozenset[int]) -> waiting.Facts:
         retry_at=row.retry_at,
         occupied_by=row.occupied_by,
         occupied_by_trial=row.occupied_by_type == actual.RunType.VERIFY,
-        again=waiting.again(
-            left_out=targeting.judge(recheck.conditions(row), row.reports),
-            is_removed=row.device_state == "removed",
-            is_trial=trial,
-            is_open=row.is_open,
-        ),
+        again=_again(row, is_trial=trial) if row.status in _BAD else waiting.Again.RETRY,
         accepted_at=row.accepted_at,
         start_at=row.start_at,
         started_at=row.run_started_at,
