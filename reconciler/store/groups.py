@@ -205,13 +205,9 @@ def compiled(selector: Mapping[str, Any]) -> ColumnElement[bool]:
     conditions += [_expression(said) for said in selector.get("matchExpressions") or ()]
     module = selector.get("module")
     if module is not None:
-        conditions.append(
-            exists().where(
-                _version.c.device_id == _device.c.id,
-                _version.c.module == module["name"],
-                _version.c.version == module["version"],
-            )
-        )
+        own = _version.alias()  # who asks may look at the versions of another module himself
+        reports = and_(own.c.device_id == _device.c.id, own.c.module == module["name"])
+        conditions.append(exists().where(reports, own.c.version == module["version"]))
     return and_(true(), *conditions)
 
 

@@ -203,6 +203,17 @@ async def test_a_dynamic_batch_says_that_more_may_come(fleet):
     assert (reach.upgraded, reach.is_dynamic) == (0, True)
 
 
+async def test_a_group_that_asks_for_a_version_is_counted_like_any_other(fleet):
+    asks = group(selector={"module": {"name": "default", "version": SOURCE}})
+    reach = look(fleet, FLEET, asks, dynamic("a", group="beta-testers"))[0]["a"]
+    assert (reach.upgraded, reach.examples) == (6, tuple(NAMES[:6]))
+    await fleet.commit(FLEET, group(**EU), dynamic("a", group="beta-testers"))
+    found, _ = look(fleet, FLEET, asks, dynamic("a", group="beta-testers"))
+    assert found["beta-testers"].follows == (
+        "6 devices more in the group beta-testers: Batch/a upgrades them",
+    )
+
+
 async def test_devices_that_the_same_commit_declares_are_counted_as_those_without_a_version(rig):
     reach = look(rig, base(*NAMES), batch())[0]["all"]
     assert (reach.upgraded, reach.declared_here, reach.offline) == (8, 8, 8)
