@@ -94,7 +94,8 @@ def _short(value: str) -> str:
 
 def _totals(totals: Mapping[str, Any]) -> Iterator[str]:
     if totals["upgrades"]:
-        offline = f" ({totals['offline']:,} not connected now)" if totals["offline"] else ""
+        away = reach.offline(totals)
+        offline = f" ({away:,} not connected now)" if away else ""
         yield f"{reach.plural(totals['upgrades'], 'upgrade', 'upgrades')}{offline}"
         yield f"{reach.size(totals['bytes'])} to ship"
         yield f"at least {reach.minutes(totals['minutes'])}"

@@ -36,11 +36,12 @@ _PEOPLED = ("onOtherVersions", "declaredByThisCommit", "laterToo")
 
 
 def _whom(reach: Mapping[str, Any]) -> Iterator[str]:
-    offline = f", {reach['offline']:,} of them not connected now" if reach["offline"] else ""
+    away = offline(reach)
+    absent = f", {away:,} of them not connected now" if away else ""
     share = f" of {devices(reach['shareOf'])} that fit" if reach["shareOf"] is not None else ""
     later = ", and those that match later" if reach["laterToo"] else ""
     what = "to try it out on" if reach["isTrial"] else "to upgrade"
-    yield f"{devices(reach['devices'] + reach['waiting'])} {what}{share}{later}{offline}"
+    yield f"{devices(reach['devices'] + reach['waiting'])} {what}{share}{later}{absent}"
     if reach.get("examples"):
         all_of_them = len(reach["examples"]) >= reach["devices"] + reach["waiting"] + reach["conflicts"]
         yield f"that fit: {', '.join(reach['examples'])}{'' if all_of_them else ', …'}"
@@ -75,7 +76,7 @@ def _estimated(estimate: Mapping[str, Any]) -> Iterator[str]:
 
 def _at_most(estimate: Mapping[str, Any]) -> Iterator[str]:
     if not estimate["countedFrom"]:
-        yield "no device now, only those that report later"
+        yield "no device" if estimate["complete"] else "no device now, only those that report later"
         return
     what = "to try it out on" if estimate["isTrial"] else "to upgrade"
     share = f" of {devices(estimate['shareOf'])}" if estimate["shareOf"] is not None else ""
@@ -110,6 +111,12 @@ def leaves(verdict: Mapping[str, Any]) -> str:
         tasks = plural(left["unfinishedTasks"], "unfinished task", "unfinished tasks")
         run = f", and its run {left['run']} goes on with {tasks}"
     return f"it stays as it was, OutOfSync{run}"
+
+
+def offline(counted: Mapping[str, Any]) -> int:
+    """How many of the upgrades are not connected now; a daemon of before format 1.3 counts conflicts with them."""
+    found: int = counted.get("offlineUpgrades", counted["offline"])
+    return found
 
 
 def devices(count: int) -> str:

@@ -119,6 +119,11 @@ def starts_at(schedule: resources.Schedule | None, now: datetime, shortest: time
     return schedule.start
 
 
+def is_over(schedule: resources.Schedule | None, now: datetime) -> bool:
+    """Whether a batch that is accepted now is over before it began: it creates no task."""
+    return schedule is not None and schedule.end is not None and schedule.end <= now
+
+
 def warnings(action: Action, look: Look) -> Iterator[str]:
     """What to say of an action that is carried out all the same."""
     resource = action.declaration.resource if action.declaration is not None else None
@@ -145,7 +150,7 @@ def _about_members(group: str | None, look: Look) -> Iterator[str]:
 
 def _about_start(schedule: resources.Schedule, look: Look) -> Iterator[str]:
     now, shortest = look.actual.now, look.policy.limits.schedule_lead_shortest
-    if schedule.end is not None and schedule.end <= now:
+    if schedule.end is not None and is_over(schedule, now):
         yield f"its schedule ended {_at(schedule.end)}: it creates no task"
     elif schedule.start <= now:
         yield f"its start {_at(schedule.start)} is past: it starts at once"

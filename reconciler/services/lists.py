@@ -1,6 +1,6 @@
 """The device lists that a commit's objects hold, in a manifest or in a file beside it: read one name after the other.
 
-Called by whoever compares them with the devices (`observe`, `preview`) and whoever stages them (`apply`). A list of a
+Called by whoever compares them with the devices (`observe`, `moving`) and whoever stages them (`apply`). A list of a
 million names never stands in memory as a whole.
 """
 

@@ -19,7 +19,7 @@ from reconciler.domain.diagnostics import Diagnostic
 from reconciler.services import reach as reached
 from reconciler.services.reach import Estimate, Reach
 
-FORMAT_VERSION = "1.2"
+FORMAT_VERSION = "1.3"
 _NONE: Mapping[Key, Estimate] = types.MappingProxyType({})
 
 
@@ -151,6 +151,7 @@ def _totals(reaches: Iterable[Reach]) -> dict[str, int]:
     return {
         "upgrades": sum(reach.upgraded + reach.waiting for reach in listed),
         "offline": sum(reach.offline for reach in listed),
+        "offlineUpgrades": sum(reach.offline_upgraded for reach in listed),
         "conflicts": sum(reach.conflicts for reach in listed),
         "bytes": sum(reach.bytes_to_ship for reach in listed),
         "minutes": max((reach.minutes for reach in listed), default=0),

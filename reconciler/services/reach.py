@@ -28,6 +28,8 @@ class Reach:
     """Devices whose task fails at once."""
     offline: int = 0
     """Of all that fit: not connected now."""
+    offline_upgraded: int = 0
+    """Of those that are upgraded or wait: not connected now."""
     left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
     elsewhere: int = 0
     """Devices on other versions than the source versions: the batch is not for them."""
@@ -116,6 +118,7 @@ def document(reach: Reach) -> dict[str, Any]:
         "waiting": reach.waiting,
         "overwritten": reach.overwritten,
         "offline": reach.offline,
+        "offlineUpgrades": reach.offline_upgraded,
         "conflicts": reach.conflicts,
         "leftOut": dict(reach.left_out),
         "onOtherVersions": reach.elsewhere,

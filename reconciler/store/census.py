@@ -1,6 +1,6 @@
 """Counts what batches that are only planned would meet: how many devices fit, are busy, are there, or are left out.
 
-Called by `preview` and `following` for `reconciler plan`. Reads only, in a few statements over the whole fleet, with
+Called by `preview` and `takers` for `reconciler plan`. Reads only, in a few statements over the whole fleet, with
 the same expressions as the creation of tasks: it decides nothing, and what it counts may have moved on a moment later.
 """
 
@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import types
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
+    Row,
     Select,
     and_,
     case,
@@ -30,11 +31,22 @@ from sqlalchemy import (
     union,
 )
 
-from reconciler.domain import lifecycle, targeting
-from reconciler.store import devices, dialects, groups, shares, tables
+from reconciler.domain import actual, lifecycle, resources, targeting
+from reconciler.store import devices, dialects, groups, matching, shares, tables, yielding
 
 _task, _device, _version = tables.task, tables.device, tables.device_version
 _member = tables.membership
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Again:
+    """A dynamic run that goes on and looks at devices once more: whom it has had is not its business."""
+
+    run_id: int
+    conflict: resources.Conflict
+    group_id: int | None = None
+    since: datetime | None = None
+    """Of one for new reports only: who was heard since."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +55,7 @@ class Wanted:
 
     batch: str
     product_id: int
+    """0: of a product that is not here yet, with no devices."""
     conditions: targeting.Conditions
     names: tuple[str, ...] | None = None
     selector: Mapping[str, Any] | None = None
@@ -50,8 +63,20 @@ class Wanted:
     gray: int | None = None
     """A share, in thousandths of a percent."""
     multi_module: bool = False
+    is_trial: bool = False
+    """Runs that have not started make way for it."""
     nobody: bool = False
-    """It takes no device now: it is for new reports only."""
+    """It takes no device now: it is for new reports only, or over."""
+    newer: tuple[targeting.Conditions, ...] = ()
+    """Of newer dynamic batches by version: whom they fit, they match, and no other does."""
+    again: Again | None = None
+    """It runs already."""
+    ids: tuple[int, ...] | None = None
+    """Only some of these devices; None: of all."""
+    without: tuple[int, ...] = ()
+    """None of these devices."""
+    back: tuple[int, ...] = ()
+    """Devices that were removed, and are back."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -85,15 +110,32 @@ class Census:
     """Fit, and are at work for another task (IN_PROGRESS)."""
     own: int = 0
     """Fit, and are in a task of an earlier life of the batch."""
-    offline: int = 0
-    """Of all that fit: not connected now."""
+    offline: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """Not connected now, by these four."""
+    newer: int = 0
+    """Would fit, and are left to a newer batch."""
     left_out: Mapping[targeting.LeftOut, int] = dataclasses.field(default_factory=dict)
     base: int = 0
     """Of a share: all that fit, of which it takes some."""
 
+    def __add__(self, other: Census) -> Census:
+        """Both, of different devices."""
+        counted = collections.Counter
+        return Census(
+            free=self.free + other.free,
+            busy=self.busy + other.busy,
+            working=self.working + other.working,
+            own=self.own + other.own,
+            offline=counted(self.offline) + counted(other.offline),
+            newer=self.newer + other.newer,
+            left_out=counted(self.left_out) + counted(other.left_out),
+            base=self.base + other.base,
+        )
 
-_OFFLINE = "offline"
 
+_NEWER, _TOLD = "newer", "told"
+_SILENT = {resources.Conflict.KEEP: ("busy", "working"), resources.Conflict.OVERWRITE: ("working",)}
+"""A device gets no second conflict of a run for one version."""
 
 _LOOKED_AT = 10_000
 """Devices that are looked at for examples: some milliseconds."""
@@ -108,7 +150,7 @@ def count(connection: Connection, wanted: Wanted, around: Around) -> Census:
     base, targeted = 0, _targeted(wanted)
     everybody = _everybody(connection, wanted, targeted)
     if wanted.gray is not None:
-        fitting = [row for row in everybody if targeting.judge(wanted.conditions, row[0]) is None]
+        fitting = [row for row in everybody if _verdict(wanted, row[0]) is None]
         base = sum(number for _, number, _ in fitting)
         targeted = and_(targeted, _fits(connection, wanted), _share(connection, wanted, base))
         everybody = [row for row in everybody if row not in fitting]
@@ -121,15 +163,24 @@ def count(connection: Connection, wanted: Wanted, around: Around) -> Census:
         met[version, "free", online] -= number
         met[version, state, online] += number
     found: collections.Counter[str] = collections.Counter()
+    offline: collections.Counter[str] = collections.Counter()
     left_out: collections.Counter[targeting.LeftOut] = collections.Counter()
     for (version, state, online), number in met.items():
-        verdict = targeting.judge(wanted.conditions, version)
-        if verdict is not None:
+        verdict = _verdict(wanted, version)
+        if isinstance(verdict, targeting.LeftOut):
             left_out[verdict] += number
-            continue
-        found[state] += number
-        found[_OFFLINE] += 0 if online else number
-    return Census(**found, left_out=+left_out, base=base)
+        else:
+            found[verdict or state] += number
+            offline[verdict or state] += 0 if online else number
+    del found[_TOLD]
+    return Census(**found, offline=+offline, left_out=+left_out, base=base)
+
+
+def _verdict(wanted: Wanted, version: str | None) -> targeting.LeftOut | str | None:
+    """Why a version is left out, or that a newer batch has it; None when it fits."""
+    verdict = targeting.judge(wanted.conditions, version)
+    taken = (targeting.judge(newer, version) is None for newer in wanted.newer)
+    return _NEWER if verdict is None and version is not None and any(taken) else verdict
 
 
 def _online() -> ColumnElement[bool]:
@@ -143,7 +194,7 @@ def _everybody(
     """By version, how many devices are targeted, and how many of these are online."""
     sums = func.count(), func.coalesce(func.sum(case((_online(), 1), else_=0)), 0)
     everyone = select(_version.c.version, *sums).where(targeted).group_by(_version.c.version)
-    if wanted.names is not None:  # a few, found by their names
+    if wanted.names is not None or wanted.ids is not None:  # a few, found by their names
         queries = [everyone.select_from(_source(wanted))]
     else:
         here = and_(_version.c.product_id == wanted.product_id, _version.c.module == wanted.conditions.module)
@@ -208,7 +259,16 @@ def _source(wanted: Wanted) -> Any:
 
 def _targeted(wanted: Wanted) -> ColumnElement[bool]:
     """`tables.device` is of the product, and named or selected; whatever it reports."""
-    conditions = [_device.c.product_id == wanted.product_id, _device.c.state != "removed"]
+    there: ColumnElement[bool] = _device.c.state != "removed"
+    if wanted.back:
+        there = or_(there, _device.c.id.in_(dialects.members(wanted.back)))
+    conditions = [_device.c.product_id == wanted.product_id, there]
+    if wanted.ids is not None:
+        conditions.append(_device.c.id.in_(dialects.members(wanted.ids)))
+    if wanted.without:
+        conditions.append(_device.c.id.not_in(dialects.members(wanted.without)))
+    if wanted.again is not None:
+        conditions.append(_is_new_to(wanted, wanted.again))
     if wanted.names is not None:
         conditions.append(_device.c.name.in_(dialects.members(wanted.names)))
     if wanted.selector is not None:
@@ -216,6 +276,23 @@ def _targeted(wanted: Wanted) -> ColumnElement[bool]:
     if wanted.nobody:
         conditions.append(false())
     return and_(*conditions)
+
+
+def _is_new_to(wanted: Wanted, again: Again) -> ColumnElement[bool]:
+    """A dynamic run that goes on may match `tables.device` now, as `matching` has it."""
+    own = _version.alias()
+    reports = and_(own.c.device_id == _device.c.id, own.c.module == wanted.conditions.module)
+    run_id = literal(again.run_id)
+    if again.group_id is None:
+        version = select(own.c.version).where(reports).correlate(_device).scalar_subquery()
+        may = and_(~matching.is_open(run_id), ~matching.has_had(run_id, version))
+    else:
+        here = and_(_member.c.group_id == again.group_id, _member.c.device_id == _device.c.id)
+        came = select(_member.c.joins + case((_member.c.present, 0), else_=1)).where(here).correlate(_device)
+        may = ~matching.has_made(run_id, func.coalesce(came.scalar_subquery(), 1))
+    if again.since is None:
+        return may
+    return and_(may, exists().where(reports, own.c.reported_at >= again.since))
 
 
 # --------------------------------------------------------------------------------------- who occupies them
@@ -230,6 +307,8 @@ def _state(connection: Connection, wanted: Wanted, around: Around) -> ColumnElem
         literal(not wanted.multi_module),
     )
     holding = and_(other, dialects.holds(_task), slot)
+    if wanted.is_trial:
+        holding = and_(holding, ~yielding.yields(_task))
     works = _task.c.status == str(lifecycle.Status.IN_PROGRESS)
     at_work = select(func.max(case((works, 1), else_=0))).where(holding).scalar_subquery()
     taken = [_taken(connection, wanted, before) for before in around.earlier]
@@ -237,7 +316,16 @@ def _state(connection: Connection, wanted: Wanted, around: Around) -> ColumnElem
     state = case({1: "working", 0: "busy"}, value=at_work, else_=otherwise)
     if around.own_runs:
         mine = _task.c.run_id.in_(dialects.members(around.own_runs))
-        return case((exists().where(other, _task.c.ended_at.is_(None), mine, slot), "own"), else_=state)
+        state = case((exists().where(other, _task.c.ended_at.is_(None), mine, slot), "own"), else_=state)
+    if wanted.again is not None:
+        told = exists().where(
+            _task.c.run_id == wanted.again.run_id,
+            _task.c.device_id == _device.c.id,
+            _task.c.reason == lifecycle.Reason.CONFLICT,
+            _task.c.source_version.is_not_distinct_from(_version.c.version),
+        )
+        silent = _SILENT.get(wanted.again.conflict, ())
+        state = case((and_(state.in_(silent), told), _TOLD), else_=state)
     return state
 
 
@@ -269,7 +357,7 @@ def _fits(connection: Connection, wanted: Wanted, module: str | None = None) -> 
     """
     asked = wanted.conditions
     known = devices.reported_versions(connection, wanted.product_id, asked.module)
-    fitting = dialects.members(version for version in known if targeting.judge(asked, version) is None)
+    fitting = dialects.members(version for version in known if _verdict(wanted, version) is None)
     also_none = targeting.judge(asked, None) is None
     if module in {None, asked.module}:
         fits: ColumnElement[bool] = _version.c.version.in_(fitting)
@@ -284,13 +372,6 @@ def _fits(connection: Connection, wanted: Wanted, module: str | None = None) -> 
 def unreported(connection: Connection, product_id: int, module: str, versions: Iterable[str]) -> list[str]:
     """Those of some versions that no device reports."""
     return sorted(set(versions) - set(devices.reported_versions(connection, product_id, module)))
-
-
-def complete_inventories(connection: Connection) -> frozenset[str]:
-    """The inventories whose names have all become devices."""
-    inventory, declared = tables.inventory, tables.object_
-    query = select(declared.c.name).join_from(inventory, declared, inventory.c.object_id == declared.c.id)
-    return frozenset(connection.execute(query.where(inventory.c.cursor.is_(None))).scalars())
 
 
 # ----------------------------------------------------------------------------------------------- a share
@@ -318,22 +399,27 @@ def _share(connection: Connection, wanted: Wanted, base: int) -> ColumnElement[b
 # ------------------------------------------------------------------------------------------------ groups
 
 
-def joining(
-    connection: Connection, group: str, product_id: int, module: str, selector: Mapping[str, Any]
-) -> Mapping[str | None, int]:
-    """Devices of a product that would join a dynamic group with this selector, by what they report for a module."""
-    named = tables.device_group
-    row = connection.execute(select(named).where(named.c.name == group, ~named.c.removed)).first()
-    inside = false() if row is None else _inside(row)
-    here = and_(_version.c.device_id == _device.c.id, _version.c.module == module)
+def running(connection: Connection) -> Sequence[Row[Any]]:
+    """The dynamic runs that go on, newest first, with their groups, products, and the bytes that each device gets."""
+    run, group, product = tables.run, tables.device_group, tables.product
+    file, blob = tables.package_file, tables.blob
+    size = select(func.coalesce(func.sum(blob.c.size), 0)).join_from(file, blob, blob.c.id == file.c.blob_id)
+    size = size.where(file.c.package_id == run.c.package_id).correlate(run)
     query = (
-        select(_version.c.version, func.count())
-        .select_from(_device.outerjoin(_version, here))
-        .where(_device.c.product_id == product_id, _device.c.state != "removed")
-        .where(groups.compiled(selector), ~inside)
-        .group_by(_version.c.version)
+        select(
+            run,
+            size.scalar_subquery().label("size"),
+            product.c.name.label("product"),
+            group.c.name.label("group_name"),
+            group.c.product_id.label("group_product_id"),
+            group.c.selector,
+            group.c.removed,
+        )
+        .join(product, product.c.id == run.c.product_id)
+        .outerjoin(group, group.c.id == run.c.group_id)
+        .where(run.c.type == actual.RunType.DYNAMIC, run.c.phase == actual.Phase.IN_PROGRESS)
     )
-    return {version: number for version, number in connection.execute(query)}  # noqa: C416 - rows are no pairs
+    return connection.execute(query.order_by(run.c.id.desc())).all()
 
 
 def _inside(group: groups.Group) -> ColumnElement[bool]:
@@ -367,42 +453,3 @@ def overlapping(
             count = select(func.count()).select_from(_device).where(_inside(other), wanted)
             found[other.name] = connection.execute(count).scalar_one()
     return sorted(((name, count) for name, count in found.items() if count), key=lambda at: (-at[1], at[0]))
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Tagged:
-    """A device, with its tags and the dynamic groups that it is in."""
-
-    id: int
-    tags: Mapping[str, str]
-    groups: frozenset[str]
-
-
-UNKNOWN = Tagged(0, types.MappingProxyType({}), frozenset())
-"""A device that is not known yet: no row has its id."""
-
-
-def tagged(connection: Connection, product_id: int, names: Iterable[str]) -> dict[str, Tagged]:
-    """The known devices among some names."""
-    wanted = and_(
-        _device.c.product_id == product_id,
-        _device.c.state != "removed",
-        _device.c.name.in_(dialects.members(names)),
-    )
-    named = tables.device_group
-    inside = (
-        select(_member.c.device_id, named.c.name)
-        .join(named, named.c.id == _member.c.group_id)
-        .where(
-            _member.c.present, ~named.c.removed, _member.c.device_id.in_(select(_device.c.id).where(wanted))
-        )
-        .where(~groups.PENDING)
-    )
-    members: dict[int, set[str]] = collections.defaultdict(set)
-    for device_id, group in connection.execute(inside):
-        members[device_id].add(group)
-    for pending in groups.pending(connection):
-        for device_id in connection.execute(select(_device.c.id).where(wanted, _inside(pending))).scalars():
-            members[device_id].add(pending.name)
-    rows = connection.execute(select(_device.c.id, _device.c.name, _device.c.tags).where(wanted))
-    return {row.name: Tagged(row.id, row.tags or {}, frozenset(members[row.id])) for row in rows}

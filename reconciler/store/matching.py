@@ -228,8 +228,27 @@ _reported = and_(_version.c.device_id == _device.c.id, _version.c.module == _run
 
 def _unreported() -> ColumnElement[bool]:
     """The run has not had the device on its present version; one for new reports has heard it since it began."""
-    had = exists().where(_mine, _task.c.source_version == _version.c.version)
-    return and_(~had, _heard_since())
+    return and_(~has_had(_run.c.id, _version.c.version), _heard_since())
+
+
+def is_open(run_id: ColumnElement[int]) -> ColumnElement[bool]:
+    """`tables.device` has a task of the run that goes on."""
+    return exists().where(_of(run_id), _task.c.ended_at.is_(None))
+
+
+def has_had(run_id: ColumnElement[int], version: ColumnElement[str | None]) -> ColumnElement[bool]:
+    """The run has had `tables.device` on this version."""
+    return exists().where(_of(run_id), _task.c.source_version == version)
+
+
+def has_made(run_id: ColumnElement[int], joins: ColumnElement[int]) -> ColumnElement[bool]:
+    """The `joins`th coming of `tables.device` to the run's group made a task, or an earlier one has not failed."""
+    done = or_(_task.c.status != lifecycle.Status.FAILED, _task.c.match_no == joins)
+    return exists().where(_of(run_id), done)
+
+
+def _of(run_id: ColumnElement[int]) -> ColumnElement[bool]:
+    return and_(_task.c.run_id == run_id, _task.c.device_id == _device.c.id)
 
 
 def _heard_since() -> ColumnElement[bool]:
@@ -245,14 +264,14 @@ def _by_version(
     """Of devices that a run's versions fit, those that it may match once more, and that it has no open task on."""
     if not wanted:
         return []
-    open_task = exists().where(_mine, _task.c.ended_at.is_(None))
     query = (
         select(packed.rows(_run.c.id, _device.c.id, _matches + 1))
         .select_from(_WANTED)
         .join(_run, _run.c.id == _WANTED.c.run)
         .join(_device, _device.c.id == _WANTED.c.device)
         .outerjoin(_version, _reported)
-        .where(_device.c.state != "removed", _matches < presence.limits.matches_per_device, ~open_task)
+        .where(_device.c.state != "removed", _matches < presence.limits.matches_per_device)
+        .where(~is_open(_run.c.id))
         .where(or_(_WANTED.c.changed, _matches == 0), true() if which is None else which)
     )
     found = packed.read(connection, query, {"wanted": packed.pack(list(wanted))})
@@ -269,7 +288,7 @@ def _members(
     by_group = {run.id: run for run in open_runs if run.group_id is not None}
     if not by_group:
         return []
-    done = or_(_task.c.status != lifecycle.Status.FAILED, _task.c.match_no == _member.c.joins)
+    done = has_made(_run.c.id, _member.c.joins)
     query = (
         select(packed.rows(_run.c.id, _device.c.id, _member.c.joins, _version.c.version))
         .select_from(_member)
@@ -277,7 +296,7 @@ def _members(
         .join(_device, _device.c.id == _member.c.device_id)
         .outerjoin(_version, _reported)
         .where(_run.c.id.in_(dialects.members(by_group)), _run.c.product_id == _device.c.product_id)
-        .where(who, _member.c.present, _device.c.state != "removed", ~exists().where(_mine, done))
+        .where(who, _member.c.present, _device.c.state != "removed", ~done)
         .where(true() if which is None else which)
     )
     return [

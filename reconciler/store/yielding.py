@@ -39,9 +39,9 @@ def make_way(connection: Connection, device_ids: Select[Any], now: datetime) -> 
 
     A trial excludes any other task of its device. Where one must go on in any case, nobody is put aside for nothing.
     """
-    mine = and_(_task.c.device_id.in_(device_ids), dialects.holds(_task), _yields(_task))
+    mine = and_(_task.c.device_id.in_(device_ids), dialects.holds(_task), yields(_task))
     stubborn = exists().where(
-        _other.c.device_id == _task.c.device_id, dialects.holds(_other), ~_yields(_other)
+        _other.c.device_id == _task.c.device_id, dialects.holds(_other), ~yields(_other)
     )
     which = and_(mine, ~stubborn)
     counted = connection.execute(select(_task.c.id, _task.c.run_id, _task.c.status).where(which)).all()
@@ -58,6 +58,7 @@ def make_way(connection: Connection, device_ids: Select[Any], now: datetime) -> 
     moves.write(connection)
 
 
-def _yields(task: FromClause) -> ColumnElement[bool]:
+def yields(task: FromClause) -> ColumnElement[bool]:
+    """A task makes way: its run has not started, and its device has not begun it."""
     there = tasks.in_states(lifecycle.states(lifecycle.Trigger.YIELDED), task)
     return and_(there, task.c.run_id.in_(_NOT_STARTED))

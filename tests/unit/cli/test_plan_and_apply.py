@@ -109,7 +109,7 @@ def test_the_json_of_a_plan_holds_the_same(reconciler, fleet):
     ran = reconciler("plan", "--bootstrap", "start", "-o", "json")
     document = json.loads(ran.out)
     (one,) = [action for action in document["actions"] if action["name"] == "one"]
-    assert document["formatVersion"] == "1.2"
+    assert document["formatVersion"] == "1.3"
     assert one["warnings"] == ["its start 2020-01-01T00:00:00Z is past: it starts at once"]
     reach = one["reach"]
     assert (reach["devices"], reach["shareOf"], reach["waiting"], reach["laterToo"]) == (5, 50, 0, False)

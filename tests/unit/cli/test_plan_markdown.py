@@ -13,7 +13,7 @@ from markdown_it import MarkdownIt  # comes with rich
 from reconciler.cli import comment, plan_markdown, tables
 
 REACH = {
-    "devices": 1200, "waiting": 34, "overwritten": 0, "offline": 200, "conflicts": 2,
+    "devices": 1200, "waiting": 34, "overwritten": 0, "offline": 202, "offlineUpgrades": 200, "conflicts": 2,
     "leftOut": {"already-on-target": 3}, "onOtherVersions": 7, "shareOf": None, "laterToo": False, "isTrial": False,
     "declaredByThisCommit": 0, "bytes": 1_234_000_000, "minutes": 21, "startsAt": None,
     "endsAt": "2030-01-02T00:00:00Z", "waitsForVerification": None, "tasksCanceled": 0, "tasksDraining": 0,
@@ -25,7 +25,7 @@ ESTIMATE = {
     "startsAt": None, "endsAt": None, "waitsForVerification": None, "tasksEnd": False, "follows": [],
 }  # fmt: skip
 TOTALS = {
-    "upgrades": 1234, "offline": 200, "conflicts": 2, "bytes": 1_234_000_000, "minutes": 21,
+    "upgrades": 1234, "offline": 202, "offlineUpgrades": 200, "conflicts": 2, "bytes": 1_234_000_000, "minutes": 21,
     "tasksCanceled": 0, "tasksDraining": 0,
 }  # fmt: skip
 
@@ -74,7 +74,7 @@ def finding(**more):
 
 def document(**more):
     plain = {
-        "formatVersion": "1.2", "basis": "live", "revision": "main@sha1:abc", "subject": "Upgrade", "base": None,
+        "formatVersion": "1.3", "basis": "live", "revision": "main@sha1:abc", "subject": "Upgrade", "base": None,
         "notes": [], "summary": "Plan: 1 to create, 0 to change, 0 to cancel.", "totals": TOTALS, "actions": [],
         "refused": [], "diagnostics": [],
     }  # fmt: skip

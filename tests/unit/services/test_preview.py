@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from rig import SOURCE, TARGET, base, batch, document
+from rig import SOURCE, TARGET, base, batch, document, package
 
 from reconciler.domain import limits
 from reconciler.domain.desired import Key
@@ -150,6 +150,76 @@ async def test_of_two_batches_in_one_commit_the_later_one_meets_the_earlier_one(
     assert (found["a"].upgraded, found["b"].upgraded, found["b"].conflicts) == (2, 5, 2)
     await fleet.commit(FLEET, batch("a", target=before), batch("b"))
     assert sum(row.reason == "conflict" for row in fleet.rows(_tasks("b"))) == 2
+
+
+async def test_who_lists_its_devices_comes_before_a_dynamic_batch_and_the_newest_of_these_first(fleet):
+    parts = [FLEET, package(), dynamic("a", SOURCE, package="lamp-3"), batch("b")]
+    found, _ = look(fleet, *parts)
+    assert (found["b"].upgraded, found["a"].upgraded, found["a"].conflicts) == (7, 0, 6)
+    parts = [FLEET, package(), dynamic("a", SOURCE, TARGET, package="lamp-3"), dynamic("b", SOURCE)]
+    found, _ = look(fleet, *parts)
+    assert (found["a"].upgraded, found["a"].conflicts, found["b"].upgraded) == (1, 0, 6)
+    assert found["a"].warnings == (
+        "6 devices on its source versions go to a newer dynamic batch: only the newest one matches",
+    )
+    await fleet.commit(*parts)
+    assert (len(fleet.rows(_tasks("a"))), len(fleet.rows(_tasks("b")))) == (1, 6)
+
+
+async def test_a_dynamic_batch_that_waits_for_a_trial_takes_nobody_from_the_others_yet(fleet):
+    tried = _tried(TARGET, devices=[NAMES[7]])
+    parts = [FLEET | tried, package(), dynamic("a", SOURCE), dynamic("b", SOURCE, package="lamp-3")]
+    found, _ = look(fleet, *parts)
+    assert (found["a"].gate, found["a"].upgraded, found["b"].upgraded) == ("lamp-2", 0, 6)
+    parts[3] = batch("b", package="lamp-3", conflict="Overwrite")
+    found, _ = look(fleet, *parts)
+    assert (found["a"].upgraded, found["a"].conflicts, found["b"].upgraded) == (0, 6, 8)
+
+
+async def test_a_batch_whose_schedule_is_over_touches_nobody_and_is_in_nobody_s_way(fleet):
+    start = fleet.clock.now() - timedelta(hours=4)
+    over = {"start": start.isoformat(), "end": (start + timedelta(hours=1)).isoformat()}
+    found, _ = look(fleet, FLEET, package(), batch("a", schedule=over), batch("b", package="lamp-3"))
+    assert (found["a"].touched, found["a"].left_out, found["a"].examples) == (0, {}, ())
+    assert (found["b"].upgraded, found["b"].conflicts) == (8, 0)
+    await fleet.commit(FLEET, package(), batch("a", schedule=over), batch("b", package="lamp-3"))
+    assert not fleet.rows(_tasks("a"))
+
+
+async def test_a_dynamic_batch_with_more_source_versions_tells_whom_it_upgrades_now(fleet):
+    await fleet.arrive(NAMES[7], version="1.1.0")
+    await fleet.commit(FLEET, dynamic("a", SOURCE))
+    wider = dynamic("a", SOURCE, "1.1.0")
+    reach = look(fleet, FLEET, wider)[0]["a"]
+    assert (reach.upgraded, reach.is_dynamic, reach.examples) == (1, True, (NAMES[7],))
+    assert (reach.bytes_to_ship, reach.left_out, reach.elsewhere) == (90, {}, 0)
+    newer = [package(), dynamic("b", "1.1.0", package="lamp-3")]
+    reach = look(fleet, FLEET, wider, *newer)[0]["a"]
+    assert (reach.upgraded, len(reach.warnings)) == (0, 1)
+    assert "a" not in look(fleet, FLEET, dynamic("a", SOURCE, pushRatePerMinute=10))[0]
+
+
+async def test_devices_that_the_same_commit_takes_away_are_no_targets(fleet):
+    fewer = base(*NAMES[:3])
+    reach = look(fleet, fewer, batch())[0]["all"]
+    assert (reach.upgraded, reach.examples) == (3, tuple(NAMES[:3]))
+    reach = look(fleet, fewer, batch(target={"all": {}, "sourceVersions": [SOURCE]}))[0]["all"]
+    assert (reach.upgraded, reach.elsewhere) == (3, 0)
+    trial = _tried(TARGET, devices=[NAMES[0], NAMES[6]])
+    await fleet.commit(fewer)
+    back = look(fleet, FLEET | trial, batch())[0]
+    assert (back["lamp-2"].upgraded, back["lamp-2"].left_out) == (1, {"already-on-target": 1})
+    assert (back["all"].upgraded, back["all"].conflicts, back["all"].declared_here) == (6, 1, 0)
+    moved = document("DeviceInventory", "other", product="lamp", devices=[{"name": NAMES[0]}])
+    found, _ = look(fleet, base() | {"moved.yaml": moved}, batch())
+    assert found["all"].upgraded == 1
+
+
+async def test_who_is_away_is_told_apart_for_upgrades_and_conflicts(fleet):
+    first = batch("first", target={"devices": NAMES[5:]})
+    await fleet.commit(FLEET, first)
+    reach = look(fleet, FLEET, first, package(), batch("second", package="lamp-3"))[0]["second"]
+    assert (reach.upgraded, reach.conflicts, reach.offline, reach.offline_upgraded) == (6, 2, 1, 0)
 
 
 async def test_batches_of_several_modules_exclude_each_other_only_where_one_is_not_multi_module(rig):
@@ -307,6 +377,33 @@ async def test_changed_tags_tell_whom_which_batch_upgrades_for_them(grouped):
     )
     found, _ = look(grouped, moved | {"inventory.yaml": new}, *GROUPED[1:])
     assert found["berlin"].follows == ("1 device more in the group beta-testers: Batch/follow upgrades them",)
+
+
+async def test_who_comes_back_to_a_group_is_upgraded_again_only_when_its_task_failed(grouped):
+    await grouped.commit(FLEET | inventory(), *GROUPED[1:])
+    assert look(grouped, *GROUPED)[0] == {}
+    await grouped.wait(2)
+    grouped.progress(NAMES[0], -1)
+    await grouped.hear()
+    found, _ = look(grouped, *GROUPED)
+    assert (found["berlin"].upgraded, found["berlin"].bytes_to_ship) == (1, 90)
+
+
+async def test_what_follows_goes_by_the_conflict_rule_and_the_newest_batch_comes_first(grouped):
+    second = [
+        package(),
+        dynamic("newer", group="beta-testers", package="lamp-3"),
+        batch("busy", target={"devices": NAMES[1:2]}),
+    ]
+    await grouped.commit(*GROUPED, *second)
+    found, _ = look(grouped, FLEET | inventory(**{"0": "eu", "1": "eu", "2": "eu"}), *GROUPED[1:], *second)
+    reach = found["berlin"]
+    assert reach.follows == (
+        "2 devices more in the group beta-testers: Batch/follow fails on them at once: conflict with another batch",
+        "1 device more in the group beta-testers: Batch/newer upgrades them",
+        "1 device more in the group beta-testers: Batch/newer fails on them at once: conflict with another batch",
+    )
+    assert (reach.upgraded, reach.conflicts) == (1, 3)
 
 
 async def test_a_batch_that_the_same_commit_cancels_follows_nobody(grouped):
