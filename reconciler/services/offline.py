@@ -184,6 +184,8 @@ class _Estimates:
             estimate = self._begun(declaration)
         elif action.cancels_run:
             estimate = Estimate(ends_tasks=True)
+        elif "target.sourceVersions" in action.changed and declaration is not None:
+            estimate = self._widened(declaration)
         follows = tuple(self._follows(declaration)) if declaration is not None else ()
         warnings: tuple[str, ...] = ()
         if action.key in self._base.desired.broken:
@@ -220,10 +222,20 @@ class _Estimates:
         of_package = self._head.desired.declarations[Key(Kind.PACKAGE, spec.package)]
         return self._sized(estimate, of_package, spec.push_rate_per_minute)
 
+    def _widened(self, declaration: Declaration) -> Estimate | None:
+        """Whom a running dynamic batch with more source versions looks at: who is on one that is new to it."""
+        before, batch = self._base.desired.declarations[declaration.key].resource, declaration.resource
+        assert isinstance(before, resources.Batch), "its key says so"
+        assert isinstance(batch, resources.Batch), "its key says so"
+        had, has = before.spec.target.source_versions, batch.spec.target.source_versions
+        added = tuple(version for version in has if version not in had)
+        return dataclasses.replace(self._batch(declaration, batch.spec), versions=added) if added else None
+
     def _whom(self, declaration: Declaration, spec: resources.BatchSpec, product: str) -> Estimate:
         """Who is targeted, whatever they report."""
-        if spec.new_reports_only:
-            return Estimate(devices=0, is_complete=False)
+        is_over = acceptance.is_over(spec.schedule, self._now)
+        if is_over or spec.new_reports_only:
+            return Estimate(devices=0, is_complete=is_over)
         if lists.are_in(declaration):
             warnings = self._strangers(declaration)
             return Estimate(devices=_length(declaration), source="its list", warnings=warnings)
