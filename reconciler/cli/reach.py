@@ -24,11 +24,13 @@ def _counted(reach: Mapping[str, Any]) -> Iterator[str]:
     if canceled or draining:
         yield f"{plural(canceled, 'task ends', 'tasks end')}, {plural(draining, 'goes', 'go')} on"
     touched = reach["devices"] + reach["waiting"] + reach["conflicts"]
-    if touched or reach["leftOut"] or any(reach[name] for name in _PEOPLED):
+    if reach["follows"]:  # it is told batch by batch
+        yield from reach["follows"]
+        yield from _shipped(reach)
+    elif touched or reach["leftOut"] or any(reach[name] for name in _PEOPLED):
         yield from _whom(reach)
         yield from _beside(reach)
     yield from _when(reach)
-    yield from reach["follows"]
 
 
 _PEOPLED = ("onOtherVersions", "declaredByThisCommit", "laterToo")
@@ -47,8 +49,6 @@ def _whom(reach: Mapping[str, Any]) -> Iterator[str]:
         yield f"that fit: {', '.join(reach['examples'])}{'' if all_of_them else ', …'}"
     if reach["waiting"]:
         yield f"{reach['waiting']:,} of them wait behind another task"
-    if reach["overwritten"]:
-        yield f"{plural(reach['overwritten'], 'task', 'tasks')} of other batches overwritten for it"
     if reach["declaredByThisCommit"]:
         count = devices(reach["declaredByThisCommit"])
         yield f"this same commit declares {count}, which reported no version yet"
@@ -61,6 +61,12 @@ def _beside(reach: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"{count:,} left out: {reason}" for reason, count in sorted(reach["leftOut"].items()))
     if reach["onOtherVersions"]:
         yield f"{devices(reach['onOtherVersions'])} on other versions"
+    yield from _shipped(reach)
+
+
+def _shipped(reach: Mapping[str, Any]) -> Iterator[str]:
+    if reach["overwritten"]:
+        yield f"{plural(reach['overwritten'], 'task', 'tasks')} of other batches overwritten for it"
     if reach["devices"] + reach["waiting"]:
         yield f"{size(reach['bytes'])} to ship, at least {minutes(reach['minutes'])} at its push rate"
 

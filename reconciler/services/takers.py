@@ -10,8 +10,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Row
-
 from reconciler.domain import acceptance, actual, limits, plan, resources, targeting
 from reconciler.domain.desired import Declaration, Key
 from reconciler.domain.resources import Conflict, Kind
@@ -169,7 +167,7 @@ class Takers:
         }
         return [self._running(row) for row in census.running(self._connection) if row.id not in ending]
 
-    def _running(self, row: Row[Any]) -> Taker:
+    def _running(self, row: census.Running) -> Taker:
         key = Key(Kind.BATCH, row.batch)
         stored, action = self._actual.objects.get(key), self._actions.get(key)
         conditions, push_rate = recheck.conditions(row), row.push_rate
@@ -203,7 +201,7 @@ class Takers:
             is_delta=row.delta,
         )
 
-    def _selector(self, row: Row[Any]) -> Mapping[str, Any] | None:
+    def _selector(self, row: census.Running) -> Mapping[str, Any] | None:
         """Of a run's group, after the plan; None when it has no group, or selects nobody of its product any more."""
         if row.group_id is None:
             return None

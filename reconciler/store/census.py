@@ -399,7 +399,11 @@ def _share(connection: Connection, wanted: Wanted, base: int) -> ColumnElement[b
 # ------------------------------------------------------------------------------------------------ groups
 
 
-def running(connection: Connection) -> Sequence[Row[Any]]:
+Running = Row[Any]
+"""A dynamic run, with what `running` adds."""
+
+
+def running(connection: Connection) -> Sequence[Running]:
     """The dynamic runs that go on, newest first, with their groups, products, and the bytes that each device gets."""
     run, group, product = tables.run, tables.device_group, tables.product
     file, blob = tables.package_file, tables.blob

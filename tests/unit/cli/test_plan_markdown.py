@@ -81,6 +81,18 @@ def document(**more):
     return {**plain, **more}
 
 
+def test_what_follows_from_tags_is_told_batch_by_batch_and_counted_in_the_table():
+    follows = ["3 devices more in the group beta: Batch/a upgrades them"]
+    reach = {**REACH, "devices": 3, "waiting": 0, "conflicts": 2, "bytes": 270, "minutes": 1, "endsAt": None}
+    tags = action("berlin", kind="DeviceInventory", reach={**reach, "follows": follows})
+    said = plan_markdown.render(document(actions=[tags])).split("\n\n")
+    assert said[3].splitlines()[-1].endswith("| 3 | ≥ 1 min, 270 bytes |")
+    assert html.unescape(said[5]).splitlines() == [
+        f"- {follows[0]}",
+        "- 270 bytes to ship, at least 1 minute at its push rate",
+    ]
+
+
 def test_a_comment_begins_with_its_summary_and_folds_the_rest():
     said = plan_markdown.render(
         document(
