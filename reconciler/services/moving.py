@@ -17,7 +17,7 @@ from reconciler.domain.resources import Kind
 from reconciler.services import lists
 from reconciler.services.observe import Commit, Seen
 from reconciler.services.takers import Taker
-from reconciler.store import devices, inventories, products
+from reconciler.store import census, devices, inventories, products
 from reconciler.store.database import Connection
 
 
@@ -30,9 +30,16 @@ class New:
     """They fit, and nobody takes them before."""
     busy: int = 0
     """They fit, and a run has them that comes first."""
+    kept: int = 0
+    """The same, and that keeps them in any case: a newer dynamic one."""
 
     def __add__(self, other: New) -> New:
-        return New(self.targeted + other.targeted, self.free + other.free, self.busy + other.busy)
+        return New(
+            self.targeted + other.targeted,
+            self.free + other.free,
+            self.busy + other.busy,
+            self.kept + other.kept,
+        )
 
 
 @dataclasses.dataclass(slots=True)
@@ -106,7 +113,7 @@ class Moving:
         return tuple(self._ids.get((inventory, taker.key), ()))
 
     def _due(self, acted: Mapping[Key, plan.Action]) -> Iterator[Declaration]:
-        complete = inventories.complete(self._connection)
+        complete = census.complete_inventories(self._connection)
         for declaration, _ in self._commit.desired.of(resources.DeviceInventory):
             if declaration.key in acted or declaration.name not in complete:
                 yield declaration
@@ -130,7 +137,7 @@ class Moving:
             }
             self._moved[product_id].changed += [device.id for device in moved.values()]
             self._moved[product_id].back += [device.id for device in moved.values() if device.removed]
-            dynamic = [taker for taker in takers if taker.is_dynamic]
+            dynamic = [taker for taker in takers if taker.wanted.is_dynamic]
             if dynamic:
                 self._match(
                     declaration.key, {device.id: tags[name] for name, device in moved.items()}, dynamic
@@ -139,7 +146,7 @@ class Moving:
 
     def _count(self, inventory: Key, name: str, tags: Mapping[str, str], takers: Iterable[Taker]) -> None:
         """One new device goes to the first that takes it; the others of its slot meet it busy."""
-        slots: list[tuple[str, bool]] = []
+        holders: list[census.Wanted] = []
         for taker in takers:
             chosen, wanted = self._names[taker.key], taker.wanted
             if wanted.nobody or (chosen is not None and name not in chosen):
@@ -148,11 +155,13 @@ class Moving:
                 wanted.selector, taker.product, tags, {}
             ):
                 continue
-            module, multi, fits = wanted.conditions.module, wanted.multi_module, taker.fits(None)
-            busy = any(of == module or not (apart and multi) for of, apart in slots)
-            self._new[inventory, taker.key] += New(1, int(fits and not busy), int(fits and busy))
-            if fits and wanted.gray is None and not (taker.is_dynamic and taker.is_awaiting):
-                slots.append((module, multi))
+            met = [holder for holder in holders if _excludes(holder, wanted)]
+            kept = any(holder.is_dynamic and wanted.is_dynamic for holder in met)
+            new = New(1, int(not met), int(bool(met) and not kept), int(kept)) if taker.fits(None) else New(1)
+            self._new[inventory, taker.key] += new
+            takes = new.free or (new.busy and wanted.conflict is resources.Conflict.OVERWRITE)
+            if takes and wanted.gray is None and not (wanted.is_dynamic and taker.is_awaiting):
+                holders = [*(holder for holder in holders if holder not in met), wanted]
 
     def _match(self, inventory: Key, moved: Mapping[int, Mapping[str, str]], takers: Iterable[Taker]) -> None:
         """Who of the changed devices a dynamic run may be for; what they report is looked at where it is counted."""
@@ -182,3 +191,9 @@ def _product(declaration: Declaration) -> str:
     """The product of an inventory's devices."""
     assert isinstance(declaration.resource, resources.DeviceInventory)
     return declaration.resource.spec.product
+
+
+def _excludes(one: census.Wanted, other: census.Wanted) -> bool:
+    """Whether a device is in a task of one of them only."""
+    apart = one.multi_module and other.multi_module
+    return not apart or one.conditions.module == other.conditions.module

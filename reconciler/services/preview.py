@@ -59,8 +59,8 @@ class _Preview:
             if action.starts_run and action.declaration is not None
         ]
         self._begun = {taker.key: taker for taker in new}
-        dynamic = [taker for taker in reversed(new) if taker.is_dynamic] + takers.running()
-        self._listed = [taker for taker in new if not taker.is_dynamic]
+        dynamic = [taker for taker in reversed(new) if taker.wanted.is_dynamic] + takers.running()
+        self._listed = [taker for taker in new if not taker.wanted.is_dynamic]
         self._dynamic = [taker for taker in _disjoint(dynamic) if not taker.is_awaiting]
         self._awaiting = [taker for taker in _disjoint(dynamic) if taker.is_awaiting]
         in_turn = [*self._dynamic, *self._listed, *self._awaiting]
@@ -116,7 +116,7 @@ class _Preview:
     def _meets(self, cause: Key, taker: Taker, wanted: census.Wanted) -> None:
         around = census.Around(self._earlier, self._endings, taker.earlier_runs)
         self._told[cause, taker.key] += census.count(self._connection, wanted, around)
-        if not taker.is_awaiting or not taker.is_dynamic:
+        if not taker.is_awaiting or not taker.wanted.is_dynamic:
             self._earlier.append(wanted)
 
     # ---------------------------------------------------------------------------- in the order of the plan
@@ -238,18 +238,28 @@ def _left_to_newer(met: census.Census) -> Iterator[str]:
 
 def _counted(taker: Taker, met: census.Census, new: New) -> Reach:
     """What the conflict rule makes of the devices that a run meets."""
-    fitting = new.free + new.busy
-    base, free, busy = met.base + fitting, met.free + new.free, met.busy + new.busy
-    offline = collections.Counter(met.offline) + collections.Counter(free=new.free, busy=new.busy)
+    fitting = new.free + new.busy + new.kept
+    base, free, busy, working = (
+        met.base + fitting,
+        met.free + new.free,
+        met.busy + new.busy,
+        met.working + new.kept,
+    )
+    offline = collections.Counter(met.offline)
+    offline += collections.Counter(free=new.free, busy=new.busy, working=new.kept)
     if taker.wanted.gray is not None:  # of a share, new devices are as likely as others
         there = met.free + met.busy + met.working + met.own
-        busy, free = met.busy, met.free + max(0, targeting.gray_count(base, taker.wanted.gray) - there)
+        busy, working, free = (
+            met.busy,
+            met.working,
+            met.free + max(0, targeting.gray_count(base, taker.wanted.gray) - there),
+        )
         offline = collections.Counter(met.offline) + collections.Counter(free=free - met.free)
     fails = {Conflict.KEEP: ("busy", "working"), Conflict.OVERWRITE: ("working",), Conflict.WAIT: ()}
-    failing = fails[taker.conflict]
-    overwritten = busy if taker.conflict is Conflict.OVERWRITE else 0
-    conflicts = sum({"busy": busy, "working": met.working}[state] for state in failing)
-    upgraded, waiting = free + overwritten, busy + met.working + met.own - overwritten - conflicts
+    failing = fails[taker.wanted.conflict]
+    overwritten = busy if taker.wanted.conflict is Conflict.OVERWRITE else 0
+    conflicts = sum({"busy": busy, "working": working}[state] for state in failing)
+    upgraded, waiting = free + overwritten, busy + working + met.own - overwritten - conflicts
     away = {state: offline[state] for state in ("free", "busy", "working", "own")}
     left_out = {str(why): count for why, count in met.left_out.items()}
     elsewhere = 0 if taker.is_delta else left_out.pop(targeting.LeftOut.SOURCE, 0)
@@ -267,7 +277,7 @@ def _counted(taker: Taker, met: census.Census, new: New) -> Reach:
         share_of=base if taker.wanted.gray is not None else None,
         bytes_to_ship=(upgraded + waiting) * taker.size,
         minutes=math.ceil((upgraded + waiting) / taker.push_rate),
-        is_dynamic=taker.is_dynamic,
+        is_dynamic=taker.wanted.is_dynamic,
     )
 
 

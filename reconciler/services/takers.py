@@ -27,7 +27,6 @@ class Taker:
     """Of its batch; of a trial, its package."""
     product: str
     wanted: census.Wanted
-    conflict: Conflict
     push_rate: int
     size: int
     """Bytes of all the files of its package."""
@@ -35,7 +34,6 @@ class Taker:
     """Earlier lives of its batch."""
     group: str | None = None
     """Its dynamic group."""
-    is_dynamic: bool = False
     is_awaiting: bool = False
     """A trial of its package comes first."""
     is_delta: bool = False
@@ -89,8 +87,8 @@ class Takers:
                 conditions=beginning.trial_conditions(package),
                 names=lists.named(resource),
                 is_trial=True,
+                conflict=Conflict.WAIT,
             ),
-            conflict=Conflict.WAIT,
             push_rate=self._allowed.push_rate_highest,
             size=sum(file.size or self._size_here(file.sha256) for file in of_package.files),
             earlier_runs=tuple(run.id for run in runs),
@@ -117,15 +115,15 @@ class Takers:
             gray=targeting.thousandths(spec.target.gray.percent) if spec.target.gray is not None else None,
             multi_module=spec.multi_module,
             is_trial=False,
+            is_dynamic=spec.strategy is resources.Strategy.DYNAMIC,
+            conflict=spec.conflict,
             nobody=spec.new_reports_only or is_over,
         )
         return dataclasses.replace(
             trial,
             wanted=wanted,
-            conflict=spec.conflict,
             push_rate=spec.push_rate_per_minute,
             group=spec.target.group if selector is not None else None,
-            is_dynamic=spec.strategy is resources.Strategy.DYNAMIC,
             is_awaiting=self._is_gated(package),
         )
 
@@ -178,7 +176,6 @@ class Takers:
             conditions = beginning.conditions(spec, beginning.fitting(package))
             push_rate = spec.push_rate_per_minute
         selector = self._selector(row)
-        conflict = Conflict(row.conflict)
         since = row.started_at if row.new_reports_only else None
         return Taker(
             key=key,
@@ -190,14 +187,14 @@ class Takers:
                 selector=selector,
                 multi_module=row.multi_module,
                 nobody=row.group_id is not None and selector is None,
-                again=census.Again(row.id, conflict, row.group_id, since),
+                again=census.Again(row.id, row.group_id, since),
+                is_dynamic=True,
+                conflict=Conflict(row.conflict),
             ),
-            conflict=conflict,
             push_rate=push_rate,
             size=row.size,
             earlier_runs=tuple(run.id for run in stored.earlier) if stored is not None else (),
             group=row.group_name,
-            is_dynamic=True,
             is_delta=row.delta,
         )
 

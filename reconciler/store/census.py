@@ -35,7 +35,7 @@ from reconciler.domain import actual, lifecycle, resources, targeting
 from reconciler.store import devices, dialects, groups, matching, shares, tables, yielding
 
 _task, _device, _version = tables.task, tables.device, tables.device_version
-_member = tables.membership
+_member, _run = tables.membership, tables.run
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,7 +43,6 @@ class Again:
     """A dynamic run that goes on and looks at devices once more: whom it has had is not its business."""
 
     run_id: int
-    conflict: resources.Conflict
     group_id: int | None = None
     since: datetime | None = None
     """Of one for new reports only: who was heard since."""
@@ -65,6 +64,9 @@ class Wanted:
     multi_module: bool = False
     is_trial: bool = False
     """Runs that have not started make way for it."""
+    is_dynamic: bool = False
+    """It ends no task of a newer dynamic batch."""
+    conflict: resources.Conflict = resources.Conflict.KEEP
     nobody: bool = False
     """It takes no device now: it is for new reports only, or over."""
     newer: tuple[targeting.Conditions, ...] = ()
@@ -309,11 +311,24 @@ def _state(connection: Connection, wanted: Wanted, around: Around) -> ColumnElem
     holding = and_(other, dialects.holds(_task), slot)
     if wanted.is_trial:
         holding = and_(holding, ~yielding.yields(_task))
-    works = _task.c.status == str(lifecycle.Status.IN_PROGRESS)
-    at_work = select(func.max(case((works, 1), else_=0))).where(holding).scalar_subquery()
-    taken = [_taken(connection, wanted, before) for before in around.earlier]
-    otherwise: Any = case((or_(*taken), "busy"), else_="free") if taken else "free"
-    state = case({1: "working", 0: "busy"}, value=at_work, else_=otherwise)
+    stays = _task.c.status == str(lifecycle.Status.IN_PROGRESS)
+    if wanted.again is not None:
+        newer = and_(_run.c.type == actual.RunType.DYNAMIC, _run.c.id > wanted.again.run_id)
+        stays = or_(stays, _task.c.run_id.in_(select(_run.c.id).where(newer)))
+    at_work = select(func.max(case((stays, 1), else_=0))).where(holding).scalar_subquery()
+    taken = [
+        (_taken(connection, wanted, before), "working" if wanted.is_dynamic and before.is_dynamic else "busy")
+        for before in around.earlier
+    ]
+    overwrites = (before.conflict is resources.Conflict.OVERWRITE for before in around.earlier)
+    last = [way for way, ends in zip(taken, overwrites, strict=True) if ends][::-1]
+    ways: list[tuple[ColumnElement[bool], str]] = [
+        (at_work == 1, "working"),
+        *last,
+        (at_work == 0, "busy"),
+        *taken,
+    ]
+    state: ColumnElement[str] = case(*ways, else_="free")
     if around.own_runs:
         mine = _task.c.run_id.in_(dialects.members(around.own_runs))
         state = case((exists().where(other, _task.c.ended_at.is_(None), mine, slot), "own"), else_=state)
@@ -324,7 +339,7 @@ def _state(connection: Connection, wanted: Wanted, around: Around) -> ColumnElem
             _task.c.reason == lifecycle.Reason.CONFLICT,
             _task.c.source_version.is_not_distinct_from(_version.c.version),
         )
-        silent = _SILENT.get(wanted.again.conflict, ())
+        silent = _SILENT.get(wanted.conflict, ())
         state = case((and_(state.in_(silent), told), _TOLD), else_=state)
     return state
 
@@ -372,6 +387,13 @@ def _fits(connection: Connection, wanted: Wanted, module: str | None = None) -> 
 def unreported(connection: Connection, product_id: int, module: str, versions: Iterable[str]) -> list[str]:
     """Those of some versions that no device reports."""
     return sorted(set(versions) - set(devices.reported_versions(connection, product_id, module)))
+
+
+def complete_inventories(connection: Connection) -> frozenset[str]:
+    """The inventories whose names have all become devices."""
+    inventory, declared = tables.inventory, tables.object_
+    query = select(declared.c.name).join_from(inventory, declared, inventory.c.object_id == declared.c.id)
+    return frozenset(connection.execute(query.where(inventory.c.cursor.is_(None))).scalars())
 
 
 # ----------------------------------------------------------------------------------------------- a share

@@ -15,12 +15,6 @@ from reconciler.store import dialects, tables
 _device, _inventory, _object = tables.device, tables.inventory, tables.object_
 
 
-def complete(connection: Connection) -> frozenset[str]:
-    """The inventories whose names have all become devices."""
-    query = select(_object.c.name).join_from(_inventory, _object, _inventory.c.object_id == _object.c.id)
-    return frozenset(connection.execute(query.where(_inventory.c.cursor.is_(None))).scalars())
-
-
 @dataclasses.dataclass(frozen=True, slots=True)
 class Listed:
     """A device, as an inventory lists it, or was listing it."""
