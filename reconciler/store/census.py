@@ -316,19 +316,9 @@ def _state(connection: Connection, wanted: Wanted, around: Around) -> ColumnElem
         newer = and_(_run.c.type == actual.RunType.DYNAMIC, _run.c.id > wanted.again.run_id)
         stays = or_(stays, _task.c.run_id.in_(select(_run.c.id).where(newer)))
     at_work = select(func.max(case((stays, 1), else_=0))).where(holding).scalar_subquery()
-    taken = [
-        (_taken(connection, wanted, before), "working" if wanted.is_dynamic and before.is_dynamic else "busy")
-        for before in around.earlier
-    ]
-    overwrites = (before.conflict is resources.Conflict.OVERWRITE for before in around.earlier)
-    last = [way for way, ends in zip(taken, overwrites, strict=True) if ends][::-1]
-    ways: list[tuple[ColumnElement[bool], str]] = [
-        (at_work == 1, "working"),
-        *last,
-        (at_work == 0, "busy"),
-        *taken,
-    ]
-    state: ColumnElement[str] = case(*ways, else_="free")
+    state: ColumnElement[str] = case({1: "working", 0: "busy"}, value=at_work, else_="free")
+    if around.earlier:
+        state = _state_after(connection, wanted, around.earlier, at_work)
     if around.own_runs:
         mine = _task.c.run_id.in_(dialects.members(around.own_runs))
         state = case((exists().where(other, _task.c.ended_at.is_(None), mine, slot), "own"), else_=state)
@@ -342,6 +332,19 @@ def _state(connection: Connection, wanted: Wanted, around: Around) -> ColumnElem
         silent = _SILENT.get(wanted.conflict, ())
         state = case((and_(state.in_(silent), told), _TOLD), else_=state)
     return state
+
+
+def _state_after(
+    connection: Connection, wanted: Wanted, earlier: Sequence[Wanted], at_work: ColumnElement[int]
+) -> ColumnElement[str]:
+    """The same after batches that begin before: one that overwrites takes what is busy, the others what is free."""
+    ways: list[tuple[ColumnElement[bool], str]] = []
+    for before in earlier:
+        keeps = wanted.is_dynamic and before.is_dynamic
+        ways.append((_taken(connection, wanted, before), "working" if keeps else "busy"))
+    overwrites = (before.conflict is resources.Conflict.OVERWRITE for before in earlier)
+    last = [way for way, ends in zip(ways, overwrites, strict=True) if ends][::-1]
+    return case((at_work == 1, "working"), *last, (at_work == 0, "busy"), *ways, else_="free")
 
 
 def _goes_on(ending: Ending) -> ColumnElement[bool]:

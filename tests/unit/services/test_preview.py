@@ -166,6 +166,18 @@ async def test_who_lists_its_devices_comes_before_a_dynamic_batch_and_the_newest
     assert (len(fleet.rows(_tasks("a"))), len(fleet.rows(_tasks("b")))) == (1, 6)
 
 
+async def test_an_older_dynamic_batch_that_overwrites_leaves_a_newer_one_its_devices(fleet):
+    batches = [
+        dynamic("a", group="beta-testers", conflict="Overwrite"),
+        dynamic("b", group="beta-testers", package="lamp-3"),
+    ]
+    tagged = FLEET | inventory(**{"0": "eu", "1": "eu"})
+    await fleet.commit(tagged)
+    for devices in (tagged, FLEET | inventory(**{"0": "us", "1": "us", "2": "eu", "3": "eu"})):
+        found, _ = look(fleet, devices, package(), group(**EU), *batches)
+        assert (found["a"].overwritten, found["a"].conflicts, found["b"].upgraded) == (0, 2, 2)
+
+
 async def test_a_dynamic_batch_that_waits_for_a_trial_takes_nobody_from_the_others_yet(fleet):
     tried = _tried(TARGET, devices=[NAMES[7]])
     parts = [FLEET | tried, package(), dynamic("a", SOURCE), dynamic("b", SOURCE, package="lamp-3")]
