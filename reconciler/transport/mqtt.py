@@ -43,8 +43,7 @@ class MqttOptions:
     max_inflight: int = 100
     max_queued: int = 1000
     publish_timeout: float = 30.0
-    payload_limit: int = messages.MAX_PAYLOAD
-    """Longer ones mean nothing; thousands of them may have to wait for the database."""
+    payload_limit: int = 256 * 1024
     retry_min: float = 0.5
     retry_max: float = 30.0
     steady_after: float = 10.0
@@ -241,7 +240,9 @@ class MqttTransport:
             acknowledge()
             return
         route, address = found
-        self._intake.offer(Message(address, route, message.payload, message.duplicate, acknowledge))
+        self._intake.offer(
+            Message(address, route, messages.bounded(message.payload), message.duplicate, acknowledge)
+        )
         if self._intake.full:
             link.pause()
             self._intake.when_room(link.resume)

@@ -229,7 +229,7 @@ class Connection(Generic[T]):
             return Dropped(topic, use)
         if qos:
             self._unacknowledged.add(packet_id)
-        return Received(use, _bounded(payload), packet_id, duplicate)
+        return Received(use, messages.bounded(payload), packet_id, duplicate)
 
     def _use(self, topic: str) -> Route | Drop:
         """What a topic is for. The last answer is kept: a device mostly says the same thing again."""
@@ -256,8 +256,3 @@ class Connection(Generic[T]):
             self.refuse(ConnectCode.BAD_CLIENT_ID)
             raise ProtocolError("an empty client id with a lasting session")
         return packet
-
-
-def _bounded(payload: bytes) -> bytes:
-    """A payload as it may have to wait, with thousands of others, until the database takes it."""
-    return payload if len(payload) <= messages.MAX_PAYLOAD else payload[: messages.MAX_PAYLOAD + 1]
