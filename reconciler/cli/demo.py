@@ -52,7 +52,7 @@ def command(log_options: logs.Options, /, *, keep: bool, **flags: Any) -> int:
         chosen = {name: value for name, value in flags.items() if value is not None}
         defaults = {
             "repo": str(folder / "fleet"), "data_dir": folder / "data", "mqtt_bind": "127.0.0.1:0",
-            "http_bind": "127.0.0.1:0", "settle_time": 1.0,
+            "http_bind": "127.0.0.1:0", "settle_time": 1.0, "disk_reserve": 0,
         }  # fmt: skip
         settings = options.load({**defaults, **chosen})
         with bootstrap.opened(settings) as base:
