@@ -27,7 +27,7 @@ import seeding
 
 from reconciler.artifacts.store import FileStore
 from reconciler.protocol import topics, urls
-from reconciler.services.clock import SystemClock
+from reconciler.services.clock import Jumps, SystemClock
 from reconciler.services.dispatch import Dispatch
 from reconciler.store import devices, granted, pushes
 from reconciler.store.database import Database
@@ -197,7 +197,10 @@ async def _daemon(pipe: Connection, database_path: pathlib.Path) -> None:
     )
     ingest = hosting.ingest_of(database, transport, settle=timedelta(0))
     claimant = pushes.Claimant(seeding.EPOCH, devices.Presence(seeding.EPOCH, timedelta(0)))
-    dispatch = Dispatch(database, transport, SystemClock(), claimant, offers=hosting.offers(), intake=intake)
+    clock, offers = SystemClock(), hosting.offers()
+    dispatch = Dispatch(
+        database, transport, clock, claimant, jumps=Jumps(clock), offers=offers, intake=intake
+    )
 
     async def find(grant: urls.Grant) -> downloads.Blob | None:
         found = await database.read(granted.find, grant.blob_id, grant.task_id)

@@ -32,7 +32,7 @@ from reconciler.services import apply, burst, materialize, operate, sweep
 from reconciler.services.authenticate import DatabaseAuthenticator
 from reconciler.services.bell import Bell
 from reconciler.services.blocks import Blocks
-from reconciler.services.clock import Clock, SystemClock
+from reconciler.services.clock import Clock, Jumps, SystemClock
 from reconciler.services.collecting import Collecting
 from reconciler.services.dispatch import Dispatch
 from reconciler.services.fetching import Fetching
@@ -268,13 +268,16 @@ class Daemon:
         ingest = Ingest(base.database, self.transport, clock, host, offers=offers, blocks=answers)
         presence = devices.Presence(presence_epoch, settle, base.settings.limits)
         claimant = pushes.Claimant(epoch, presence)
-        intake, applied = self._intake, Bell()
-        dispatch = Dispatch(base.database, self.transport, clock, claimant, offers=offers, intake=intake)
+        intake, applied, jumps = self._intake, Bell(), Jumps(clock)
+        dispatch = Dispatch(
+            base.database, self.transport, clock, claimant, jumps=jumps, offers=offers, intake=intake
+        )
         self._sweep = Sweep(
             base.database,
             self.transport,
             intake,
             clock,
+            jumps=jumps,
             presence=presence,
             work=applied,
             pushes_due=ingest.pushes_due,

@@ -1,7 +1,8 @@
 """Pushes what is due: claimed in one transaction, published, confirmed in the next (engine §4).
 
-Never above a batch's rate, never while the transport is down, and with a bounded number of pushes unconfirmed. A
-crash between claim and confirmation leaves a claim of an older epoch, which the next daemon pushes again.
+Never above a batch's rate, never while the transport is down, nor between a jump of the clock and sweep's note of it
+(what was pushed before would not count), and with a bounded number of pushes unconfirmed. A crash between claim and
+confirmation leaves a claim of an older epoch, which the next daemon pushes again.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from reconciler.domain import throttle
 from reconciler.protocol import topics
 from reconciler.services import backoff
 from reconciler.services.bell import Bell
-from reconciler.services.clock import Clock
+from reconciler.services.clock import Clock, Jumps
 from reconciler.services.offers import Offers
 from reconciler.store import products, pushes, rates
 from reconciler.store.database import Connection, Database
@@ -48,6 +49,7 @@ class Dispatch:
         clock: Clock,
         claimant: Claimant,
         *,
+        jumps: Jumps,
         offers: Offers,
         intake: Intake,
     ) -> None:
@@ -55,6 +57,7 @@ class Dispatch:
         self._transport = transport
         self._clock = clock
         self._claimant = claimant
+        self._jumps = jumps
         self._offers = offers
         self._intake = intake
         self._outcomes: list[tuple[Claim, Outcome]] = []
@@ -92,7 +95,7 @@ class Dispatch:
             return 0
         settled = self._outcomes[:]
         room = self._room() if reachable else 0
-        round_ = _Round(self._claimant, self._clock, tuple(settled), room)
+        round_ = _Round(self._claimant, self._jumps, tuple(settled), room)
         made = await self._database.write(_cycle, round_)
         del self._outcomes[: len(settled)]
         if made.is_more:
@@ -131,7 +134,7 @@ class _Round:
     """What one transaction settles and claims."""
 
     claimant: Claimant
-    clock: Clock
+    jumps: Jumps
     settled: tuple[tuple[Claim, Outcome], ...]
     room: int
 
@@ -151,14 +154,15 @@ def _cycle(connection: Connection, this: _Round) -> _Made:
     The time is that of the transaction: it may have waited for the writer, and pushes count when they go out. Where a
     run's due pushes have to be cleared away first, the next run waits for the next transaction.
     """
-    now = this.clock.now()
+    look = this.jumps.look()
+    now, room = look.now, 0 if look.jump else this.room
     pushes.settle_pushes(connection, this.claimant.epoch, this.settled, now + this.claimant.presence.settle)
     claims: list[Claim] = []
     is_more = False
     second = int(now.timestamp())
-    for run in pushes.runs_due(connection, now) if this.room else []:
+    for run in pushes.runs_due(connection, now) if room else []:
         allowed = throttle.allowance(run.push_rate, rates.recent(connection, run.run_id, second), second)
-        limit = min(allowed, this.room - len(claims))
+        limit = min(allowed, room - len(claims))
         if limit > 0:
             found = pushes.claim(connection, run.run_id, this.claimant, now, limit)
             claims += found.taken

@@ -14,13 +14,11 @@ from reconciler import errors
 from reconciler.domain import limits
 from reconciler.services import backoff
 from reconciler.services.bell import Bell
-from reconciler.services.clock import Clock
+from reconciler.services.clock import Clock, Jumps
 from reconciler.store import deadlines, devices, events, objects, pushes, rates, runs, tasks
 from reconciler.store.database import Connection, Database
 from reconciler.transport.base import Intake, Transport
 
-JUMP = timedelta(seconds=30)
-"""A difference between wall clock and monotonic clock that is no drift."""
 PAUSE_SECONDS = 60.0
 """How long expiry waits after a jump, and after the devices' connection, the database or ingest came back."""
 INTAKE_SECONDS = 5.0
@@ -40,6 +38,7 @@ class Sweep:
         transport: tells whether devices could have been heard.
         intake: tells whether they have been.
         clock: time.
+        jumps: notices that the clock was set.
         presence: makes pushes due at once.
         work: rung when a batch's time has come, so that its job is worked on.
         pushes_due: rung when there may be something to push.
@@ -52,6 +51,7 @@ class Sweep:
         intake: Intake,
         clock: Clock,
         *,
+        jumps: Jumps,
         presence: devices.Presence,
         work: Bell,
         pushes_due: Bell,
@@ -63,11 +63,11 @@ class Sweep:
         self._presence = presence
         self._work = work
         self._pushes_due = pushes_due
-        self._wall, self._steady = clock.now(), clock.monotonic()
-        self._paused_until = self._steady
+        self._jumps = jumps
+        self._paused_until = clock.monotonic()
         self._beaten = -_BEAT_SECONDS
         self._strayed_until = datetime.fromtimestamp(0, UTC)
-        self.heartbeat = self._steady
+        self.heartbeat = self._paused_until
         """Monotonic time at which the event loop lived."""
         self.seen_at = clock.now()
         """The same as wall time."""
@@ -102,15 +102,15 @@ class Sweep:
         Raises:
             TransientError: the database is away; what devices said meanwhile is heard before anything expires.
         """
-        now, steady = self._clock.now(), self._clock.monotonic()
-        jump = (now - self._wall) - timedelta(seconds=steady - self._steady)
-        self._wall, self._steady = now, steady
-        if abs(jump) > JUMP:
+        look = self._jumps.look()
+        now = look.now
+        if look.jump:
             self._pause()
-            await self._database.write(_note_jump, jump, now)
-        if steady - self._beaten >= _BEAT_SECONDS:
-            await self._database.write(objects.beat, now)
-            self._beaten = steady
+            await self._database.write(_note_jump, look.jump, now)
+        self._jumps.note(look)
+        if look.steady - self._beaten >= _BEAT_SECONDS:
+            await self._database.write(_beat, now)
+            self._beaten = look.steady
         await self._schedule(now)
         if not self._could_have_heard():
             return 0
@@ -157,6 +157,12 @@ def _start_and_end(connection: Connection, now: datetime) -> bool:
     """In this order: a batch whose end has come too has no moment in which it could push."""
     ended = runs.end_due(connection, now)
     return runs.start_due(connection, now) or ended
+
+
+def _beat(connection: Connection, now: datetime) -> None:
+    """In a round that has noted how the clock jumped: what is old by it is old indeed."""
+    objects.beat(connection, now)
+    rates.forget(connection, int(now.timestamp()))
 
 
 def _note_jump(connection: Connection, jump: timedelta, now: datetime) -> None:

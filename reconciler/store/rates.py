@@ -44,9 +44,12 @@ def move(connection: Connection, second: int, jump: int) -> None:
 
 
 def take(connection: Connection, second: int, pushed: Mapping[int, int]) -> None:
-    """Records pushes by run, and forgets seconds that no rate looks at any more."""
+    """Records pushes by run."""
     rows = [{"run": run_id, "at": second, "more": count} for run_id, count in sorted(pushed.items()) if count]
     if rows:
         connection.execute(_add, rows)
-        old = second - 2 * throttle.WINDOW_SECONDS
-        connection.execute(delete(_slot).where(_slot.c.run_id.in_(list(pushed)), _slot.c.second < old))
+
+
+def forget(connection: Connection, second: int) -> None:
+    """Forgets seconds that no rate looks at any more; not before a jump of the clock was noted (`move`)."""
+    connection.execute(delete(_slot).where(_slot.c.second < second - 2 * throttle.WINDOW_SECONDS))

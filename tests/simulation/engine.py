@@ -22,6 +22,7 @@ from reconciler.protocol import urls
 from reconciler.services import apply, burst, materialize, observe, operate, sweep
 from reconciler.services.bell import Bell
 from reconciler.services.blocks import Blocks
+from reconciler.services.clock import Jumps
 from reconciler.services.dispatch import Dispatch
 from reconciler.services.ingest import LIMIT, Ingest
 from reconciler.services.offers import Offers
@@ -160,13 +161,16 @@ class Engine:
         blocks = Blocks(database, wire, clock, Verifying(self._files))
         host = burst.Host(epoch, SETTLE)
         self._ingest = Ingest(database, wire, clock, host, offers=self._offers, blocks=blocks)
-        claimant = Claimant(epoch, self._presence)
-        self._dispatch = Dispatch(database, wire, clock, claimant, offers=self._offers, intake=self._intake)
+        claimant, jumps = Claimant(epoch, self._presence), Jumps(clock)
+        self._dispatch = Dispatch(
+            database, wire, clock, claimant, jumps=jumps, offers=self._offers, intake=self._intake
+        )
         self._sweep = Sweep(
             database,
             wire,
             self._intake,
             clock,
+            jumps=jumps,
             presence=self._presence,
             work=Bell(),
             pushes_due=self._ingest.pushes_due,

@@ -22,6 +22,7 @@ from reconciler.protocol.topics import Address
 from reconciler.services import apply, burst, materialize, observe, operate, sweep
 from reconciler.services.bell import Bell
 from reconciler.services.blocks import Blocks
+from reconciler.services.clock import Jumps
 from reconciler.services.dispatch import Dispatch
 from reconciler.services.ingest import Ingest
 from reconciler.services.offers import Offers
@@ -178,8 +179,15 @@ class Rig:
         self.ingest = Ingest(self.database, self.wire, self.clock, host, offers=offers, blocks=self.blocks)
         self.presence = devices.Presence(presence, SETTLE)
         claimant = Claimant(epoch, self.presence)
+        self.jumps = Jumps(self.clock)
         self.dispatch = Dispatch(
-            self.database, self.wire, self.clock, claimant, offers=offers, intake=self.intake
+            self.database,
+            self.wire,
+            self.clock,
+            claimant,
+            jumps=self.jumps,
+            offers=offers,
+            intake=self.intake,
         )
         self.work = Bell()
         self.sweep = self.make_sweep(self.intake)
@@ -197,6 +205,7 @@ class Rig:
             self.wire,
             intake,
             self.clock,
+            jumps=self.jumps,
             presence=self.presence,
             work=self.work,
             pushes_due=self.ingest.pushes_due,

@@ -310,6 +310,9 @@ async def test_a_clock_that_jumps_gives_no_second_minute_to_the_push_rate(rig, j
     await rig.commit(base(*fleet), batch(pushRatePerMinute=10))
     assert await rig.wait(12) == 10
     rig.clock.jump(jump)
+    assert await rig.push() == 0, "the jump is not noted yet"
+    rig.ask(fleet[0])
+    await rig.hear()  # who asks is answered all the same, which is a push by the new clock
     assert await rig.wait(45, each=3) == 0
     assert await rig.wait(21, each=3) > 0
 
@@ -324,6 +327,16 @@ async def test_a_clock_that_jumps_stops_expiry_for_a_minute_and_is_an_event(read
     assert line.message == f"the clock jumped by {jump:+} s; timeouts wait for 60 s"
     assert await later(ready, 40) == 0
     assert await later(ready, 20) == (1 if jump > 0 or jump == -31 else 0)
+
+
+async def test_a_jump_that_could_not_be_noted_is_noted_as_soon_as_it_can_be(ready):
+    ready.clock.jump(3600)
+    for name, to in (("rate_slot", "elsewhere"), ("elsewhere", "rate_slot")):
+        with ready.database.writing() as connection:
+            connection.execute(text(f"ALTER TABLE {name} RENAME TO {to}"))
+        with contextlib.suppress(errors.ReconcilerError):
+            await ready.sweep.round()
+    assert len(ready.events("clock-jump")) == 1
 
 
 @pytest.mark.parametrize("drift", [-30, 30])

@@ -85,15 +85,16 @@ def test_pushes_are_remembered_by_run_and_second_for_the_length_of_the_window(da
         assert rates.recent(connection, 1, 1000 + throttle.WINDOW_SECONDS) == {1001: 4}
 
 
-def test_old_seconds_are_forgotten_with_the_next_push(database):
+def test_seconds_that_no_rate_looks_at_any_more_are_forgotten(database):
     with database.writing() as connection:
         rows = Rows(connection)
         rows.world()
         rows.run()
         rates.take(connection, 1000, {1: 3})
-        rates.take(connection, 1000 + 3 * throttle.WINDOW_SECONDS, {1: 1})
+        rates.take(connection, 1000 + throttle.WINDOW_SECONDS, {1: 1})
+        rates.forget(connection, 1000 + 2 * throttle.WINDOW_SECONDS + 1)
         slots = connection.execute(select(tables.rate_slot.c.second)).scalars().all()
-    assert slots == [1000 + 3 * throttle.WINDOW_SECONDS]
+    assert slots == [1000 + throttle.WINDOW_SECONDS]
 
 
 def test_orders_wait_until_they_are_carried_out_and_keep_their_result(database):
