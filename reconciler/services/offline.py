@@ -223,10 +223,12 @@ class _Estimates:
         return self._sized(estimate, of_package, spec.push_rate_per_minute)
 
     def _widened(self, declaration: Declaration) -> Estimate | None:
-        """Whom a running dynamic batch with more source versions looks at: who is on one that is new to it."""
+        """Whom a dynamic batch with more source versions looks at, if it runs: who is on one that is new to it."""
         before, batch = self._base.desired.declarations[declaration.key].resource, declaration.resource
         assert isinstance(before, resources.Batch), "its key says so"
         assert isinstance(batch, resources.Batch), "its key says so"
+        if State.CANCELED in {before.spec.state, batch.spec.state}:
+            return None
         had, has = before.spec.target.source_versions, batch.spec.target.source_versions
         added = tuple(version for version in has if version not in had)
         return dataclasses.replace(self._batch(declaration, batch.spec), versions=added) if added else None

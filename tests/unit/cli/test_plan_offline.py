@@ -104,19 +104,23 @@ def test_a_new_batch_says_whom_it_is_for_as_far_as_git_knows(fleet, reconciler):
     assert "only a plan against the daemon's state knows" in ran.err
 
 
-def test_a_batch_that_is_over_is_for_nobody_and_a_wider_one_for_the_versions_that_are_new_to_it(
+def test_a_batch_that_is_over_or_cancelled_is_for_nobody_and_a_wider_one_for_the_versions_that_are_new_to_it(
     fleet, reconciler
 ):
     over = "  schedule: {start: 2026-10-01T00:00:00Z, end: 2026-10-02T00:00:00Z}"
     first = ("  strategy: Dynamic", "  target: {all: {}, sourceVersions: [1.0.0]}")
-    write(fleet, **{"one.yaml": batch(*first)})
+    off = "  state: Canceled"
+    write(fleet, **{"one.yaml": batch(*first), "off.yaml": batch(*first, off, name="off")})
     wider = ("  strategy: Dynamic", "  target: {all: {}, sourceVersions: [1.0.0, 1.1.0]}")
-    write(fleet, **{"one.yaml": batch(*wider), "two.yaml": batch("  target: {all: {}}", over, name="two")})
+    ended = batch("  target: {all: {}}", over, name="two")
+    off_too = batch(*wider, off, name="off")
+    write(fleet, **{"one.yaml": batch(*wider), "two.yaml": ended, "off.yaml": off_too})
     ran = reconciler("plan", "--offline", "HEAD~1..HEAD")
     assert below(ran, "  + create Batch/two: new in Git")[0] == "no device"
     said = below(ran, "  ~ change Batch/one: changed in Git (target.sourceVersions)")
     assert said[0].startswith("at most 3 devices to upgrade, by the inventories in Git, and those that")
     assert said[1] == "only those that report 1.1.0"
+    assert below(ran, "  ~ change Batch/off: changed in Git (target.sourceVersions)") == []
     ran = reconciler("plan", "--offline", "HEAD..HEAD~1")
     assert below(ran, "  ~ change Batch/one: changed in Git (target.sourceVersions)") == []
 
