@@ -43,6 +43,7 @@ class Again(enum.StrEnum):
 
     RETRY = "`reconciler retry` tries again"
     NEW_BATCH = "a new batch tries again"
+    LATER_END = "a new batch, or a later `schedule.end` and then `reconciler retry`"
     TRIAL = "raise `verification.attempt` in Git, for the whole trial"
     ELSEWHERE = "a new batch, for the version that the device is on by now"
     THERE = "the device is on the target by now"
@@ -50,14 +51,17 @@ class Again(enum.StrEnum):
     REMOVED = "the device is declared no more"
 
 
-def again(*, left_out: LeftOut | None, is_removed: bool, is_trial: bool, is_open: bool) -> Again:
+def again(
+    *, left_out: LeftOut | None, is_removed: bool, is_trial: bool, is_open: bool, is_over: bool
+) -> Again:
     """What would not be refused (platform rules §5, last row but one).
 
     Args:
         left_out: why the batch would leave the device out, as it is now.
         is_removed: the device is declared no more.
         is_trial: it is a package's verification.
-        is_open: the batch is in Git, was not cancelled, and its schedule has not ended.
+        is_open: the batch is in Git, and was not cancelled.
+        is_over: its schedule has ended.
     """
     ways = (
         (left_out is LeftOut.ALREADY, Again.THERE),
@@ -66,6 +70,7 @@ def again(*, left_out: LeftOut | None, is_removed: bool, is_trial: bool, is_open
         (is_trial, Again.TRIAL),
         (not is_open, Again.NEW_BATCH),
         (left_out is LeftOut.SOURCE, Again.ELSEWHERE),
+        (is_over, Again.LATER_END),
         (True, Again.RETRY),
     )
     return next(way for holds, way in ways if holds)
@@ -205,15 +210,13 @@ _AGAIN: Mapping[Reason, str] = {
     Reason.BURN_FAILED: "the device could not write its flash:",
     Reason.NO_RESPONSE: "the device was notified and never answered: does it listen for pushes?",
     Reason.TIMEOUT: "the device did not report the version in time:",
+    Reason.SCHEDULE_ENDED: "the schedule ended before it was notified:",
 }
 """Reasons after which it may be tried again; how is said after them."""
 
 _REMEDIES: Mapping[Reason, str] = {
     Reason.UNEXPECTED_VERSION: (
         "the device reported another version than it came from or should get: is it managed elsewhere too?"
-    ),
-    Reason.SCHEDULE_ENDED: (
-        "the schedule ended before it was notified: a new batch, or a later `schedule.end` and then `reconciler retry`"
     ),
     Reason.OVERWRITTEN: "another batch with `conflict: Overwrite` took the device: look at that one",
     Reason.DOWNGRADE: "the device is on a higher version by now: `allowDowngrade: true` in a new batch, if wanted",
@@ -244,7 +247,7 @@ def why(facts: Facts, reason: Reason | None, *, step: int | None, late_success: 
 def _occupied(facts: Facts) -> str:
     """Of a conflict, while the device is in the other task."""
     holder = facts.trial_or_batch if facts.occupied_by_trial else f"batch {facts.occupied_by}"
-    if facts.again in {Again.RETRY, Again.NEW_BATCH}:
+    if facts.again in {Again.RETRY, Again.NEW_BATCH, Again.LATER_END}:
         return f"{holder} still has the device: wait for that one or cancel it, then {facts.again}"
     return f"{holder} still has the device; {facts.again}"
 

@@ -116,11 +116,10 @@ _BAD = (str(lifecycle.Status.FAILED), str(lifecycle.Status.CANCELED))
 _BADLY = _task.c.status.in_(_BAD)
 _OPEN = and_(
     _run.c.phase != actual.Phase.CANCELED,
-    ~_run.c.schedule_ended,
     ~_object.c.removed,
     func.coalesce(_object.c.spec["state"].as_string(), "") != str(resources.State.CANCELED),
 )
-"""A device of the run may be upgraded again."""
+"""A device of the run may be upgraded again, once its schedule goes on."""
 
 
 def _tasks() -> Select[Any]:
@@ -128,7 +127,7 @@ def _tasks() -> Select[Any]:
         select(
             _task, _run.c.batch, _run.c.number, _run.c.type, _run.c.target_version, _run.c.push_rate,
             _run.c.source_versions, _run.c.allow_downgrade, _device.c.state.label("device_state"),
-            case((_BADLY, _OPEN), else_=False).label("is_open"),
+            case((_BADLY, _OPEN), else_=False).label("is_open"), _run.c.schedule_ended,
             case((_BADLY, recheck.reported), else_=None).label("reports"),
             _run.c.push_delivery, _run.c.retry_interval, _run.c.retry_limit, _run.c.start_at,
             _run.c.created_at.label("accepted_at"), _run.c.started_at.label("run_started_at"), _run.c.suspended,
@@ -163,6 +162,7 @@ def _again(row: Row[Any], *, is_trial: bool) -> waiting.Again:
         is_removed=row.device_state == "removed",
         is_trial=is_trial,
         is_open=row.is_open,
+        is_over=row.schedule_ended,
     )
 
 

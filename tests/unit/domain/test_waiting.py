@@ -197,7 +197,9 @@ def test_a_remedy_is_one_that_would_not_be_refused(again):
     [
         ({}, Again.RETRY),
         ({"left_out": LeftOut.SOURCE}, Again.ELSEWHERE),
-        ({"is_open": False, "left_out": LeftOut.SOURCE}, Again.NEW_BATCH),
+        ({"is_open": False, "is_over": True, "left_out": LeftOut.SOURCE}, Again.NEW_BATCH),
+        ({"is_over": True, "left_out": LeftOut.SOURCE}, Again.ELSEWHERE),
+        ({"is_over": True}, Again.LATER_END),
         ({"is_trial": True, "is_open": False}, Again.TRIAL),
         ({"is_trial": True, "is_removed": True}, Again.REMOVED),
         ({"is_removed": True, "left_out": LeftOut.DOWNGRADE}, Again.ABOVE),
@@ -205,13 +207,16 @@ def test_a_remedy_is_one_that_would_not_be_refused(again):
     ],
 )
 def test_what_begins_an_upgrade_again(changes, found):
-    given = {"left_out": None, "is_removed": False, "is_trial": False, "is_open": True}
+    given = {"left_out": None, "is_removed": False, "is_trial": False, "is_open": True, "is_over": False}
     assert waiting.again(**given | changes) is found
 
 
 def test_a_later_end_alone_brings_no_task_back():
-    said = why(Reason.SCHEDULE_ENDED, status=Status.CANCELED)
-    assert said.endswith("a new batch, or a later `schedule.end` and then `reconciler retry`")
+    said = why(Reason.SCHEDULE_ENDED, status=Status.CANCELED, again=Again.LATER_END)
+    assert said.endswith(": a new batch, or a later `schedule.end` and then `reconciler retry`")
+    assert why(Reason.SCHEDULE_ENDED, again=Again.THERE).endswith(
+        "notified: the device is on the target by now"
+    )
 
 
 def test_a_timeout_at_a_hundred_percent_says_that_no_version_was_reported():

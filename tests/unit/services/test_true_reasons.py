@@ -7,7 +7,7 @@ import hashlib
 from datetime import timedelta
 
 import pytest
-from rig import ManualClock, base, batch, document, package
+from rig import SOURCE, TARGET, ManualClock, base, batch, document, package
 
 from reconciler.cli import documents
 from reconciler.domain import conditions, waiting
@@ -147,6 +147,27 @@ async def test_what_is_said_to_do_about_a_failure_is_what_would_not_be_refused(r
     assert (refused.ok, "a new batch" in refused.result) == (False, True)
     await rig.commit(base(TWO), batch(state="Canceled"))
     assert traced(rig, ONE, "all").remedy == BURNT + "the device is declared no more"
+
+
+async def test_a_later_end_of_the_schedule_is_said_to_help_only_where_it_would(rig):
+    await rig.commit(base(ONE))
+    await rig.arrive(ONE)
+    spec = {"target": {"devices": [ONE]}, "delivery": "Pull", "schedule": schedule(rig, -1, 1)}
+    later = spec | {"schedule": schedule(rig, -1, 3)}
+    await rig.commit(base(ONE), batch(**spec))
+    await rig.wait(3600, each=1800)
+    assert rig.status(ONE) == "CANCELED schedule-ended"
+    ended = "the schedule ended before it was notified: "
+    assert traced(rig, ONE, "all").remedy == ended + waiting.Again.LATER_END
+    await rig.commit(base(ONE), batch(**later))
+    assert traced(rig, ONE, "all").remedy == ended + waiting.Again.RETRY
+    rig.inform(ONE, TARGET, number=5)
+    await rig.hear()
+    assert traced(rig, ONE, "all").remedy == ended + waiting.Again.THERE
+    rig.inform(ONE, SOURCE, number=6)
+    await rig.hear()
+    await rig.commit(base(ONE))
+    assert traced(rig, ONE, "all").remedy == ended + waiting.Again.NEW_BATCH
 
 
 async def test_a_trial_is_tried_again_as_a_whole_and_named_as_such_where_it_has_a_device(rig):
