@@ -202,7 +202,7 @@ def never_began(connection: Connection, of: Device) -> list[Held]:
 
 
 def _held(row: Row[Any]) -> Held:
-    if row.digest is None:
+    if row.digest is None or row.sync != "Synced":  # a cancelled one may have been changed since, and refused
         return Held(row.name, row.reason, row.message)
     remedy = "take `state: Canceled` out of its manifest, if it is to begin"
     return Held(row.name, "it came with `state: Canceled`", remedy)

@@ -114,6 +114,11 @@ async def test_a_batch_that_was_cancelled_from_the_start_is_told_of_to_its_own_p
     assert (said.decided_by, said.end) == ("batch", "no task: the batch never began")
     assert said.checks[0].compared == "it never began: it came with `state: Canceled`"
     assert said.remedy == "take `state: Canceled` out of its manifest, if it is to begin"
+    refused = await rig.commit(base(ONE), package(), batch(package="lamp-3"))
+    assert [one.key.name for one in refused.plan.verdicts] == ["all"]
+    said = traced(rig, ONE, "all")
+    assert said.checks[0].compared == "it never began: Immutable"
+    assert "package" in said.remedy
     other = {"product": "lantern", "version": "1.1.0", "files": [{"name": "app.bin", "source": "app.bin"}]}
     lantern = {
         "lantern.yaml": document("Product", "lantern", productKey="lanternkey"),
