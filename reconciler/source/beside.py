@@ -21,7 +21,7 @@ from reconciler.source.tree import Tree
 
 _COMPARED = 1_000
 """Files that the name of a missing one is compared with."""
-_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def resolve(manifest: str, path: str) -> str | None:
@@ -130,9 +130,9 @@ def _said(known: Declaration) -> _Judged:
 def _digest(tree: Tree, path: str) -> Content:
     sha256, md5, size, start = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0, b""
     for chunk in tree.chunks(path):
-        start = start or chunk[: len(_LFS_POINTER)]
+        start = start or chunk[: len(LFS_POINTER)]
         size += len(chunk)
         sha256.update(chunk)
         md5.update(chunk)
-    is_pointer = (start == _LFS_POINTER and size < 1024) or tree.is_pointer(path)
+    is_pointer = (start == LFS_POINTER and size < 1024) or tree.is_pointer(path)
     return Content(size, sha256.hexdigest(), md5.hexdigest(), is_pointer)

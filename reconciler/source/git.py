@@ -46,11 +46,21 @@ _CONFIG = """\
 	lowSpeedTime = 60
 [protocol]
 	version = 2
-[safe]
-	directory = *
 [credential]
 	helper =
 """
+_ANY_OWNER = """\
+[safe]
+	directory = *
+"""
+_WARY_CONFIG = """\
+[safe]
+	bareRepository = explicit
+"""
+_WARY_OPTIONS = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
+"""On the command line: a repository's own configuration goes before what is in the file."""
+_WARY_VARIABLES = {"GIT_ALLOW_PROTOCOL": "none", "GIT_NO_LAZY_FETCH": "1"}
+"""What a partial clone lacks is fetched from its remote, by the program that the remote's settings name."""
 _CREDENTIALS = """\
 [credential "{scope}"]
 	helper = "!f() {{ test \\"$1\\" = get && printf 'username=%s\\\\npassword=%s\\\\n' \
@@ -74,18 +84,21 @@ class Git:
     Args:
         at: the remote.
         config: the file that this object writes and that replaces all of the user's Git settings.
+        wary: for commands inside a repository that may be a stranger's: git refuses one of another user, and runs
+            no program that one's configuration names. Nothing can be fetched.
     """
 
-    def __init__(self, at: Remote, config: pathlib.Path) -> None:
+    def __init__(self, at: Remote, config: pathlib.Path, *, wary: bool = False) -> None:
         self._remote = at
         self._config = config
+        self._wary = wary
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
         self._closed = False
 
     def configure(self) -> None:
-        """Writes the settings. Any owner will do: they meet the named repository and our mirror only."""
-        text = _CONFIG
+        """Writes the settings. Unless we are wary, any owner will do: the named repository's, and our mirror's."""
+        text = _CONFIG + (_WARY_CONFIG if self._wary else _ANY_OWNER)
         if self._remote.username or self._remote.password:
             text += _CREDENTIALS.format(scope=f"https://{urllib.parse.urlsplit(self._remote.url).netloc}")
         self._config.write_text(text)
@@ -108,7 +121,7 @@ class Git:
                 raise errors.TransientError("the repository is being closed")
             try:
                 process = subprocess.Popen(  # noqa: S603 - a list of arguments; the URL is checked by `remote`
-                    ["git", *arguments],  # noqa: S607 - git is found on the operator's PATH
+                    ["git", *(_WARY_OPTIONS if self._wary else ()), *arguments],  # noqa: S607 - git is found on the operator's PATH
                     cwd=cwd,
                     env=self._environment(),
                     stdin=stdin,
@@ -208,6 +221,7 @@ class Git:
             "GIT_SSH_COMMAND": "ssh -oBatchMode=yes -oConnectTimeout=15",
             **kept,
             **_SCRUBBED,
+            **(_WARY_VARIABLES if self._wary else {}),
             # a repository around our folder is not ours
             "GIT_CEILING_DIRECTORIES": str(self._config.parent.parent),
             "GIT_CONFIG_GLOBAL": str(self._config),
