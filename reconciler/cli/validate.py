@@ -143,8 +143,9 @@ def _checked(
 
 
 def _only(asked: frozenset[str], counts: validate.Counts, checked: validate.Checked) -> validate.Checked:
-    """What a judgement says of some files, of which the sizes are known."""
-    found = tuple(one for one in checked.diagnostics if one.path in asked)
+    """What a judgement says of some files, of which the sizes are known; also where the cause is in another."""
+    everything = (*checked.diagnostics, *checked.kept_out)
+    found = diagnostic.in_order([one for one in everything if one.path in asked])
     valid = sum(declared.path in asked for declared in checked.desired.declarations.values())
     return dataclasses.replace(checked, diagnostics=found, counts=dataclasses.replace(counts, valid=valid))
 

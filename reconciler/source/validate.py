@@ -8,7 +8,7 @@ It never raises for what a file holds, and never takes a broken file for an abse
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from reconciler.domain.desired import DesiredState, Key
 from reconciler.domain.diagnostics import Code, Diagnostic, Place, Related, Severity, in_order
@@ -33,11 +33,17 @@ class Counts:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Checked:
-    """The judgement on a tree; the diagnostics are sorted by file and line."""
+    """The judgement on a tree; the diagnostics are sorted by file and line.
+
+    Attributes:
+        kept_out: of objects that only a finding about another keeps out, what is wrong; the finding itself is among
+            the diagnostics, so this is for who looks at a part of the tree.
+    """
 
     desired: DesiredState
     diagnostics: tuple[Diagnostic, ...]
     counts: Counts
+    kept_out: tuple[Diagnostic, ...] = ()
 
 
 class Cache:
@@ -112,6 +118,7 @@ def check(tree: Tree, limits: Limits = DEFAULT, cache: Cache | None = None) -> C
         DesiredState(declarations, broken, frozenset(survey.broken_paths), frozenset(survey.unnamed)),
         diagnostics,
         Counts(survey.files, survey.manifests, len(declarations), errors, len(diagnostics) - errors),
+        tuple(survey.kept_out(broken, diagnostics)),
     )
 
 
@@ -191,6 +198,18 @@ class _Survey:
             for key, path, found in alone
             if found.sound is not None
         ]
+
+    def kept_out(
+        self, broken: Mapping[Key, Sequence[str]], diagnostics: Iterable[Diagnostic]
+    ) -> Iterator[Diagnostic]:
+        """For each manifest that isn't valid and that no finding in its file is about, why that is."""
+        told = {(one.path, one.object) for one in diagnostics if one.severity is Severity.ERROR}
+        for key in broken.keys() & self._places.keys():
+            for path, found in self._places[key]:
+                if told.isdisjoint({(path, str(key)), (path, "")}):
+                    about = Subject(found.document, path, str(key))
+                    message = f"{key} is not valid: {broken[key][0]}"
+                    yield about.report(Code.REFERENCE, message, ("metadata", "name"))
 
     def _duplicate(self, key: Key, places: list[tuple[str, reading.Reading]]) -> None:
         """Both places are reported and neither wins: which one was meant is not ours to guess."""

@@ -168,6 +168,32 @@ def test_what_a_single_file_refers_to_is_looked_for_above_it_and_nothing_else_is
     assert result.output.endswith("there is no Product `thermostta`\n1 finding; 1 of 2 manifests valid\n")
 
 
+def test_a_single_file_is_not_valid_when_what_it_refers_to_is_not(fleet):
+    batch = PACKAGE.replace("Package", "Batch").split("spec:")[0] + "spec: {package: fw, target: {all: {}}}"
+    (fleet / "a.yaml").write_text(batch)
+    for wrong in (PACKAGE + "  bogus: 1\n", PACKAGE + "  bogus: [\n"):
+        (fleet / "fw.yaml").write_text(wrong)
+        result = run("-o", "concise", "fleet/a.yaml")
+        refers = "Package/fw, which it refers to, is not valid"
+        assert (result.exit_code, refers in result.output) == (1, True), result.output
+        assert result.output.startswith("fleet/a.yaml:3:18: OTA201 Batch/fw is not valid: a.yaml:4:17: ")
+        assert result.output.endswith("1 finding; 0 of 1 manifest valid\n")
+
+
+@pytest.mark.parametrize("listed", ["devices: [{name: lamp-0001}]", "devicesFrom: {file: devices.csv}"])
+def test_a_single_file_is_not_valid_when_another_contests_what_it_declares(fleet, listed):
+    (fleet / "devices.csv").write_text("name\nlamp-0001\n")
+    inventory = (
+        "apiVersion: ota/v1\nkind: DeviceInventory\nmetadata: {name: %s}\nspec: {product: thermostat, %s}\n"
+    )
+    (fleet / "a.yaml").write_text(inventory % ("a", listed))
+    (fleet / "b.yaml").write_text(inventory % ("b", listed))
+    for name in ("a", "b"):
+        result = run(f"fleet/{name}.yaml")
+        said = "device `lamp-0001` is declared by DeviceInventory/a and by DeviceInventory/b"
+        assert (result.exit_code, said in result.output) == (1, True), result.output
+
+
 def test_a_warning_that_only_the_others_explain_is_ignored_in_a_single_file_too(fleet):
     batch = PACKAGE.replace("Package", "Batch").split("spec:")[0] + "spec: {package: fw, target: {all: {}}}"
     (fleet / "fw.yaml").write_text(PACKAGE)
