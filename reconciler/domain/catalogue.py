@@ -103,7 +103,9 @@ PAGES: Mapping[Code, str] = {
     Code.REFERENCE: (
         "A manifest names an object that no manifest declares. Objects refer to each other by kind and "
         "`metadata.name`, in the whole repository: packages and inventories to their product, batches to their "
-        "package and group. A group may be missing, which is a warning, once its batch was accepted."
+        "package and group. A group may be missing, which is a warning, once its batch was accepted. "
+        "When `validate` is given single files, it says so too of an object that a flaw in another file keeps out; "
+        "given the folder, it shows that flaw."
     ),
     Code.DUPLICATE_OBJECT: (
         "Two documents declare the same kind and `metadata.name`. Neither counts, as nobody can know which one is "
