@@ -170,7 +170,9 @@ class Judge:
         _where_sound(self._package_of_product, candidate, package)
         found = [
             _where_sound(self._package_file, candidate, file, place)
-            for place, file in enumerate(package.spec.files)
+            for place, file in enumerate(
+                package.spec.files[: resources.MOST_FILES]
+            )  # a flawed one may list more
         ]
         self._files[candidate.key] = tuple(fact for fact in found if fact is not None)
 

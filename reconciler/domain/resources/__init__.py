@@ -46,6 +46,7 @@ from reconciler.domain.resources.batch import (
 from reconciler.domain.resources.group import DeviceGroup, DeviceGroupSpec, Expression, Operator, Selector
 from reconciler.domain.resources.inventory import DeviceEntry, DeviceInventory, DeviceInventorySpec
 from reconciler.domain.resources.package import (
+    MOST_FILES,
     Package,
     PackageFile,
     PackageSpec,
@@ -71,6 +72,7 @@ __all__ = [
     "DEFAULT_MODULE",
     "DEFAULT_ON_CANCEL",
     "MODELS",
+    "MOST_FILES",
     "NUMERIC_VERSION",
     "Batch",
     "BatchDevicesFrom",

@@ -20,6 +20,8 @@ from reconciler.domain.resources.product import DEFAULT_MODULE
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _SCHEMES = frozenset({"https", "s3", "file"})
 _URL = {"required": ["source"], "properties": {"source": {"pattern": f"^{_SCHEME.pattern}"}}}
+MOST_FILES = 20
+"""In one package (platform rules §3)."""
 _TITLE_SIGNS = frozenset("-_.() ")
 
 
@@ -212,7 +214,8 @@ class PackageSpec(base.Model):
         default=SignMethod.SHA256, description="The digest that devices check. Android deltas need MD5."
     )
     files: Annotated[tuple[PackageFile, ...], Field(strict=False)] = Field(
-        description="The files; 1 to 20.", json_schema_extra={"minItems": 1, "maxItems": 20}
+        description=f"The files; 1 to {MOST_FILES}.",
+        json_schema_extra={"minItems": 1, "maxItems": MOST_FILES},
     )
     verification: Verification | None = Field(
         default=None, description="A trial on a few devices that must pass first. Absent: none is needed."
@@ -243,8 +246,8 @@ class PackageSpec(base.Model):
     @pydantic.field_validator("files")
     @classmethod
     def _files_countable(cls, files: tuple[PackageFile, ...]) -> tuple[PackageFile, ...]:
-        if not 1 <= len(files) <= 20:
-            raise base.problem(Code.RANGE, f"a package has 1 to 20 files, this has {len(files)}")
+        if not 1 <= len(files) <= MOST_FILES:
+            raise base.problem(Code.RANGE, f"a package has 1 to {MOST_FILES} files, this has {len(files)}")
         return files
 
     @pydantic.field_validator("custom_info")
@@ -262,13 +265,15 @@ class PackageSpec(base.Model):
 
     @pydantic.model_validator(mode="after")
     def _files_unique(self) -> Self:
-        names = [file.name for file in self.files]
+        seen: dict[str, int] = {}
         base.refuse(
             base.problem(
-                Code.REPEATED, f"another file of this package is named `{name}`", at=("files", place, "name")
+                Code.REPEATED,
+                f"another file of this package is named `{file.name}`",
+                at=("files", place, "name"),
             )
-            for place, name in enumerate(names)
-            if name in names[:place]
+            for place, file in enumerate(self.files)
+            if seen.setdefault(file.name, place) != place
         )
         return self
 

@@ -275,6 +275,23 @@ def test_defaults_are_those_of_the_rules():
     assert parse(Kind.PACKAGE).spec.module == "default"
 
 
+def test_the_names_of_many_files_are_not_compared_with_each_other():
+    """A list of any length is judged, when something else in the manifest is wrong."""
+    compared = []
+
+    class Name(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            compared.append(other)
+            return super().__eq__(other)
+
+    files = tuple(resources.PackageFile.model_construct(name=Name(f"{number}.bin")) for number in range(100))
+    resources.PackageSpec.model_construct(files=files)._files_unique()
+    assert len(compared) < 100
+
+
 def test_names_stand_in_for_what_is_not_said():
     assert parse(Kind.PRODUCT).product_key == "some-name"
     assert parse(Kind.PRODUCT, productKey="a1").product_key == "a1"

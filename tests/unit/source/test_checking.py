@@ -645,6 +645,12 @@ def test_a_misspelt_file_is_guessed():
     assert checked.diagnostics[0].help == "did you mean `../fw.bin`?"
 
 
+def test_of_a_flawed_package_no_more_files_are_looked_for_than_one_may_have():
+    files = "".join(f"    - {{name: {number}.bin, source: {number}.bin}}\n" for number in range(30))
+    checked = check({"p/fw.yaml": PACKAGE + "      bogus: 1\n" + files})
+    assert len(findings(checked)) == 1 + 19  # the first file is there
+
+
 def test_packages_beyond_the_limit_are_refused_and_the_others_stay():
     more = PACKAGE.replace("name: fw\n", "name: fw2\n").replace("1.4.0", "1.5.0")
     checked = check({"p/z.yaml": more}, limits=Limits(packages=1))
