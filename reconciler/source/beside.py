@@ -22,6 +22,9 @@ from reconciler.source.tree import Tree
 _COMPARED = 1_000
 """Files that the name of a missing one is compared with."""
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+OUT_OF_LFS = (
+    "`git lfs untrack` it, `git add --renormalize .` and commit; or name it by https://, s3:// or file://"
+)
 
 
 def resolve(manifest: str, path: str) -> str | None:

@@ -9,6 +9,7 @@ sound; nobody loses by it.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import posixpath
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
@@ -33,9 +34,6 @@ from reconciler.source import beside, explain, listed, rosters
 from reconciler.source.candidates import Candidate
 from reconciler.source.tree import Tree, UnreadableError
 
-_OUT_OF_LFS = (
-    "`git lfs untrack` it, `git add --renormalize .` and commit; or name it by https://, s3:// or file://"
-)
 _T = TypeVar("_T")
 
 
@@ -129,10 +127,15 @@ class Judge:
             return None
         return cast("Resource", found.resource)
 
+    @functools.cached_property
+    def _names(self) -> dict[Kind, list[str]]:
+        """What there is of each kind, right or wrong. Gathered once: many references may be wrong."""
+        known = (*self._candidates, *self.broken)
+        return {kind: [key.name for key in known if key.kind is kind] for kind in Kind}
+
     def _meant(self, kind: Kind, name: str) -> dict[str, Any]:
         """The remedy for a reference that leads nowhere, and the place of what was probably meant."""
-        known = [*self._candidates, *self.broken]
-        meant = Key(kind, explain.closest(name, (other.name for other in known if other.kind is kind)))
+        meant = Key(kind, explain.closest(name, self._names[kind]))
         remedy = f"did you mean `{meant.name}`?" if meant.name else "declare it, or correct the name"
         for other in (Key(another, name) for another in Kind if not meant.name):
             if other in self._candidates:
@@ -170,9 +173,7 @@ class Judge:
         _where_sound(self._package_of_product, candidate, package)
         found = [
             _where_sound(self._package_file, candidate, file, place)
-            for place, file in enumerate(
-                package.spec.files[: resources.MOST_FILES]
-            )  # a flawed one may list more
+            for place, file in enumerate(package.spec.files[: resources.MOST_FILES])
         ]
         self._files[candidate.key] = tuple(fact for fact in found if fact is not None)
 
@@ -271,7 +272,7 @@ class Judge:
             return None
         if content.is_pointer:
             message = f"commits hold a pointer of Git LFS for {path}, not the file itself"
-            self._refuse(candidate, Code.FILE, message, (*at, "source"), help=_OUT_OF_LFS)
+            self._refuse(candidate, Code.FILE, message, (*at, "source"), help=beside.OUT_OF_LFS)
             return None
         if file.size is not None and file.size != content.size:
             message = f"the size of {path} is {content.size:,}, not {file.size:,}"

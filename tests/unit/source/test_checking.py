@@ -15,7 +15,8 @@ from reconciler.domain.desired import FileFact, Key
 from reconciler.domain.diagnostics import Code
 from reconciler.domain.limits import DEFAULT, Limits
 from reconciler.domain.resources import Kind
-from reconciler.source import validate
+from reconciler.source import beside, validate
+from reconciler.source.references import Judge
 from reconciler.source.tree import FolderTree, UnreadableError
 
 EMPTY = pathlib.Path(__file__).parent / "none"
@@ -649,6 +650,22 @@ def test_of_a_flawed_package_no_more_files_are_looked_for_than_one_may_have():
     files = "".join(f"    - {{name: {number}.bin, source: {number}.bin}}\n" for number in range(30))
     checked = check({"p/fw.yaml": PACKAGE + "      bogus: 1\n" + files})
     assert len(findings(checked)) == 1 + 19  # the first file is there
+
+
+def test_the_names_that_wrong_references_may_have_meant_are_gathered_once():
+    class Counted(dict):
+        times = 0
+
+        def __iter__(self):
+            self.times += 1
+            return super().__iter__()
+
+    candidates = Counted()
+    judge = Judge(FolderTree(EMPTY), DEFAULT, beside.Facts())
+    judge.judge(candidates)
+    for number in range(9):
+        judge._meant(Kind.PACKAGE, f"fw-{number}")
+    assert candidates.times == 1
 
 
 def test_packages_beyond_the_limit_are_refused_and_the_others_stay():
