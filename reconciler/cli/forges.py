@@ -205,7 +205,10 @@ class GitHub:
                 yield Note(int(found["id"]), found.get("body") or "")
 
     def _login(self) -> str:
-        """Whose token it is. An app's is told so over GraphQL only; where not even there, it is taken for the job's."""
+        """Whose token it is. An app's is told so over GraphQL only; where not even there, it is taken for the job's.
+
+        GraphQL may be away where all else answers: a proxy lets the REST API through alone.
+        """
         try:
             return str(self._api.ask("GET", "/user")["login"])
         except RefusedError as problem:
@@ -213,7 +216,7 @@ class GitHub:
                 raise
         try:
             return str(self._graphql.ask("POST", "", {"query": "{viewer{login}}"})["data"]["viewer"]["login"])
-        except (RefusedError, LookupError, TypeError):
+        except (RefusedError, errors.TransientError, LookupError, TypeError):
             return _JOB
 
     def create(self, body: str) -> None:

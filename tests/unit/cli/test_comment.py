@@ -134,6 +134,13 @@ def test_a_server_in_trouble_is_asked_again_and_not_for_ever(server, forge):
         comment.keep_one(forge, MARK, "Plan: 2 to create.")
 
 
+def test_where_graphql_can_not_be_asked_the_token_is_taken_for_the_jobs(server, of_github):
+    """A proxy may let the REST API through alone."""
+    forge = forges.GitHub({**of_github, "GITHUB_GRAPHQL_URL": "http://127.0.0.1:1"}, lambda _: None)
+    server.add(f"{MARK}\nold", BOT)
+    assert comment.keep_one(forge, MARK, "new") == "comment updated"
+
+
 def test_the_token_follows_no_redirect(server, forge):
     server.troubles = [302] * 9
     with pytest.raises(forges.RefusedError, match="302"):
