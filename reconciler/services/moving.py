@@ -7,6 +7,7 @@ devices, of which no database knows.
 
 from __future__ import annotations
 
+import array
 import collections
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -42,13 +43,18 @@ class New:
         )
 
 
+def _ids() -> array.array[int]:
+    return array.array("q")  # eight bytes each: a million devices may be looked at
+
+
 @dataclasses.dataclass(slots=True)
 class _Moved:
-    """What is found about the devices of a product."""
+    """What is found about the devices of a product, as their ids."""
 
-    changed: list[int] = dataclasses.field(default_factory=list)
-    back: list[int] = dataclasses.field(default_factory=list)
-    gone: list[int] = dataclasses.field(default_factory=list)
+    named: array.array[int] = dataclasses.field(default_factory=_ids)
+    """Whom the lists name, of those that are here."""
+    changed: array.array[int] = dataclasses.field(default_factory=_ids)
+    back: array.array[int] = dataclasses.field(default_factory=_ids)
 
 
 class Moving:
@@ -73,32 +79,43 @@ class Moving:
         self._connection = connection
         self._commit = commit
         self._allowed = allowed
-        self._takers = takers
+        self._takers = [taker for taker in takers if not taker.wanted.nobody]
         self._names = {taker.key: taker.names for taker in takers}
         self._moved: dict[int, _Moved] = collections.defaultdict(_Moved)
+        self._gone: dict[int, array.array[int]] = {}
+        self._touched: dict[int, array.array[int]] = {}
         self._new: dict[tuple[Key, Key], New] = collections.defaultdict(New)
-        self._ids: dict[tuple[Key, Key], list[int]] = collections.defaultdict(list)
+        self._changed: dict[Key, array.array[int]] = collections.defaultdict(_ids)
+        self._selected: dict[tuple[Key, Key], array.array[int]] = collections.defaultdict(_ids)
         acted = {
             action.key: action for action in seen.plan.actions if action.key.kind is Kind.DEVICE_INVENTORY
         }
-        self.due = list(self._due(acted))
-        """The inventories that are read."""
+        put = list(self._put(acted))
         removed = [key.name for key, action in acted.items() if action.verb is plan.Verb.REMOVE]
-        if self.due or removed:
-            named = {declaration.key: self._read(declaration) for declaration in self.due}
-            self._leave(removed, named)
+        self._looked = [*removed, *(declaration.name for declaration in put)]
+        asking = {taker.product for taker in self._takers}
+        self.due = [declaration for declaration in put if _product(declaration) in asking]
+        """The inventories that are read."""
+        for declaration in self.due:
+            self._read(declaration)
 
-    def changed(self, product_id: int) -> tuple[int, ...]:
-        """Known devices that come with other tags, from another inventory, or back."""
-        return tuple(self._moved[product_id].changed)
+    def back(self, product_id: int) -> Sequence[int]:
+        """Devices that had been removed, and are named again."""
+        return self._moved[product_id].back
 
-    def back(self, product_id: int) -> tuple[int, ...]:
-        """Of these: who had been removed."""
-        return tuple(self._moved[product_id].back)
+    def gone(self, product_id: int) -> array.array[int]:
+        """Devices that are named no more; looked up when first asked for."""
+        if product_id not in self._gone:
+            named, looked = self._moved[product_id].named, self._looked
+            left = inventories.left(self._connection, product_id, looked, named) if looked else ()
+            self._gone[product_id] = array.array("q", left)
+        return self._gone[product_id]
 
-    def gone(self, product_id: int) -> tuple[int, ...]:
-        """Devices that are named no more."""
-        return tuple(self._moved[product_id].gone)
+    def touched(self, product_id: int) -> Sequence[int]:
+        """Devices that are gone or changed: whom no look at the fleet meets as it was."""
+        if product_id not in self._touched:
+            self._touched[product_id] = self.gone(product_id) + self._moved[product_id].changed
+        return self._touched[product_id]
 
     def new(self, taker: Taker) -> New:
         """New devices that a run is for."""
@@ -108,48 +125,48 @@ class Moving:
         """Those of one inventory."""
         return self._new.get((inventory, taker.key), New())
 
-    def changed_of(self, inventory: Key, taker: Taker) -> tuple[int, ...]:
+    def changed_of(self, inventory: Key, taker: Taker) -> Sequence[int]:
         """The changed devices of one inventory that a dynamic run may be for."""
-        return tuple(self._ids.get((inventory, taker.key), ()))
+        if taker.wanted.selector is not None:
+            return self._selected.get((inventory, taker.key), ())
+        mine = any(one.key == inventory and _product(one) == taker.product for one in self.due)
+        return self._changed[inventory] if mine and not taker.wanted.nobody else ()
 
-    def _due(self, acted: Mapping[Key, plan.Action]) -> Iterator[Declaration]:
+    def _put(self, acted: Mapping[Key, plan.Action]) -> Iterator[Declaration]:
         complete = census.complete_inventories(self._connection)
         for declaration, _ in self._commit.desired.of(resources.DeviceInventory):
             if declaration.key in acted or declaration.name not in complete:
                 yield declaration
 
-    def _read(self, declaration: Declaration) -> set[str]:
-        """Looks at an inventory's names, and returns them."""
+    def _read(self, declaration: Declaration) -> None:
+        """Looks at an inventory's names, a chunk of them at a time."""
         product = _product(declaration)
         product_id = products.product_id(self._connection, product) or 0
         takers = [taker for taker in self._takers if taker.product == product]
-        names: set[str] = set()
+        selecting = [taker for taker in takers if taker.wanted.selector is not None]
+        found = self._moved[product_id]
         for chunk in lists.chunks(lists.entries(self._commit.files, declaration, self._allowed)):
-            tags = {name: given or {} for name, given in chunk}
-            names.update(tags)
-            known = inventories.listed(self._connection, product_id, tags)
-            for name in tags.keys() - known.keys():
-                self._count(declaration.key, name, tags[name], takers)
-            moved = {
-                name: device
-                for name, device in known.items()
-                if device.tags != tags[name] or device.inventory != declaration.name
-            }
-            self._moved[product_id].changed += [device.id for device in moved.values()]
-            self._moved[product_id].back += [device.id for device in moved.values() if device.removed]
-            dynamic = [taker for taker in takers if taker.wanted.is_dynamic]
-            if dynamic:
-                self._match(
-                    declaration.key, {device.id: tags[name] for name, device in moved.items()}, dynamic
-                )
-        return names
+            tags = dict(chunk)
+            moved: dict[int, Mapping[str, str]] = {}
+            for device in inventories.compared(self._connection, product_id, declaration.name, chunk):
+                if device.id is None:
+                    self._count(declaration.key, device.name, tags[device.name] or {}, takers)
+                    continue
+                found.named.append(device.id)
+                if device.moved:
+                    moved[device.id] = tags[device.name] or {}
+                if device.back:
+                    found.back.append(device.id)
+            found.changed.extend(moved)
+            self._changed[declaration.key].extend(moved)
+            self._match(declaration.key, moved, selecting)
 
     def _count(self, inventory: Key, name: str, tags: Mapping[str, str], takers: Iterable[Taker]) -> None:
         """One new device goes to the first that takes it; the others of its slot meet it busy."""
         holders: list[census.Wanted] = []
         for taker in takers:
             chosen, wanted = self._names[taker.key], taker.wanted
-            if wanted.nobody or (chosen is not None and name not in chosen):
+            if chosen is not None and name not in chosen:
                 continue
             if wanted.selector is not None and not targeting.selects(
                 wanted.selector, taker.product, tags, {}
@@ -166,25 +183,15 @@ class Moving:
     def _match(self, inventory: Key, moved: Mapping[int, Mapping[str, str]], takers: Iterable[Taker]) -> None:
         """Who of the changed devices a dynamic run may be for; what they report is looked at where it is counted."""
         versions: dict[int, dict[str, str]] = collections.defaultdict(dict)
-        for (device_id, module), version in devices.versions(self._connection, moved).items():
-            versions[device_id][module] = version
+        if any("module" in (taker.wanted.selector or ()) for taker in takers):
+            for (device_id, module), version in devices.versions(self._connection, moved).items():
+                versions[device_id][module] = version
         for taker in takers:
-            selector = taker.wanted.selector
-            self._ids[inventory, taker.key] += [
+            self._selected[inventory, taker.key].extend(
                 device_id
                 for device_id, tags in moved.items()
-                if selector is None or targeting.selects(selector, taker.product, tags, versions[device_id])
-            ]
-
-    def _leave(self, removed: Iterable[str], named: Mapping[Key, set[str]]) -> None:
-        """Devices of inventories that are read or removed, and that none of them names."""
-        listed: dict[int | None, set[str]] = collections.defaultdict(set)
-        for declaration in self.due:
-            listed[products.product_id(self._connection, _product(declaration))] |= named[declaration.key]
-        looked = [*removed, *(key.name for key in named)]
-        for product_id, device_id, name in inventories.of_inventories(self._connection, looked):
-            if name not in listed[product_id]:
-                self._moved[product_id].gone.append(device_id)
+                if targeting.selects(taker.wanted.selector or {}, taker.product, tags, versions[device_id])
+            )
 
 
 def _product(declaration: Declaration) -> str:

@@ -101,9 +101,8 @@ class _Preview:
 
     def _unchanged(self, taker: Taker) -> census.Wanted:
         """Of the fleet, who is as it was before the commit."""
-        product_id = taker.wanted.product_id
-        moved = self._moving.gone(product_id) + self._moving.changed(product_id)
-        return dataclasses.replace(taker.wanted, without=moved)
+        touched = self._moving.touched(taker.wanted.product_id)
+        return dataclasses.replace(taker.wanted, without=touched)
 
     def _meets_changed(self, inventory: Key, taker: Taker) -> None:
         ids = self._moving.changed_of(inventory, taker)

@@ -73,11 +73,11 @@ class Wanted:
     """Of newer dynamic batches by version: whom they fit, they match, and no other does."""
     again: Again | None = None
     """It runs already."""
-    ids: tuple[int, ...] | None = None
+    ids: Sequence[int] | None = None
     """Only some of these devices; None: of all."""
-    without: tuple[int, ...] = ()
+    without: Sequence[int] = ()
     """None of these devices."""
-    back: tuple[int, ...] = ()
+    back: Sequence[int] = ()
     """Devices that were removed, and are back."""
 
 

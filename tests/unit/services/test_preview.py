@@ -10,7 +10,7 @@ from rig import SOURCE, TARGET, base, batch, document, package
 from reconciler.domain import limits
 from reconciler.domain.desired import Key
 from reconciler.domain.resources import Kind
-from reconciler.services import observe, preview
+from reconciler.services import moving, observe, preview, takers
 from reconciler.store import census
 
 NAMES = [f"dev-{number}" for number in range(8)]
@@ -429,3 +429,19 @@ async def test_selectors_that_overlap_on_devices_are_a_warning(grouped):
     found, _ = look(grouped, *GROUPED, other)
     assert found["others"].warnings == ("1 of its devices are in the group beta-testers too",)
     assert found["others"].key == Key(Kind.DEVICE_GROUP, "others")
+
+
+async def test_an_inventory_is_read_only_where_a_batch_of_its_product_may_take_somebody(grouped):
+    moved = FLEET | inventory(**{"0": "us"})
+
+    def read(*parts):
+        commit = grouped.read_tree({name: text for part in parts for name, text in part.items()})
+        with grouped.database.reading() as connection:
+            seen = observe.make_plan(connection, commit, grouped.policy, grouped.clock.now())
+            going = takers.Takers(connection, commit, seen, limits.DEFAULT).running()
+            found = moving.Moving(connection, commit, seen, limits.DEFAULT, going)
+            return [declaration.name for declaration in found.due]
+
+    assert read(moved, *GROUPED[1:]) == ["berlin"]
+    assert read(*GROUPED) == []
+    assert read(moved, GROUPED[1], dynamic("follow", group="beta-testers", state="Canceled")) == []
