@@ -166,6 +166,8 @@ class Moving:
         holders: list[census.Wanted] = []
         for taker in takers:
             chosen, wanted = self._names[taker.key], taker.wanted
+            if wanted.again is not None and wanted.again.since is not None:
+                continue  # it was never heard
             if chosen is not None and name not in chosen:
                 continue
             if wanted.selector is not None and not targeting.selects(

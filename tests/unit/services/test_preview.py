@@ -445,3 +445,17 @@ async def test_an_inventory_is_read_only_where_a_batch_of_its_product_may_take_s
     assert read(moved, *GROUPED[1:]) == ["berlin"]
     assert read(*GROUPED) == []
     assert read(moved, GROUPED[1], dynamic("follow", group="beta-testers", state="Canceled")) == []
+
+
+async def test_new_devices_of_a_group_are_not_for_a_batch_that_waits_for_their_new_reports(fleet):
+    parts = [
+        group(**EU),
+        package(),
+        dynamic("b", group="beta-testers", package="lamp-3", newReportsOnly=True),
+    ]
+    await fleet.commit(FLEET | inventory(), *parts)
+    listed = [{"name": name} for name in NAMES] + [{"name": "new-1", "tags": {"region": "eu"}}]
+    more = {"inventory.yaml": document("DeviceInventory", "berlin", product="lamp", devices=listed)}
+    found, _ = look(fleet, FLEET | more, *parts, batch("s"))
+    assert found.keys() == {"s"}
+    assert (found["s"].upgraded, found["s"].conflicts) == (8, 0)
