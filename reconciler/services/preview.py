@@ -23,6 +23,7 @@ from reconciler.services.reach import Reach
 from reconciler.services.takers import Taker, Takers, plain
 from reconciler.store import census, products
 from reconciler.store.database import Connection
+from reconciler.store.fitting import Fitting
 
 _EXAMPLES = 10
 """Names of devices that are shown."""
@@ -52,6 +53,7 @@ class _Preview:
             for action in seen.plan.actions
             if action.cancels_run and (run := self._actual.objects[action.key].run) is not None
         ]
+        self._fitting = Fitting(connection)
         takers = Takers(connection, commit, seen, allowed)
         new = [
             takers.beginning(action.declaration)
@@ -114,8 +116,10 @@ class _Preview:
 
     def _meets(self, cause: Key, taker: Taker, wanted: census.Wanted) -> None:
         around = census.Around(self._earlier, self._endings, taker.earlier_runs)
-        self._told[cause, taker.key] += census.count(self._connection, wanted, around)
-        if not taker.is_awaiting or not taker.wanted.is_dynamic:
+        met = census.count(self._fitting, wanted, around)
+        self._told[cause, taker.key] += met
+        takes_some = met.free + met.busy + met.own > 0
+        if takes_some and not (taker.is_awaiting and taker.wanted.is_dynamic):
             self._earlier.append(wanted)
 
     # ---------------------------------------------------------------------------- in the order of the plan
@@ -144,7 +148,7 @@ class _Preview:
 
     def _examples(self, taker: Taker) -> tuple[str, ...]:
         wanted = dataclasses.replace(taker.wanted, without=self._moving.gone(taker.wanted.product_id))
-        return census.examples(self._connection, wanted, _EXAMPLES)
+        return census.examples(self._fitting, wanted, _EXAMPLES)
 
     def _again(self, action: plan.Action, taker: Taker) -> Reach | None:
         """Whom a batch that goes on takes for an action: it looks at changed devices, or at all of them, once more."""
@@ -193,9 +197,8 @@ class _Preview:
     def _warnings(self, action: plan.Action, taker: Taker, reach: Reach, met: census.Census) -> Iterator[str]:
         conditions, product_id = taker.wanted.conditions, taker.wanted.product_id
         if product_id and conditions.source_versions:
-            strange = census.unreported(
-                self._connection, product_id, conditions.module, conditions.source_versions
-            )
+            reported = self._fitting.reported(product_id, conditions.module)
+            strange = sorted(set(conditions.source_versions).difference(reported))
             if strange:
                 yield f"no device reports {', '.join(strange)}"
         yield from _left_to_newer(met)

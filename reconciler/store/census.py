@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -33,6 +33,7 @@ from sqlalchemy import (
 
 from reconciler.domain import actual, lifecycle, resources, targeting
 from reconciler.store import devices, dialects, groups, matching, shares, tables, yielding
+from reconciler.store.fitting import Fitting
 
 _task, _device, _version = tables.task, tables.device, tables.device_version
 _member, _run = tables.membership, tables.run
@@ -143,32 +144,35 @@ _LOOKED_AT = 10_000
 """Devices that are looked at for examples: some milliseconds."""
 
 
-def count(connection: Connection, wanted: Wanted, around: Around) -> Census:
+def count(fitting: Fitting, wanted: Wanted, around: Around) -> Census:
     """Counts the devices by what they report, what occupies them, and whether they are there.
 
     Everybody is counted along the index of versions, without a look at tasks, and only those that something may
     occupy one by one: in a fleet of a million, grouping by all three takes several times as long.
     """
+    connection, versions = fitting.connection, _versions(fitting, wanted)
     base, targeted = 0, _targeted(wanted)
     everybody = _everybody(connection, wanted, targeted)
     if wanted.gray is not None:
-        fitting = [row for row in everybody if _verdict(wanted, row[0]) is None]
-        base = sum(number for _, number, _ in fitting)
-        targeted = and_(targeted, _fits(connection, wanted), _share(connection, wanted, base))
-        everybody = [row for row in everybody if row not in fitting]
+        matching_it = [row for row in everybody if row[0] in versions]
+        base = sum(number for _, number, _ in matching_it)
+        targeted = and_(targeted, _fits(fitting, wanted), _share(fitting, wanted, base))
+        everybody = [row for row in everybody if row not in matching_it]
         everybody += _everybody(connection, wanted, targeted)
     met: collections.Counter[tuple[str | None, str, bool]] = collections.Counter()
     for version, number, here in everybody:
         met[version, "free", True] += here
         met[version, "free", False] += number - here
-    for version, state, online, number in connection.execute(_occupied(connection, wanted, around, targeted)):
+    met_before = [before for before in around.earlier if _may_have(fitting, before, wanted, versions)]
+    around = dataclasses.replace(around, earlier=met_before)
+    for version, state, online, number in connection.execute(_occupied(fitting, wanted, around, targeted)):
         met[version, "free", online] -= number
         met[version, state, online] += number
     found: collections.Counter[str] = collections.Counter()
     offline: collections.Counter[str] = collections.Counter()
     left_out: collections.Counter[targeting.LeftOut] = collections.Counter()
     for (version, state, online), number in met.items():
-        verdict = _verdict(wanted, version)
+        verdict = None if version in versions else targeting.judge(wanted.conditions, version) or _NEWER
         if isinstance(verdict, targeting.LeftOut):
             left_out[verdict] += number
         else:
@@ -178,11 +182,18 @@ def count(connection: Connection, wanted: Wanted, around: Around) -> Census:
     return Census(**found, offline=+offline, left_out=+left_out, base=base)
 
 
-def _verdict(wanted: Wanted, version: str | None) -> targeting.LeftOut | str | None:
-    """Why a version is left out, or that a newer batch has it; None when it fits."""
-    verdict = targeting.judge(wanted.conditions, version)
-    taken = (targeting.judge(newer, version) is None for newer in wanted.newer)
-    return _NEWER if verdict is None and version is not None and any(taken) else verdict
+def _versions(fitting: Fitting, wanted: Wanted) -> frozenset[str | None]:
+    return fitting.versions(wanted.product_id, wanted.conditions, wanted.newer)
+
+
+def _may_have(fitting: Fitting, before: Wanted, wanted: Wanted, versions: frozenset[str | None]) -> bool:
+    """Whether a batch that begins before may have a device that another one wants; `versions`: what fits that one."""
+    same_module = before.conditions.module == wanted.conditions.module
+    if before.product_id != wanted.product_id or (
+        wanted.multi_module and before.multi_module and not same_module
+    ):
+        return False
+    return not (same_module and versions.isdisjoint(_versions(fitting, before)))
 
 
 def _online() -> ColumnElement[bool]:
@@ -217,11 +228,9 @@ def _reports() -> ColumnElement[bool]:
     return _version.c.device_id == _device.c.id
 
 
-def _occupied(
-    connection: Connection, wanted: Wanted, around: Around, targeted: ColumnElement[bool]
-) -> Select[Any]:
+def _occupied(fitting: Fitting, wanted: Wanted, around: Around, targeted: ColumnElement[bool]) -> Select[Any]:
     """By version, what occupies them and whether they are online: the targeted devices that something may occupy."""
-    state, online = _state(connection, wanted, around).label("occupation"), _online().label("online")
+    state, online = _state(fitting, wanted, around).label("occupation"), _online().label("online")
     query = select(_version.c.version, state, online, func.count())
     if around.earlier:  # they may have devices without any task
         query = query.select_from(_source(wanted))
@@ -237,19 +246,19 @@ def _occupied(
     return query.where(targeted).group_by(_version.c.version, "occupation", "online")
 
 
-def examples(connection: Connection, wanted: Wanted, most: int) -> tuple[str, ...]:
+def examples(fitting: Fitting, wanted: Wanted, most: int) -> tuple[str, ...]:
     """The first names of devices that fit, for people to see whom a batch means; of a share none.
 
     Only the first devices of the product, or of the list, are looked at: where few fit, it may be none.
     """
     if wanted.gray is not None or wanted.nobody:
         return ()
-    name = _device.c.name
+    connection, name = fitting.connection, _device.c.name
     listed = select(name).where(_device.c.product_id == wanted.product_id)
     if wanted.names is not None:
         listed = listed.where(name.in_(dialects.members(wanted.names)))
     last = connection.execute(listed.order_by(name).limit(1).offset(_LOOKED_AT - 1)).scalar()
-    query = select(name).select_from(_source(wanted)).where(_targeted(wanted), _fits(connection, wanted))
+    query = select(name).select_from(_source(wanted)).where(_targeted(wanted), _fits(fitting, wanted))
     if last is not None:
         query = query.where(name <= last)
     return tuple(connection.execute(query.order_by(name).limit(most)).scalars())
@@ -300,7 +309,7 @@ def _is_new_to(wanted: Wanted, again: Again) -> ColumnElement[bool]:
 # --------------------------------------------------------------------------------------- who occupies them
 
 
-def _state(connection: Connection, wanted: Wanted, around: Around) -> ColumnElement[str]:
+def _state(fitting: Fitting, wanted: Wanted, around: Around) -> ColumnElement[str]:
     """The field of `Census` that a device counts for, when it fits."""
     other = and_(_task.c.device_id == _device.c.id, *map(_goes_on, around.endings))
     slot: ColumnElement[bool] = or_(
@@ -318,7 +327,7 @@ def _state(connection: Connection, wanted: Wanted, around: Around) -> ColumnElem
     at_work = select(func.max(case((stays, 1), else_=0))).where(holding).scalar_subquery()
     state: ColumnElement[str] = case({1: "working", 0: "busy"}, value=at_work, else_="free")
     if around.earlier:
-        state = _state_after(connection, wanted, around.earlier, at_work)
+        state = _state_after(fitting, wanted, around.earlier, at_work)
     if around.own_runs:
         mine = _task.c.run_id.in_(dialects.members(around.own_runs))
         state = case((exists().where(other, _task.c.ended_at.is_(None), mine, slot), "own"), else_=state)
@@ -335,13 +344,13 @@ def _state(connection: Connection, wanted: Wanted, around: Around) -> ColumnElem
 
 
 def _state_after(
-    connection: Connection, wanted: Wanted, earlier: Sequence[Wanted], at_work: ColumnElement[int]
+    fitting: Fitting, wanted: Wanted, earlier: Sequence[Wanted], at_work: ColumnElement[int]
 ) -> ColumnElement[str]:
     """The same after batches that begin before: one that overwrites takes what is busy, the others what is free."""
     ways: list[tuple[ColumnElement[bool], str]] = []
     for before in earlier:
         keeps = wanted.is_dynamic and before.is_dynamic
-        ways.append((_taken(connection, wanted, before), "working" if keeps else "busy"))
+        ways.append((_taken(fitting, wanted, before), "working" if keeps else "busy"))
     overwrites = (before.conflict is resources.Conflict.OVERWRITE for before in earlier)
     last = [way for way, ends in zip(ways, overwrites, strict=True) if ends][::-1]
     return case((at_work == 1, "working"), *last, (at_work == 0, "busy"), *ways, else_="free")
@@ -352,44 +361,33 @@ def _goes_on(ending: Ending) -> ColumnElement[bool]:
     return or_(_task.c.run_id != ending.run_id, _task.c.status.not_in(statuses))
 
 
-def _taken(connection: Connection, wanted: Wanted, before: Wanted) -> ColumnElement[bool]:
+def _taken(fitting: Fitting, wanted: Wanted, before: Wanted) -> ColumnElement[bool]:
     """A batch of the plan that begins before has the device."""
-    apart = wanted.multi_module and before.multi_module
-    if before.product_id != wanted.product_id or (
-        apart and before.conditions.module != wanted.conditions.module
-    ):
-        return false()
-    taken = [_targeted(before), _fits(connection, before, wanted.conditions.module)]
+    taken = [_targeted(before), _fits(fitting, before, wanted.conditions.module)]
     if before.gray is not None:
-        taken.append(_share(connection, before, _fitting(connection, before)))
+        taken.append(_share(fitting, before, _number(fitting, before)))
     return and_(*taken)
 
 
-def _fits(connection: Connection, wanted: Wanted, module: str | None = None) -> ColumnElement[bool]:
+def _fits(fitting: Fitting, wanted: Wanted, module: str | None = None) -> ColumnElement[bool]:
     """`tables.device` reports a version (or none) that the conditions ask for.
 
     Args:
-        connection: a reading transaction.
+        fitting: what is known of versions.
         wanted: the batch.
         module: of which `tables.device_version` is joined; None: of the batch's own.
     """
-    asked = wanted.conditions
-    known = devices.reported_versions(connection, wanted.product_id, asked.module)
-    fitting = dialects.members(version for version in known if _verdict(wanted, version) is None)
-    also_none = targeting.judge(asked, None) is None
+    asked, versions = wanted.conditions, _versions(fitting, wanted)
+    listed = dialects.members(version for version in versions if version is not None)
+    also_none = None in versions
     if module in {None, asked.module}:
-        fits: ColumnElement[bool] = _version.c.version.in_(fitting)
+        fits: ColumnElement[bool] = _version.c.version.in_(listed)
         unknown = _version.c.version.is_(None)
         return or_(unknown, fits) if also_none else and_(~unknown, fits)  # never NULL, as it is negated
     mine = _version.alias()
     reports = and_(mine.c.device_id == _device.c.id, mine.c.module == asked.module)
-    fits = exists().where(reports, mine.c.version.in_(fitting))
+    fits = exists().where(reports, mine.c.version.in_(listed))
     return or_(fits, ~exists().where(reports)) if also_none else fits
-
-
-def unreported(connection: Connection, product_id: int, module: str, versions: Iterable[str]) -> list[str]:
-    """Those of some versions that no device reports."""
-    return sorted(set(versions) - set(devices.reported_versions(connection, product_id, module)))
 
 
 def complete_inventories(connection: Connection) -> frozenset[str]:
@@ -402,13 +400,15 @@ def complete_inventories(connection: Connection) -> frozenset[str]:
 # ----------------------------------------------------------------------------------------------- a share
 
 
-def _fitting(connection: Connection, wanted: Wanted) -> int:
+def _number(fitting: Fitting, wanted: Wanted) -> int:
     """How many devices a share is of."""
     query = select(func.count()).select_from(_source(wanted))
-    return int(connection.execute(query.where(_targeted(wanted), _fits(connection, wanted))).scalar_one())
+    return int(
+        fitting.connection.execute(query.where(_targeted(wanted), _fits(fitting, wanted))).scalar_one()
+    )
 
 
-def _share(connection: Connection, wanted: Wanted, base: int) -> ColumnElement[bool]:
+def _share(fitting: Fitting, wanted: Wanted, base: int) -> ColumnElement[bool]:
     """`tables.device` is one of those that a share of `base` takes, if it fits: the first in the batch's order."""
     assert wanted.gray is not None, "it is a share"
     taken = targeting.gray_count(base, wanted.gray)
@@ -416,8 +416,8 @@ def _share(connection: Connection, wanted: Wanted, base: int) -> ColumnElement[b
         return false()
     a, b = targeting.gray_parameters(wanted.batch)
     order = devices.gray_key(literal(a, BigInteger()), literal(b, BigInteger()))
-    fitting = select(order).select_from(_source(wanted)).where(_targeted(wanted), _fits(connection, wanted))
-    key, name = shares.last(connection, fitting, order, (taken, base))
+    mine = select(order).select_from(_source(wanted)).where(_targeted(wanted), _fits(fitting, wanted))
+    key, name = shares.last(fitting.connection, mine, order, (taken, base))
     return tuple_(order, _device.c.name) <= tuple_(literal(key, BigInteger()), literal(name))
 
 

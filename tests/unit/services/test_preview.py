@@ -6,11 +6,12 @@ from datetime import timedelta
 
 import pytest
 from rig import SOURCE, TARGET, base, batch, document, package
+from sqlalchemy import event
 
 from reconciler.domain import limits
 from reconciler.domain.desired import Key
 from reconciler.domain.resources import Kind
-from reconciler.services import moving, observe, preview, takers
+from reconciler.services import moving, observe, planning, preview, takers
 from reconciler.store import census
 
 NAMES = [f"dev-{number}" for number in range(8)]
@@ -459,3 +460,24 @@ async def test_new_devices_of_a_group_are_not_for_a_batch_that_waits_for_their_n
     found, _ = look(fleet, FLEET | more, *parts, batch("s"))
     assert found.keys() == {"s"}
     assert (found["s"].upgraded, found["s"].conflicts) == (8, 0)
+
+
+async def test_what_a_plan_asks_of_one_batch_grows_with_no_other_that_takes_other_devices(fleet):
+    async def longest(count):
+        """The length of the longest statement of a plan in which one device gets another tag."""
+        new = [package(f"p{number}", f"{number}.9.0", title=f"Title {number}") for number in range(1, count)]
+        batches = [dynamic(f"b{number}", f"0.{number}.0", package=f"p{number}") for number in range(1, count)]
+        await fleet.commit(FLEET, *new, *batches)
+        return max(map(len, statements(fleet, FLEET | inventory(**{"0": "us"}), *new, *batches)))
+
+    assert await longest(3) == await longest(6)
+
+
+def statements(rig, *parts):
+    """What a plan asks of the database."""
+    asked = []
+    commit = rig.read_tree({name: text for part in parts for name, text in part.items()})
+    with rig.database.reading() as connection:
+        event.listen(connection, "before_cursor_execute", lambda *given: asked.append(given[2]))
+        planning.live(connection, commit, rig.policy, rig.clock.now())
+    return asked
