@@ -187,7 +187,7 @@ class Takers:
                 selector=selector,
                 multi_module=row.multi_module,
                 nobody=row.group_id is not None and selector is None,
-                again=census.Again(row.id, row.group_id, since),
+                again=census.Again(row.id, self._allowed.matches_per_device, row.group_id, since),
                 is_dynamic=True,
                 conflict=Conflict(row.conflict),
             ),

@@ -44,6 +44,8 @@ class Again:
     """A dynamic run that goes on and looks at devices once more: whom it has had is not its business."""
 
     run_id: int
+    matches: int
+    """How often it may match a device, by version."""
     group_id: int | None = None
     since: datetime | None = None
     """Of one for new reports only: who was heard since."""
@@ -297,6 +299,7 @@ def _is_new_to(wanted: Wanted, again: Again) -> ColumnElement[bool]:
     if again.group_id is None:
         version = select(own.c.version).where(reports).correlate(_device).scalar_subquery()
         may = and_(~matching.is_open(run_id), ~matching.has_had(run_id, version))
+        may = and_(may, matching.matches(run_id) < again.matches)
     else:
         here = and_(_member.c.group_id == again.group_id, _member.c.device_id == _device.c.id)
         came = select(_member.c.joins + case((_member.c.present, 0), else_=1)).where(here).correlate(_device)

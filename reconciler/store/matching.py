@@ -241,6 +241,11 @@ def has_had(run_id: ColumnElement[int], version: ColumnElement[str | None]) -> C
     return exists().where(_of(run_id), _task.c.source_version == version)
 
 
+def matches(run_id: ColumnElement[int]) -> ColumnElement[int]:
+    """How often the run has matched `tables.device`."""
+    return select(func.count()).select_from(_task).where(_of(run_id)).correlate(_device).scalar_subquery()
+
+
 def has_made(run_id: ColumnElement[int], joins: ColumnElement[int]) -> ColumnElement[bool]:
     """The `joins`th coming of `tables.device` to the run's group made a task, or an earlier one has not failed."""
     done = or_(_task.c.status != lifecycle.Status.FAILED, _task.c.match_no == joins)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import timedelta
 
 import pytest
@@ -35,12 +36,12 @@ def dynamic(name, *versions, group=None, **spec):
     return batch(name, strategy="Dynamic", target=target, **spec)
 
 
-def look(rig, *parts):
+def look(rig, *parts, allowed=limits.DEFAULT):
     """The reach of each action, by name, and the plan."""
     commit = rig.read_tree({name: text for part in parts for name, text in part.items()})
     with rig.database.reading() as connection:
         seen = observe.make_plan(connection, commit, rig.policy, rig.clock.now())
-        found = preview.reaches(connection, commit, seen, limits.DEFAULT)
+        found = preview.reaches(connection, commit, seen, allowed)
         return {reach.key.name: reach for reach in found}, seen.plan
 
 
@@ -481,3 +482,15 @@ def statements(rig, *parts):
         event.listen(connection, "before_cursor_execute", lambda *given: asked.append(given[2]))
         planning.live(connection, commit, rig.policy, rig.clock.now())
     return asked
+
+
+async def test_a_device_that_a_batch_has_matched_as_often_as_it_may_is_not_promised_once_more(fleet):
+    await fleet.commit(FLEET, dynamic("a", SOURCE))
+    await fleet.wait(2)
+    fleet.progress(NAMES[0], -1)
+    fleet.inform(NAMES[0], "1.1.0")
+    await fleet.hear()
+    wider = dynamic("a", SOURCE, "1.1.0")
+    assert look(fleet, FLEET, wider)[0]["a"].upgraded == 1
+    once = dataclasses.replace(limits.DEFAULT, matches_per_device=1)
+    assert look(fleet, FLEET, wider, allowed=once)[0]["a"].upgraded == 0
