@@ -174,7 +174,7 @@ class Moving:
                 wanted.selector, taker.product, tags, {}
             ):
                 continue
-            met = [holder for holder in holders if _excludes(holder, wanted)]
+            met = [holder for holder in holders if holder.excludes(wanted)]
             kept = any(holder.is_dynamic and wanted.is_dynamic for holder in met)
             new = New(1, int(not met), int(bool(met) and not kept), int(kept)) if taker.fits(None) else New(1)
             self._new[inventory, taker.key] += new
@@ -200,9 +200,3 @@ def _product(declaration: Declaration) -> str:
     """The product of an inventory's devices."""
     assert isinstance(declaration.resource, resources.DeviceInventory)
     return declaration.resource.spec.product
-
-
-def _excludes(one: census.Wanted, other: census.Wanted) -> bool:
-    """Whether a device is in a task of one of them only."""
-    apart = one.multi_module and other.multi_module
-    return not apart or one.conditions.module == other.conditions.module

@@ -83,6 +83,11 @@ class Wanted:
     back: Sequence[int] = ()
     """Devices that were removed, and are back."""
 
+    def excludes(self, other: Wanted) -> bool:
+        """Whether a device is in a task of one of the two only; they are for the same product."""
+        apart = self.multi_module and other.multi_module
+        return not apart or self.conditions.module == other.conditions.module
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Ending:
@@ -190,11 +195,9 @@ def _versions(fitting: Fitting, wanted: Wanted) -> frozenset[str | None]:
 
 def _may_have(fitting: Fitting, before: Wanted, wanted: Wanted, versions: frozenset[str | None]) -> bool:
     """Whether a batch that begins before may have a device that another one wants; `versions`: what fits that one."""
-    same_module = before.conditions.module == wanted.conditions.module
-    if before.product_id != wanted.product_id or (
-        wanted.multi_module and before.multi_module and not same_module
-    ):
+    if before.product_id != wanted.product_id or not wanted.excludes(before):
         return False
+    same_module = before.conditions.module == wanted.conditions.module
     return not (same_module and versions.isdisjoint(_versions(fitting, before)))
 
 
